@@ -1,0 +1,1 @@
+"""The datacenter kernel: it pools machines and offers their resources to frameworks."""

@@ -1,0 +1,188 @@
+"""Where decisions meet the world: inbox -> core -> store -> effects.
+
+A daemon gives its core, its store and a `perform` that carries out one effect without waiting. This loop
+keeps the order that safety needs: everything a batch of inputs decided is durable before any of it is
+visible. It knows neither masters nor agents.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from kernel.clock import Clock, Now
+from kernel.errors import KernelError, Unavailable
+from kernel.store.store import Store
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX = 1000
+BATCH_PERSIST_BYTES_MAX = 512 * 1024
+INBOX_MAX = 20_000
+SETTLE_BUDGET_S = 0.005
+TICK_S = 0.25
+
+
+class Persist(Struct, frozen=True, gc=False):
+    """Effect: keep value under key, durably; None forgets the key."""
+
+    key: str
+    value: bytes | None
+
+
+class Reply(Struct, frozen=True):
+    """Effect: the answer to the input that caused it, given to whoever awaits `MainLoop.submit`."""
+
+    body: Any
+
+
+class Tick(Struct, frozen=True):
+    """Input: time has passed; look at the deadlines."""
+
+
+class Core(Protocol):
+    """What every daemon's core offers. Equal inputs in equal order give equal effects."""
+
+    def receive(self, message: Any, now: Now) -> Sequence[Any]:
+        """Take one input, return what to do, in order. Raises KernelError before the first change."""
+
+    def settle(self, now: Now, budget_s: float) -> Sequence[Any]:
+        """Do the work a batch left over, within a budget of real seconds."""
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether `settle` has more to do."""
+
+
+class _Entry:
+    __slots__ = ("body", "error", "future", "message")
+
+    def __init__(self, message: Any, future: asyncio.Future[Any] | None) -> None:
+        self.message = message
+        self.future = future
+        self.error: KernelError | None = None
+        self.body: Any = None
+
+
+class MainLoop:
+    """Feeds one core. `submit` awaits the answer, `post` does not; both are for the loop's own thread."""
+
+    def __init__(self, core: Core, store: Store, perform: Callable[[Any], None], flush: Callable[[], None], clock: Clock) -> None:
+        """perform: carries out one effect, never waiting. flush: called after the effects of each batch, for
+        edges that gather what they send."""
+        self.core, self.store, self.clock = core, store, clock
+        self.longest_turn_s = 0.0
+        self.turns = 0
+        self._perform, self._flush = perform, flush
+        self._inbox: deque[_Entry] = deque()
+        self._wake = asyncio.Event()
+        self._room = asyncio.Event()
+        self._room.set()
+        self._stopping = False
+
+    async def submit(self, message: Any) -> Any:
+        """Hand in an input and wait until its effects are performed; return the body of its Reply, if any.
+
+        Raises KernelError as the core did; Unavailable when the inbox is full or the daemon stops.
+        """
+        if self._stopping or len(self._inbox) >= INBOX_MAX:
+            raise Unavailable("too many calls are waiting; try again")
+        future = asyncio.get_running_loop().create_future()
+        self._inbox.append(_Entry(message, future))
+        self._wake.set()
+        return await future
+
+    def post(self, message: Any) -> None:
+        """Hand in an input that nobody awaits; a refusal is logged. Never dropped: links call `room` first."""
+        self._inbox.append(_Entry(message, None))
+        if len(self._inbox) >= INBOX_MAX:
+            self._room.clear()
+        self._wake.set()
+
+    async def room(self) -> None:
+        """Wait until the inbox has room: a link that is not read is slowed down, nothing is lost."""
+        await self._room.wait()
+
+    def stop(self) -> None:
+        """End `run` after the turn under way."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Serve until stopped. Raises StoreError when something could not be written."""
+        ticker = asyncio.create_task(self._tick())
+        try:
+            while not self._stopping:
+                if not self._inbox and not self.core.unsettled:
+                    self._wake.clear()
+                    await self._wake.wait()
+                await self._turn()
+                await asyncio.sleep(0)  # Lets the sockets be read between two turns.
+        finally:
+            ticker.cancel()
+            self._stopping = True
+            for entry in self._inbox:
+                if entry.future is not None and not entry.future.done():
+                    entry.future.set_exception(Unavailable("the daemon stops; try again"))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(TICK_S)
+            self.post(Tick())
+
+    async def _turn(self) -> None:
+        started = self.clock.now()
+        batch: list[_Entry] = []
+        effects: list[Any] = []
+        writes: list[Persist] = []
+        persist_bytes = 0
+        inbox = self._inbox
+        while inbox and len(batch) < BATCH_MAX and persist_bytes < BATCH_PERSIST_BYTES_MAX:
+            entry = inbox.popleft()
+            batch.append(entry)
+            try:
+                decided = self.core.receive(entry.message, self.clock.now())
+            except KernelError as error:  # The sender's mistake: it is told, we go on.
+                entry.error = error
+                continue
+            for effect in decided:
+                kind = type(effect)
+                if kind is Persist:
+                    writes.append(effect)
+                    persist_bytes += len(effect.value or b"")
+                elif kind is Reply:
+                    entry.body = effect.body
+                else:
+                    effects.append(effect)
+        for effect in self.core.settle(self.clock.now(), SETTLE_BUDGET_S):
+            if type(effect) is Persist:
+                writes.append(effect)
+            else:
+                effects.append(effect)
+        self.longest_turn_s = max(self.longest_turn_s, self.clock.now().mono_s - started.mono_s)
+        self.turns += 1
+        if writes:
+            await self.store.write([(write.key, write.value) for write in writes])  # If it fails, we stop.
+        for effect in effects:
+            self._perform(effect)
+        self._flush()
+        for entry in batch:
+            _answer(entry)
+        if len(inbox) < INBOX_MAX // 2:
+            self._room.set()
+
+
+def _answer(entry: _Entry) -> None:
+    if entry.future is None:
+        if entry.error is not None:
+            log.warning("refused %s: %s", type(entry.message).__name__, entry.error)
+    elif not entry.future.done():  # The caller may have gone away meanwhile.
+        if entry.error is not None:
+            entry.future.set_exception(entry.error)
+        else:
+            entry.future.set_result(entry.body)

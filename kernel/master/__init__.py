@@ -1,0 +1,1 @@
+"""The master: admits agents and frameworks, offers resources, keeps track of tasks."""

@@ -1,0 +1,1 @@
+"""Durable keys and values behind one interface."""

@@ -1,0 +1,231 @@
+"""The agent link: our own messages between an agent and the master (spec: mesos-v1, sections 8 and 14.3).
+
+One WebSocket from agent to master carries frames of many messages in msgpack. Frames are numbered per
+direction, so that a lost, doubled or reordered one is noticed (`kernel.wire.link`); whatever breaks the
+order closes the link and the agent registers anew with all it knows. Fields are only ever added at the
+end and with defaults, so two releases can talk.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import Meta, Struct
+
+from kernel.wire.resources import Resource
+from kernel.wire.task import Attribute, DomainInfo, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
+
+LINK_VERSION = 1
+ShortText = Annotated[str, Meta(max_length=255)]
+
+
+class _Message(Struct, frozen=True, tag=True, array_like=True, gc=False, omit_defaults=False):
+    """One message of the link, written as an array that starts with its class's name."""
+
+
+class TaskReport(Struct, frozen=True, array_like=True, gc=False):
+    """A task as its agent knows it, told when the agent registers.
+
+    state: the latest state; sent: what the last status update handed to the master said (None: none yet).
+    launched in an executor of its own when executor_id is empty (a command task).
+    """
+
+    framework_id: ShortText
+    task: TaskInfo
+    state: TaskState
+    executor_id: str = ""
+    status: TaskStatus | None = None
+
+
+class ExecutorReport(Struct, frozen=True, array_like=True, gc=False):
+    """A custom or default executor that lives on the agent, told when the agent registers."""
+
+    framework_id: ShortText
+    executor: ExecutorInfo
+
+
+# ---- Agent to master ------------------------------------------------------------------------------------
+
+
+class Register(_Message, frozen=True):
+    """First message of a link: who the agent is and all that runs there.
+
+    agent_id: empty when the agent never had one. run: random text, new at each start of the agent process:
+    a registration repeated by the same run is a repeat, by another run a restart. known_tasks: every task
+    that is not terminal, or terminal with an update still unacknowledged.
+    """
+
+    version: int
+    agent_id: str
+    run: ShortText
+    hostname: ShortText
+    ip: ShortText
+    port: Annotated[int, Meta(ge=0, le=65535)]
+    resources: tuple[Resource, ...]
+    attributes: tuple[Attribute, ...] = ()
+    software: ShortText = ""
+    boot_id: ShortText = ""
+    frameworks: tuple[FrameworkInfo, ...] = ()
+    executors: tuple[ExecutorReport, ...] = ()
+    tasks: tuple[TaskReport, ...] = ()
+    domain: DomainInfo | None = None
+
+
+class StatusUpdate(_Message, frozen=True):
+    """A task's state, sent again until acknowledged (status.uuid is set).
+
+    latest_state: the newest state the agent knows, maybe ahead of status: the master frees the task's
+    resources by it.
+    """
+
+    framework_id: ShortText
+    status: TaskStatus
+    latest_state: TaskState
+
+
+class ExecutorExited(_Message, frozen=True):
+    """A custom or default executor ended. status: its raw wait status, -1 unknown."""
+
+    framework_id: ShortText
+    executor_id: ShortText
+    status: int
+
+
+class ExecutorMessage(_Message, frozen=True):
+    """Bytes from an executor to its scheduler; best effort."""
+
+    framework_id: ShortText
+    executor_id: ShortText
+    data: bytes
+
+
+class Goodbye(_Message, frozen=True):
+    """The agent stops. final: it never comes back under this id (its tasks are gone); otherwise it restarts
+    (upgrade) with its tasks running and is waited for."""
+
+    final: bool = False
+
+
+class AgentHeartbeat(_Message, frozen=True):
+    """Sent by the agent each Registered.heartbeat_s; the master answers with a MasterHeartbeat."""
+
+
+# ---- Master to agent ------------------------------------------------------------------------------------
+
+
+class Registered(_Message, frozen=True):
+    """The agent is admitted, known as agent_id. heartbeat_s: how often to send AgentHeartbeat;
+    silence_s: without any frame for so long, either side takes the link for dead."""
+
+    agent_id: ShortText
+    master_id: ShortText
+    heartbeat_s: float
+    silence_s: float
+
+
+class ShutdownAgent(_Message, frozen=True):
+    """The agent was refused or marked gone: end everything it runs, then exit. reason: for its log."""
+
+    reason: str
+
+
+class FrameworkUpdated(_Message, frozen=True):
+    """A framework's info, sent before its first task on this link and at each change."""
+
+    framework: FrameworkInfo
+
+
+class RunTask(_Message, frozen=True):
+    """Launch a task. Its executor (task.executor) starts when launch_executor, else it must be alive."""
+
+    framework_id: ShortText
+    task: TaskInfo
+    launch_executor: bool
+
+
+class RunTaskGroup(_Message, frozen=True):
+    """Launch tasks together under one executor; all or none start."""
+
+    framework_id: ShortText
+    executor: ExecutorInfo
+    tasks: tuple[TaskInfo, ...]
+    launch_executor: bool
+
+
+class KillTask(_Message, frozen=True):
+    """End a task. An unknown one is answered with TASK_DROPPED (or LOST), `Cannot find executor`."""
+
+    framework_id: ShortText
+    task_id: ShortText
+    kill_policy: KillPolicy | None = None
+
+
+class AcknowledgeUpdate(_Message, frozen=True):
+    """The scheduler has the update with this uuid; the next one of the task may go out."""
+
+    framework_id: ShortText
+    task_id: ShortText
+    uuid: bytes
+
+
+class ReconcileTasks(_Message, frozen=True):
+    """After a registration: tasks (framework id, task id) the master holds and the agent did not report. The
+    agent answers each it indeed does not know with TASK_DROPPED (or LOST), reason RECONCILIATION."""
+
+    tasks: tuple[tuple[str, str], ...]
+
+
+class ShutdownFramework(_Message, frozen=True):
+    """The framework is gone: end its executors and tasks, send no updates for them."""
+
+    framework_id: ShortText
+
+
+class ShutdownExecutor(_Message, frozen=True):
+    """End one executor: SHUTDOWN, grace, then its container is destroyed."""
+
+    framework_id: ShortText
+    executor_id: ShortText
+
+
+class FrameworkMessage(_Message, frozen=True):
+    """Bytes from a scheduler to its executor; best effort."""
+
+    framework_id: ShortText
+    executor_id: ShortText
+    data: bytes
+
+
+class MasterHeartbeat(_Message, frozen=True):
+    """Answer to an AgentHeartbeat."""
+
+
+AgentMessage = Register | StatusUpdate | ExecutorExited | ExecutorMessage | Goodbye | AgentHeartbeat
+MasterMessage = (
+    Registered
+    | ShutdownAgent
+    | FrameworkUpdated
+    | RunTask
+    | RunTaskGroup
+    | KillTask
+    | AcknowledgeUpdate
+    | ReconcileTasks
+    | ShutdownFramework
+    | ShutdownExecutor
+    | FrameworkMessage
+    | MasterHeartbeat
+)
+
+
+class AgentFrame(Struct, frozen=True, array_like=True):
+    """What an agent sends at once. number: 1 for the first frame of a link, then one more each."""
+
+    number: int
+    messages: tuple[AgentMessage, ...]
+
+
+class MasterFrame(Struct, frozen=True, array_like=True):
+    """What a master sends at once; numbered as AgentFrame is."""
+
+    number: int
+    messages: tuple[MasterMessage, ...]
