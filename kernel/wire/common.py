@@ -203,9 +203,9 @@ class VolumeCapability(ProtoMessage, frozen=True):
 class StaticProvisioning(ProtoMessage, frozen=True):
     volume_id: str
     volume_capability: VolumeCapability
-    node_stage_secrets: dict[str, Secret] = {}
-    node_publish_secrets: dict[str, Secret] = {}
-    volume_context: dict[str, str] = {}
+    node_stage_secrets: dict[str, Secret] = field(default_factory=dict)
+    node_publish_secrets: dict[str, Secret] = field(default_factory=dict)
+    volume_context: dict[str, str] = field(default_factory=dict)
 
 
 class CSIVolume(ProtoMessage, frozen=True):

@@ -33,7 +33,7 @@ class Capability(ProtoMessage, frozen=True):
 
 
 class ResourceQuantities(ProtoMessage, frozen=True):
-    quantities: dict[str, Scalar] = {}
+    quantities: dict[str, Scalar] = field(default_factory=dict)
 
 
 class MinAllocatableResources(ProtoMessage, frozen=True):
@@ -65,4 +65,4 @@ class FrameworkInfo(ProtoMessage, frozen=True):
     webui_url: str | None = None
     capabilities: tuple[Capability, ...] = ()
     labels: Labels | None = None
-    offer_filters: dict[str, OfferFilters] = {}
+    offer_filters: dict[str, OfferFilters] = field(default_factory=dict)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from msgspec import field
+
 from kernel.wire.base import ProtoMessage
 from kernel.wire.command import (
+    URI,
     CheckCommand,
     CheckHttp,
     CheckInfo,
@@ -18,25 +21,25 @@ from kernel.wire.command import (
     CommandInfo,
     DiscoveryInfo,
     Environment,
-    HTTPCheckInfo,
     HealthCheck,
+    HTTPCheckInfo,
     KillPolicy,
     Port,
     Ports,
     TCPCheckInfo,
-    URI,
     Variable,
     VariableType,
     Visibility,
 )
 from kernel.wire.common import (
+    URL,
     AccessMode,
     AccessModeMode,
     Address,
     BlockVolume,
-    CSIVolume,
     Credential,
     Credentials,
+    CSIVolume,
     DockerVolume,
     DomainInfo,
     DurationInfo,
@@ -62,7 +65,6 @@ from kernel.wire.common import (
     SecretValue,
     StaticProvisioning,
     TimeInfo,
-    URL,
     Volume,
     VolumeCapability,
     VolumeMode,
@@ -129,6 +131,8 @@ from kernel.wire.resources import Resource
 from kernel.wire.values import Scalar
 
 __all__ = [
+    "URI",
+    "URL",
     "AccessMode",
     "AccessModeMode",
     "Address",
@@ -234,8 +238,6 @@ __all__ = [
     "TaskState",
     "TaskStatus",
     "TimeInfo",
-    "URI",
-    "URL",
     "Unavailability",
     "Variable",
     "VariableType",
@@ -293,7 +295,7 @@ class TaskInfo(ProtoMessage, frozen=True):
     labels: Labels | None = None
     discovery: DiscoveryInfo | None = None
     max_completion_time: DurationInfo | None = None
-    limits: dict[str, Scalar] = {}
+    limits: dict[str, Scalar] = field(default_factory=dict)
 
 
 class TaskGroupInfo(ProtoMessage, frozen=True):
@@ -416,4 +418,4 @@ class Task(ProtoMessage, frozen=True):
     health_check: HealthCheck | None = None
     kill_policy: KillPolicy | None = None
     user: str | None = None
-    limits: dict[str, Scalar] = {}
+    limits: dict[str, Scalar] = field(default_factory=dict)
