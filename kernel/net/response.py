@@ -1,0 +1,71 @@
+"""Writing HTTP answers: text, JSON, JSONP, gzip, and large answers in pieces."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterable, Iterator
+
+from aiohttp import web
+
+from kernel.errors import CallError
+from kernel.net.request import JSON, Request, accepts_gzip
+
+GZIP_BYTES_MIN = 1024
+PIECE_BYTES = 256 * 1024
+_CALLBACK = re.compile(r"[A-Za-z0-9_$.\[\]]{1,128}")
+
+
+def text(status: int, message: str = "", headers: dict[str, str] | None = None) -> web.Response:
+    """Return an answer of plain text; without a message, one without body."""
+    if not message:
+        return web.Response(status=status, headers=headers)
+    return web.Response(status=status, text=message, headers=headers)
+
+
+async def json(request: Request, body: bytes | Iterable[bytes], *, media: str = JSON) -> web.StreamResponse:
+    """Answer 200 with encoded JSON, wrapped as `?jsonp=` asks, compressed when large and accepted.
+
+    body: may come as fragments, which are joined into pieces and sent with pauses in between, so that an
+    answer of 100 MB holds up nobody. Raises CallError on a callback that is not a name.
+    """
+    before, after = b"", b""
+    callback = request.query.get("jsonp") if request.method == "GET" else None
+    if callback is not None:
+        if not _CALLBACK.fullmatch(callback):
+            raise CallError("jsonp: not the name of a function")
+        before, after, media = callback.encode() + b"(", b");", "text/javascript"
+    if isinstance(body, bytes):
+        body = (body,)
+    pieces = _pieces(before, body, after)
+    first = next(pieces, b"")
+    second = next(pieces, None)
+    if second is None:
+        response = web.Response(body=first, content_type=media, zlib_executor_size=PIECE_BYTES)
+        if len(first) >= GZIP_BYTES_MIN and accepts_gzip(request):
+            response.enable_compression(web.ContentCoding.gzip)
+        return response
+    stream = web.StreamResponse(headers={"Content-Type": media})
+    if accepts_gzip(request):
+        stream.enable_compression(web.ContentCoding.gzip)
+    await stream.prepare(request)
+    await stream.write(first)
+    await stream.write(second)
+    for piece in pieces:
+        await stream.write(piece)  # Waits while the client does not read (the server's sockets time out).
+        await asyncio.sleep(0)
+    return stream
+
+
+def _pieces(before: bytes, fragments: Iterable[bytes], after: bytes) -> Iterator[bytes]:
+    gathered, size = [before], len(before)
+    for fragment in fragments:
+        gathered.append(fragment)
+        size += len(fragment)
+        if size >= PIECE_BYTES:
+            yield b"".join(gathered)
+            gathered, size = [], 0
+    gathered.append(after)
+    rest = b"".join(gathered)
+    if rest:
+        yield rest

@@ -1,0 +1,199 @@
+"""The HTTP server of every daemon: a table of routes over aiohttp's low-level server.
+
+It knows paths, realms and errors; what an API means is its handlers' matter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import StreamReader
+from aiohttp.web_protocol import RequestHandler
+from msgspec import Struct
+
+from kernel.errors import ConfigError, Forbidden, KernelError, NotFound
+from kernel.net.auth import Authenticator
+from kernel.net.errors import HttpError, Redirect, status_of
+from kernel.net.request import Request
+from kernel.net.response import text
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 4096
+CONNECTIONS_MAX = 50_000
+IDLE_S = 75.0  # Also how long a client may take to send its headers.
+STALLED_S = 60  # A peer that takes nothing off its socket for so long is dropped by the system.
+
+Handler = Callable[[Request], Awaitable[web.StreamResponse]]
+
+
+class Route(Struct, frozen=True):
+    """What serves a path.
+
+    realm: in which the caller must authenticate, None for never. methods: the others get 405. gate: called
+    before the method is looked at, raises when this daemon may not answer now (Redirect, Unavailable).
+    """
+
+    handler: Handler
+    realm: str | None
+    methods: tuple[str, ...]
+    gate: Callable[[], None] | None
+
+
+class Routes:
+    """A table of paths. Each also answers below the daemon's own prefix (`/master`), with trailing slashes
+    and with `.json` behind it."""
+
+    def __init__(self, prefix: str = "") -> None:
+        self._prefix = prefix + "/" if prefix else ""
+        self._exact: dict[str, Route] = {}
+        self._trees: dict[str, Route] = {}
+
+    def add(
+        self,
+        path: str,
+        handler: Handler,
+        *,
+        realm: str | None,
+        methods: tuple[str, ...] = ("GET", "HEAD"),
+        gate: Callable[[], None] | None = None,
+        tree: bool = False,
+    ) -> None:
+        """Serve `path`; with tree, all below it too (the handler finds the rest in `request.rest`)."""
+        route = Route(handler, realm, methods, gate)
+        self._exact[path] = route
+        if tree:
+            self._trees[path] = route
+
+    def find(self, path: str) -> tuple[Route, str] | None:
+        """Return the route for a decoded path, and the path below it when it is a tree's."""
+        route = self._exact.get(path)
+        if route is not None:
+            return route, ""
+        if self._prefix and (path + "/").startswith(self._prefix):
+            path = path[len(self._prefix) - 1 :]
+        path = path.rstrip("/") or "/"
+        route = self._exact.get(path) or self._exact.get(path.removesuffix(".json"))
+        if route is not None:
+            return route, ""
+        base = path
+        while (slash := base.rfind("/")) > 0:
+            base = base[:slash]
+            if base in self._trees:
+                return self._trees[base], path[slash + 1 :]
+        return None
+
+
+class HttpServer:
+    """Serves a table of routes. authenticator: None lets everyone in, without a principal."""
+
+    def __init__(self, routes: Routes, authenticator: Authenticator | None = None, *, connections_max: int = CONNECTIONS_MAX) -> None:
+        self._routes, self._authenticator = routes, authenticator
+        self._connections_max = connections_max
+        self._server: _BoundedServer | None = None
+        self._listener: asyncio.AbstractServer | None = None
+
+    async def start(self, ip: str, port: int) -> int:
+        """Listen; return the port (of the system's choice when 0 is asked for). Raises ConfigError."""
+        self._server = _BoundedServer(
+            self._answer,
+            self._connections_max,
+            request_factory=_make_request,
+            handler_cancellation=True,  # So that a stream whose client went away ends at once.
+            access_log=None,
+            keepalive_timeout=IDLE_S,
+            lingering_time=2.0,
+        )
+        try:
+            self._listener = await asyncio.get_running_loop().create_server(self._server, ip, port, backlog=BACKLOG)
+        except OSError as error:
+            raise ConfigError(f"cannot listen on {ip}:{port}: {error.strerror or error}") from error
+        bound: int = self._listener.sockets[0].getsockname()[1]
+        return bound
+
+    async def stop(self, grace_s: float = 1.0) -> None:
+        """Stop listening, let the calls under way end for so long, then close all connections."""
+        if self._listener is not None:
+            self._listener.close()
+        if self._server is not None:
+            self._server.pre_shutdown()
+            await self._server.shutdown(grace_s)
+
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        assert isinstance(request, Request)
+        try:
+            found = self._routes.find(request.path)
+            if found is None:
+                raise NotFound(f"nothing is served at {request.path}")
+            route, request.rest = found
+            if self._authenticator is not None:
+                request.principal = self._authenticator.principal(route.realm, request.headers.get("Authorization"))
+            _refuse_foreign_pages(request)
+            if route.gate is not None:
+                route.gate()
+            if request.method not in route.methods:
+                allowed = ", ".join(route.methods)
+                expected = ", ".join(f"'{method}'" for method in route.methods)
+                message = f"Expecting one of {{ {expected} }}, but received '{request.method}'."
+                raise HttpError(405, message, {"Allow": allowed})
+            return await route.handler(request)
+        except KernelError as error:
+            return error_response(request, error)
+        except (asyncio.CancelledError, ConnectionError, web.HTTPException):
+            raise
+        except Exception:
+            log.exception("%s %s failed", request.method, request.path)
+            return text(500, "internal error")
+
+
+def error_response(request: Request, error: KernelError) -> web.Response:
+    """Return the answer that tells an error, as plain text."""
+    if isinstance(error, Redirect):
+        return text(307, headers={"Location": f"//{error.address}{request.rel_url.raw_path_qs}"})
+    headers = dict(error.headers) if isinstance(error, HttpError) else None
+    return text(status_of(error), str(error), headers)
+
+
+def _refuse_foreign_pages(request: Request) -> None:
+    """A page of another site, open in an operator's browser, must not act through it: reading is harmless
+    (the browser hides the answer from the page), changing state and opening WebSockets are not."""
+    origin = request.headers.get("Origin")
+    if origin is None or (request.method in ("GET", "HEAD") and "Upgrade" not in request.headers):
+        return
+    if urlsplit(origin).netloc != request.headers.get("Host"):
+        raise Forbidden(f"requests from pages of {origin} are refused")
+
+
+def _make_request(
+    message: RawRequestMessage,
+    payload: StreamReader,
+    protocol: RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> Request:
+    return Request(message, payload, protocol, writer, task, task.get_loop())
+
+
+class _BoundedServer(web.Server):
+    """Refuses connections beyond a number, and has the system drop peers that stop reading."""
+
+    def __init__(self, handler: Any, connections_max: int, **settings: Any) -> None:
+        super().__init__(handler, **settings)
+        self._connections_max = connections_max
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        super().connection_made(handler, transport)
+        if len(self._connections) > self._connections_max:
+            transport.abort()
+            return
+        connected = transport.get_extra_info("socket")
+        if connected is not None and connected.family != socket.AF_UNIX:
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, STALLED_S * 1000)

@@ -1,0 +1,180 @@
+"""Record streams as a subscriber sees them, byte by byte."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import uvloop
+from aiohttp import web
+
+from kernel.net.request import Request
+from kernel.net.server import HttpServer, Routes
+from kernel.net.stream import RecordStream
+
+LIMIT_S = 10.0
+
+
+class Subscription:
+    """A server with one stream, and a subscriber on a plain socket."""
+
+    def __init__(self, stream: RecordStream) -> None:
+        self.stream = stream
+        self.ended = asyncio.Event()
+        self.reader: asyncio.StreamReader
+        self.writer: asyncio.StreamWriter
+
+    async def serve(self, request: Request) -> web.StreamResponse:
+        try:
+            return await self.stream.serve(request, {"Mesos-Stream-Id": "s1"})
+        finally:
+            self.ended.set()
+
+    async def chunk(self) -> bytes:
+        """Return the next HTTP chunk, b"" for the last."""
+        size = int(await self.reader.readline(), 16)
+        data = await self.reader.readexactly(size)
+        assert await self.reader.readexactly(2) == b"\r\n"
+        return data
+
+
+@asynccontextmanager
+async def subscribed(
+    stream: RecordStream, request: bytes = b"POST / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"
+) -> AsyncIterator[Subscription]:
+    subscription = Subscription(stream)
+    routes = Routes()
+    routes.add("/", subscription.serve, realm=None, methods=("POST",))
+    server = HttpServer(routes)
+    port = await server.start("127.0.0.1", 0)
+    subscription.reader, subscription.writer = await asyncio.open_connection("127.0.0.1", port)
+    subscription.writer.write(request)
+    try:
+        yield subscription
+    finally:
+        subscription.writer.close()
+        await server.stop(0.1)
+
+
+def run(test: Callable[[], object]) -> None:
+    async def limited() -> None:
+        await asyncio.wait_for(test(), LIMIT_S)  # type: ignore[arg-type]
+
+    uvloop.run(limited())
+
+
+def test_each_record_is_one_chunk_with_its_length_in_bytes() -> None:
+    async def test() -> None:
+        stream = RecordStream()
+        stream.send(b'{"early":1}')
+        async with subscribed(stream) as subscription:
+            head = await subscription.reader.readuntil(b"\r\n\r\n")
+            assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+            assert b"Transfer-Encoding: chunked" in head
+            assert b"Content-Type: application/json" in head
+            assert b"Mesos-Stream-Id: s1" in head
+            assert b"Content-Length" not in head
+            assert await subscription.chunk() == b'11\n{"early":1}'
+            stream.send("ü".encode())
+            stream.send(b"x" * 100_000)
+            assert await subscription.chunk() == b"2\n\xc3\xbc"
+            assert await subscription.chunk() == b"100000\n" + b"x" * 100_000
+            stream.close()
+            assert await subscription.chunk() == b""
+            assert await subscription.reader.read() == b""
+
+    run(test)
+
+
+def test_a_stream_closed_before_it_is_served_still_tells_what_was_sent() -> None:
+    async def test() -> None:
+        stream = RecordStream()
+        stream.send(b"error")
+        stream.close()
+        stream.send(b"too late")
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            assert [await subscription.chunk(), await subscription.chunk()] == [b"5\nerror", b""]
+
+    run(test)
+
+
+def test_headers_come_before_the_first_record() -> None:
+    async def test() -> None:
+        async with subscribed(RecordStream()) as subscription:
+            assert (await subscription.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+
+    run(test)
+
+
+def test_heartbeats_flow_from_the_first_moment_until_the_end() -> None:
+    async def test() -> None:
+        stream = RecordStream()
+        stream.send(b"first")
+        stream.beat(b"beat", 0.01)
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            assert [await subscription.chunk() for _ in range(4)] == [b"5\nfirst", b"4\nbeat", b"4\nbeat", b"4\nbeat"]
+            stream.close()
+            while await subscription.chunk():
+                pass
+            assert await subscription.reader.read() == b""
+
+    run(test)
+
+
+def test_a_subscriber_that_goes_away_ends_the_stream() -> None:
+    async def test() -> None:
+        stream = RecordStream()
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            subscription.writer.close()
+            await subscription.ended.wait()
+            assert stream.closed
+            stream.send(b"nobody reads this")
+
+    run(test)
+
+
+def test_a_subscriber_that_does_not_read_is_cut_off() -> None:
+    async def test() -> None:
+        stream = RecordStream(backlog_bytes_max=1_000_000)
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            sent = 0
+            while not stream.closed:
+                stream.send(bytes(100_000))
+                sent += 1
+                assert sent < 1000
+                await asyncio.sleep(0)
+            await subscription.ended.wait()
+            rest = await subscription.reader.read()
+            assert len(rest) < sent * 100_000
+            assert not rest.endswith(b"0\r\n\r\n")  # It sees that the stream was broken off.
+
+    run(test)
+
+
+def test_one_record_may_be_larger_than_the_backlog_allowed() -> None:
+    async def test() -> None:
+        stream = RecordStream(backlog_bytes_max=1000)
+        stream.send(bytes(5_000_000))
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            assert len(await subscription.chunk()) == 5_000_008
+
+    run(test)
+
+
+def test_an_old_proxy_gets_the_records_without_chunks() -> None:
+    async def test() -> None:
+        stream = RecordStream()
+        stream.send(b"first")
+        async with subscribed(stream, b"POST / HTTP/1.0\r\nHost: h\r\n\r\n") as subscription:
+            head = await subscription.reader.readuntil(b"\r\n\r\n")
+            assert b"chunked" not in head
+            stream.close()
+            assert await subscription.reader.read() == b"5\nfirst"
+
+    run(test)
