@@ -1,0 +1,103 @@
+"""The settings of a master, and the Mesos flags it knows but does not need (spec: mesos-v1, sections 11.1, 11.2)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from msgspec import Meta, Struct
+
+from kernel.config import Setting
+
+Count = Annotated[int, Meta(ge=0, le=1_000_000)]
+
+
+class MasterConfig(Struct, frozen=True, kw_only=True):
+    """One master's settings; times are seconds."""
+
+    ip: Annotated[str, Setting("Address to listen on; others than loopback need --credentials or --insecure.")] = "127.0.0.1"
+    port: Annotated[int, Setting("Port to listen on."), Meta(ge=0, le=65535)] = 5050
+    hostname: Annotated[str | None, Setting("Name that clients and agents reach this machine by (default: its address).")] = None
+    advertise_ip: Annotated[str | None, Setting("Address told to others, where it is not the one listened on.")] = None
+    advertise_port: Annotated[int | None, Setting("Port told to others, where it is not the one listened on."), Meta(ge=1, le=65535)] = None
+    work_dir: Annotated[str | None, Setting("Folder that holds the registry.", kind="path")] = None
+    registry: Annotated[
+        Literal["sqlite", "in_memory", "replicated_log"],
+        Setting("Where agents and frameworks are remembered; replicated_log means sqlite."),
+    ] = "sqlite"
+    zk: Annotated[str | None, Setting("ZooKeeper of a cluster with several masters (not in this release).")] = None
+    cluster: Annotated[str | None, Setting("Name of the cluster, shown to people.")] = None
+    logging_level: Annotated[Literal["INFO", "WARNING", "ERROR"], Setting("Least level that is logged.")] = "INFO"
+
+    credentials: Annotated[str | None, Setting("File of principals and secrets that may call.", kind="path")] = None
+    insecure: Annotated[bool, Setting("Listen on any address without asking who calls.")] = False
+    authenticate_http_readonly: Annotated[bool, Setting("Ask who reads.")] = False
+    authenticate_http_readwrite: Annotated[bool, Setting("Ask who operates.")] = False
+    authenticate_http_frameworks: Annotated[bool, Setting("Ask which framework calls.")] = False
+    authenticate_agents: Annotated[bool, Setting("Ask which agent connects.")] = False
+
+    agent_ping_timeout_s: Annotated[
+        float, Setting("How often an agent is to be heard.", kind="duration", flag="agent_ping_timeout"), Meta(gt=0)
+    ] = 3.0
+    max_agent_ping_timeouts: Annotated[int, Setting("After how many of these in silence an agent is unreachable."), Meta(ge=2)] = 3
+    agent_reregister_timeout_s: Annotated[
+        float,
+        Setting(
+            "How long a restarting agent, or all after the master's start, are waited for.",
+            kind="duration",
+            flag="agent_reregister_timeout",
+        ),
+        Meta(ge=0),
+    ] = 600.0
+    framework_recovery_s: Annotated[
+        float,
+        Setting(
+            "How long frameworks are waited for after the master's start, at least.", kind="duration", flag="framework_recovery_timeout"
+        ),
+        Meta(ge=0),
+    ] = 60.0
+
+    offer_timeout_s: Annotated[
+        float | None, Setting("After how long an offer not answered is rescinded (default: never).", kind="duration", flag="offer_timeout")
+    ] = None
+    offer_hold_s: Annotated[
+        float,
+        Setting("How long an offer of a whole agent may keep waiting tasks of others out.", kind="duration", flag="offer_hold"),
+        Meta(ge=0),
+    ] = 5.0
+    filter_gpu_resources: Annotated[bool, Setting("Offer agents with GPUs only to frameworks that say they use them.")] = True
+    roles_allowed: Annotated[
+        tuple[str, ...] | None, Setting("The only roles frameworks may have (default: any).", kind="list", flag="roles")
+    ] = None
+    root_submissions: Annotated[bool, Setting("Allow frameworks of the user root.")] = True
+
+    max_completed_frameworks: Annotated[Count, Setting("How many ended frameworks are remembered.")] = 50
+    max_completed_tasks_per_framework: Annotated[Count, Setting("How many ended tasks of each.")] = 1000
+    max_unreachable_tasks_per_framework: Annotated[Count, Setting("How many unreachable tasks of each.")] = 1000
+    max_operator_event_stream_subscribers: Annotated[
+        int, Setting("How many operators may follow events; the oldest is closed first."), Meta(ge=1)
+    ] = 1000
+
+    @property
+    def agent_heartbeat_s(self) -> float:
+        """How often agents are to send a heartbeat."""
+        return self.agent_ping_timeout_s
+
+    @property
+    def agent_silence_s(self) -> float:
+        """After how long a silence an agent's link is dead and the agent unreachable."""
+        return self.agent_ping_timeout_s * self.max_agent_ping_timeouts
+
+
+# Known, so that a command line written for Mesos is taken with a warning.
+WITHOUT_EFFECT = frozenset(
+    """
+    acls agent_removal_rate_limit allocation_interval allocator allocator_agent_recovery_factor allocator_recovery_timeout
+    authentication_v0_timeout authenticate_frameworks authenticators authorizers domain external_log_file
+    fair_sharing_excluded_resource_names firewall_rules framework_sorter hooks hostname_lookup http_authenticators
+    http_framework_authenticators initialize_driver_logging ip_discovery_command log_auto_initialize log_dir logbufsecs
+    master_contender master_detector memory_profiling min_allocatable_resources modules modules_dir
+    offer_constraints_re2_max_mem offer_constraints_re2_max_program_size publish_per_framework_metrics quiet quorum rate_limits
+    recovery_agent_removal_limit registry_fetch_timeout registry_gc_interval registry_max_agent_age registry_max_agent_count
+    registry_store_timeout require_agent_domain role_sorter webui_dir weights whitelist zk_session_timeout
+    """.split()
+)
