@@ -18,7 +18,9 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
     port: Annotated[int, Setting("Port to listen on."), Meta(ge=0, le=65535)] = 5050
     hostname: Annotated[str | None, Setting("Name that clients and agents reach this machine by (default: its address).")] = None
     advertise_ip: Annotated[str | None, Setting("Address told to others, where it is not the one listened on.")] = None
-    advertise_port: Annotated[int | None, Setting("Port told to others, where it is not the one listened on."), Meta(ge=1, le=65535)] = None
+    advertise_port: Annotated[
+        Annotated[int, Meta(ge=1, le=65535)] | None, Setting("Port told to others, where it is not the one listened on.", kind="int")
+    ] = None
     work_dir: Annotated[str | None, Setting("Folder that holds the registry.", kind="path")] = None
     registry: Annotated[
         Literal["sqlite", "in_memory", "replicated_log"],
@@ -89,15 +91,14 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
 
 
 # Known, so that a command line written for Mesos is taken with a warning.
-WITHOUT_EFFECT = frozenset(
-    """
-    acls agent_removal_rate_limit allocation_interval allocator allocator_agent_recovery_factor allocator_recovery_timeout
-    authentication_v0_timeout authenticate_frameworks authenticators authorizers domain external_log_file
-    fair_sharing_excluded_resource_names firewall_rules framework_sorter hooks hostname_lookup http_authenticators
-    http_framework_authenticators initialize_driver_logging ip_discovery_command log_auto_initialize log_dir logbufsecs
-    master_contender master_detector memory_profiling min_allocatable_resources modules modules_dir
-    offer_constraints_re2_max_mem offer_constraints_re2_max_program_size publish_per_framework_metrics quiet quorum rate_limits
-    recovery_agent_removal_limit registry_fetch_timeout registry_gc_interval registry_max_agent_age registry_max_agent_count
-    registry_store_timeout require_agent_domain role_sorter webui_dir weights whitelist zk_session_timeout
-    """.split()
-)
+WITHOUT_EFFECT = frozenset({
+    "acls", "agent_removal_rate_limit", "allocation_interval", "allocator", "allocator_agent_recovery_factor",
+    "allocator_recovery_timeout", "authentication_v0_timeout", "authenticate_frameworks", "authenticators", "authorizers", "domain",
+    "external_log_file", "fair_sharing_excluded_resource_names", "firewall_rules", "framework_sorter", "hooks", "hostname_lookup",
+    "http_authenticators", "http_framework_authenticators", "initialize_driver_logging", "ip_discovery_command",
+    "log_auto_initialize", "log_dir", "logbufsecs", "master_contender", "master_detector", "memory_profiling",
+    "min_allocatable_resources", "modules", "modules_dir", "offer_constraints_re2_max_mem", "offer_constraints_re2_max_program_size",
+    "publish_per_framework_metrics", "quiet", "quorum", "rate_limits", "recovery_agent_removal_limit", "registry_fetch_timeout",
+    "registry_gc_interval", "registry_max_agent_age", "registry_max_agent_count", "registry_store_timeout", "require_agent_domain",
+    "role_sorter", "webui_dir", "weights", "whitelist", "zk_session_timeout",
+})  # fmt: skip
