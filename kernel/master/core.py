@@ -1,0 +1,237 @@
+"""Every decision of the master: one input at a time in, effects out.
+
+The subjects have a module each (frameworks, agents, tasks); this one only finds the handler for an input,
+keeps the deadlines, and turns what the allocator decides into offers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kernel.clock import Now
+from kernel.errors import CallError, PeerError
+from kernel.mainloop import Reply, Tick
+from kernel.master import agents, frameworks, registry, render, tasks
+from kernel.master.config import MasterConfig
+from kernel.master.effects import (
+    CloseLink,
+    CloseStream,
+    FromAgent,
+    KillTaskByOperator,
+    LinkClosed,
+    MarkAgentGone,
+    SchedulerCall,
+    StreamClosed,
+    SubscribeFramework,
+    SubscribeOperator,
+    TeardownFramework,
+    ToStream,
+    View,
+)
+from kernel.master.state import Framework, MasterState, Offer
+from kernel.wire import scheduler
+from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, Goodbye, Register, StatusUpdate
+from kernel.wire.nodes import MasterInfo
+
+SETTLE_AGAIN_S = 0.25  # How soon the allocator looks again for what only time can change.
+
+
+class MasterCore:
+    """The master's state machine. Equal inputs in equal order give equal effects."""
+
+    def __init__(
+        self,
+        config: MasterConfig,
+        master: MasterInfo,
+        recorded: registry.Registry,
+        now: Now,
+        views: Callable[[MasterState, str, Any], Any],
+        stopwatch: Callable[[], float] | None = None,
+    ) -> None:
+        """recorded: the registry as loaded. views: renders reads (`kernel.master.views.render`). stopwatch:
+        real seconds, only to stop a long allocation pass within its budget; without it a pass is whole."""
+        self.state = MasterState(config, master)
+        self.state.started = now
+        self._views = views
+        self._stopwatch = stopwatch
+        for framework_id, framework in recorded.frameworks.items():
+            frameworks.recover(self.state, framework, framework_id, now)
+        for agent_id, agent in recorded.agents.items():
+            agents.recover(self.state, agent, agent_id, now)
+        self.state.out.clear()
+
+    def receive(self, message: Any, now: Now) -> Sequence[Any]:
+        """Take one input; return what to do, in order. Raises KernelError before the first change."""
+        state = self.state
+        state.out = []
+        kind = type(message)
+        if kind is FromAgent:
+            self._from_agent(message, now)
+        elif kind is SchedulerCall:
+            framework = frameworks.authorise(state, message)
+            name, handler = _CALLS[type(message.body)]
+            framework.counts[name] += 1
+            state.counts[name] += 1
+            handler(state, framework, message.body, now)
+        else:
+            _INPUTS[kind](self, message, now)
+        return state.out
+
+    def settle(self, now: Now, budget_s: float) -> Sequence[Any]:
+        """Offer what has become free, within the budget; what is left is settled after the next batch."""
+        state = self.state
+        if not state.allocator.unsettled:
+            return ()
+        state.out = []
+        result = state.allocator.allocate(now, budget_s, self._stopwatch)
+        for allocation in result.rescind:
+            offer = state.offer_of.get(allocation)
+            if offer is not None:
+                state.rescind(offer, now, tell=True)
+        by_framework: dict[str, list[Offer]] = {}
+        for allocation in result.allocations:
+            by_framework.setdefault(allocation.framework_id, []).append(state.add_offer(allocation, now))
+        for framework_id, offers in by_framework.items():
+            framework = state.frameworks[framework_id]
+            framework.counts["offers/sent"] += len(offers)
+            state.tell(framework, render.offers_event(offers))
+        return state.out
+
+    @property
+    def unsettled(self) -> bool:
+        return self.state.allocator.unsettled
+
+    # ---- Inputs -----------------------------------------------------------------------------------------
+
+    def _from_agent(self, message: FromAgent, now: Now) -> None:
+        state, body = self.state, message.message
+        try:
+            if type(body) is Register:
+                agents.register(state, message.link, body, now)
+                return
+            agent = agents.from_agent(state, message)
+        except PeerError:
+            state.out.append(CloseLink(message.link))
+            return
+        agents.touch(state, agent, now)
+        kind = type(body)
+        if kind is StatusUpdate:
+            tasks.status_update(state, agent, body, now)
+        elif kind is AgentHeartbeat:
+            agents.heartbeat(state, agent)
+        elif kind is ExecutorMessage:
+            tasks.executor_message(state, agent, body)
+        elif kind is ExecutorExited:
+            agents.executor_exited(state, agent, body, now)
+        elif kind is Goodbye:
+            agents.goodbye(state, agent, body, now)
+
+    def _subscribe(self, call: SubscribeFramework, now: Now) -> None:
+        self.state.counts["master/messages_register_framework"] += 1
+        frameworks.subscribe(self.state, call, now)
+
+    def _stream_closed(self, closed: StreamClosed, now: Now) -> None:
+        frameworks.stream_closed(self.state, closed, now)
+
+    def _link_closed(self, closed: LinkClosed, now: Now) -> None:
+        agents.link_closed(self.state, closed, now)
+
+    def _teardown(self, call: TeardownFramework, now: Now) -> None:
+        frameworks.teardown_by_operator(self.state, call, now)
+
+    def _kill(self, call: KillTaskByOperator, now: Now) -> None:
+        tasks.kill_by_operator(self.state, call, now)
+
+    def _gone(self, call: MarkAgentGone, now: Now) -> None:
+        agents.mark_gone(self.state, call, now)
+
+    def _subscribe_operator(self, call: SubscribeOperator, now: Now) -> None:
+        state = self.state
+        while len(state.operators) >= state.config.max_operator_event_stream_subscribers:
+            state.out.append(CloseStream(state.operators.popitem(last=False)[0]))
+        state.operators[call.stream] = None
+        for event in self._views(state, "subscribed", None):
+            state.out.append(ToStream(call.stream, event))
+
+    def _view(self, view: View, now: Now) -> None:
+        self.state.out.append(Reply(self._views(self.state, view.name, view.arguments)))
+
+    def _tick(self, tick: Tick, now: Now) -> None:
+        state = self.state
+        for kind, key in state.deadlines.pop_due(now.mono_s):
+            _DEADLINES[kind](state, key, now)
+        state.allocator.expire(now)
+
+
+def _offer_due(state: MasterState, offer_id: str, now: Now) -> None:
+    offer = state.offers.get(offer_id)
+    if offer is not None:
+        state.rescind(offer, now, tell=True)
+
+
+def _teardown_call(s: MasterState, framework: Framework, call: scheduler.Teardown, now: Now) -> None:
+    frameworks.teardown(s, framework, now)
+
+
+def _acknowledge(s: MasterState, framework: Framework, call: scheduler.Acknowledge, now: Now) -> None:
+    tasks.check_acknowledge(call)
+    tasks.acknowledge(s, framework, call, now)
+
+
+def _shutdown(s: MasterState, framework: Framework, call: scheduler.Shutdown, now: Now) -> None:
+    tasks.shutdown(s, framework, call)
+
+
+def _message(s: MasterState, framework: Framework, call: scheduler.Message, now: Now) -> None:
+    tasks.message(s, framework, call)
+
+
+def _reconcile_operations(s: MasterState, framework: Framework, call: scheduler.ReconcileOperations, now: Now) -> None:
+    tasks.reconcile_operations(s, framework, call)
+
+
+def _acknowledge_operation(s: MasterState, framework: Framework, call: scheduler.AcknowledgeOperationStatus, now: Now) -> None:
+    if call.agent_id is None:
+        raise CallError("acknowledge_operation_status.agent_id: must be set")
+    s.counts["master/invalid_operation_status_update_acknowledgements"] += 1  # No operation is ever under way yet.
+
+
+def _answer_inverse_offers(s: MasterState, framework: Framework, call: Any, now: Now) -> None:
+    """Inverse offers come with maintenance; until then none is outstanding, and ended ones are ignored."""
+
+
+_CALLS: dict[type, tuple[str, Callable[[MasterState, Framework, Any, Now], None]]] = {
+    scheduler.Teardown: ("master/messages_unregister_framework", _teardown_call),
+    scheduler.Accept: ("master/messages_launch_tasks", tasks.accept),
+    scheduler.Decline: ("master/messages_decline_offers", tasks.decline),
+    scheduler.AcceptInverseOffers: ("accept_inverse_offers", _answer_inverse_offers),
+    scheduler.DeclineInverseOffers: ("decline_inverse_offers", _answer_inverse_offers),
+    scheduler.Revive: ("master/messages_revive_offers", frameworks.revive),
+    scheduler.Suppress: ("master/messages_suppress_offers", frameworks.suppress),
+    scheduler.Kill: ("master/messages_kill_task", tasks.kill),
+    scheduler.Shutdown: ("shutdown", _shutdown),
+    scheduler.Acknowledge: ("master/messages_status_update_acknowledgement", _acknowledge),
+    scheduler.AcknowledgeOperationStatus: ("master/messages_operation_status_update_acknowledgement", _acknowledge_operation),
+    scheduler.Reconcile: ("master/messages_reconcile_tasks", tasks.reconcile),
+    scheduler.ReconcileOperations: ("master/messages_reconcile_operations", _reconcile_operations),
+    scheduler.Message: ("master/messages_framework_to_executor", _message),
+    scheduler.Request: ("master/messages_resource_request", frameworks.request),
+    scheduler.UpdateFramework: ("update_framework", frameworks.update_framework),
+}
+_INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
+    Tick: MasterCore._tick,
+    SubscribeFramework: MasterCore._subscribe,
+    StreamClosed: MasterCore._stream_closed,
+    LinkClosed: MasterCore._link_closed,
+    SubscribeOperator: MasterCore._subscribe_operator,
+    TeardownFramework: MasterCore._teardown,
+    KillTaskByOperator: MasterCore._kill,
+    MarkAgentGone: MasterCore._gone,
+    View: MasterCore._view,
+}
+_DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
+    "agent": agents.contact_due,
+    "framework": frameworks.failover_due,
+    "offer": _offer_due,
+}

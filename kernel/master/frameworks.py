@@ -1,0 +1,330 @@
+"""Sessions of frameworks: subscribe, fail over, change, leave (spec: mesos-v1, sections 2.2-2.5, 2.10, 2.11)."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from kernel.clock import Now
+from kernel.errors import CallError, Forbidden, NotFound
+from kernel.master import events, registry, render
+from kernel.master.allocator import Demand, FrameworkOptions
+from kernel.master.effects import CloseStream, SchedulerCall, StreamClosed, SubscribeFramework, TeardownFramework, ToStream
+from kernel.master.state import Framework, MasterState, roles_of
+from kernel.master.transitions import FrameworkState
+from kernel.master.validation import framework_fault, immutable_fault, suppressed_fault
+from kernel.wire import scheduler
+from kernel.wire.agent import FrameworkUpdated, ShutdownFramework
+from kernel.wire.resources import Resources
+from kernel.wire.task import FrameworkCapability, FrameworkInfo, Reason, TaskState
+
+HEARTBEAT_S = 15.0
+REMOVED_MESSAGE = "Framework has been removed"
+
+
+# ---- Subscribing ----------------------------------------------------------------------------------------
+
+
+def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> None:
+    """SUBSCRIBE. Raises CallError for what fails before a stream exists; faults of the content come as one
+    ERROR event on the stream, which then ends (section 2.4)."""
+    info = call.body.framework_info
+    framework_id = info.id.value if info.id is not None else ""
+    if framework_id != call.framework_id:
+        raise CallError("'framework_id' differs from 'subscribe.framework_info.id'")
+    if call.principal is not None:
+        if info.principal is None:
+            info = replace(info, principal=call.principal)
+        elif info.principal != call.principal:
+            raise CallError(f"framework_info.principal: '{info.principal}' is not the authenticated principal '{call.principal}'")
+    fault = _content_fault(s, info, framework_id, call.body)
+    if fault is not None:
+        s.out.append(ToStream(call.stream, scheduler.Event("ERROR", error=scheduler.Error(fault))))
+        s.out.append(CloseStream(call.stream))
+        return
+    framework = s.frameworks.get(framework_id) if framework_id else None
+    if framework is None:
+        framework_id = framework_id or s.next_framework_id()
+        framework = add_framework(s, framework_id, replace(info, id=render.framework_id(framework_id)), now)
+        added = True
+    else:
+        added = False
+        _change_info(s, framework, replace(info, user=framework.info.user, checkpoint=framework.info.checkpoint), now)
+        if framework.stream is not None:
+            s.out.append(ToStream(framework.stream, scheduler.Event("ERROR", error=scheduler.Error("Framework failed over"))))
+            s.out.append(CloseStream(framework.stream))
+            del s.streams[framework.stream]
+            take_back_offers(s, framework, now, tell=False)
+    known = framework.state is not FrameworkState.RECOVERED
+    framework.state = FrameworkState.ACTIVE
+    framework.stream = call.stream
+    framework.failover_due_s = None
+    framework.suppressed = frozenset(call.body.suppressed_roles)
+    framework.offer_constraints = call.body.offer_constraints
+    if known and not added:
+        framework.reregistered_wall_s = now.wall_s
+    s.streams[call.stream] = framework
+    s.allocator.update_framework(framework.framework_id, framework.roles, framework.suppressed, options(framework))
+    s.allocator.set_framework_active(framework.framework_id, True)
+    s.allocator.forget_demand(framework.framework_id)  # A framework that wants demand mode says so again.
+    s.tell(
+        framework,
+        scheduler.Event(
+            "SUBSCRIBED",
+            subscribed=scheduler.Subscribed(render.framework_id(framework.framework_id), heartbeat_interval_seconds=HEARTBEAT_S, master_info=s.master),
+        ),
+    )
+    s.tell(framework, scheduler.Event("HEARTBEAT"))
+    events.framework_changed(s, framework, added)
+
+
+def _content_fault(s: MasterState, info: FrameworkInfo, framework_id: str, body: scheduler.Subscribe) -> str | None:
+    fault = framework_fault(info, s.config.roles_allowed, s.config.root_submissions)
+    if fault is not None:
+        return fault
+    if framework_id in s.removed_ids:
+        return REMOVED_MESSAGE
+    roles = roles_of(info)
+    fault = suppressed_fault(body.suppressed_roles, roles) or constraints_fault(body.offer_constraints, roles)
+    if fault is not None:
+        return fault
+    known = s.frameworks.get(framework_id)
+    if known is not None and known.info.principal != info.principal:
+        return "Changing framework's principal is not allowed."
+    return None
+
+
+def constraints_fault(constraints: object, roles: tuple[str, ...]) -> str | None:
+    """Offer constraints are checked for foreign roles here; the allocator compiles the rest."""
+    for role in getattr(constraints, "role_constraints", None) or {}:
+        if role not in roles:
+            return f"offer_constraints: '{role}' is not one of the framework's roles"
+    return None
+
+
+def add_framework(s: MasterState, framework_id: str, info: FrameworkInfo, now: Now) -> Framework:
+    """Begin to know a framework, in state RECOVERED, and keep it in the registry."""
+    framework = Framework(framework_id, info, s.config.max_completed_tasks_per_framework)
+    framework.registered_wall_s = now.wall_s
+    s.frameworks[framework_id] = framework
+    s.allocator.add_framework(framework_id, framework.roles, framework.suppressed, options(framework))
+    s.allocator.set_framework_active(framework_id, False)
+    s.out.append(registry.keep_framework(framework_id, registry.FrameworkRecord(info, now.wall_s)))
+    return framework
+
+
+def options(framework: Framework) -> FrameworkOptions:
+    capabilities = {capability.type for capability in framework.info.capabilities}
+    return FrameworkOptions(
+        gpu_aware=FrameworkCapability.GPU_RESOURCES in capabilities,
+        revocable=FrameworkCapability.REVOCABLE_RESOURCES in capabilities,
+        offer_filters=framework.info.offer_filters,
+        constraints=framework.offer_constraints,
+    )
+
+
+def _change_info(s: MasterState, framework: Framework, info: FrameworkInfo, now: Now) -> bool:
+    """Take on a new FrameworkInfo and tell the agents that know the framework; say whether it differs."""
+    if info.id is None or not info.id.value:
+        info = replace(info, id=render.framework_id(framework.framework_id))
+    if info == framework.info:
+        return False
+    framework.update_info(info)
+    s.out.append(registry.keep_framework(framework.framework_id, registry.FrameworkRecord(info, framework.registered_wall_s)))
+    for agent in s.agents.values():
+        if framework.framework_id in agent.frameworks_known:
+            s.tell_agent(agent, FrameworkUpdated(info))
+    return True
+
+
+# ---- Leaving --------------------------------------------------------------------------------------------
+
+
+def stream_closed(s: MasterState, closed: StreamClosed, now: Now) -> None:
+    """A scheduler's (or operator's) stream broke: offers go back at once, the failover time begins."""
+    s.operators.pop(closed.stream, None)
+    framework = s.streams.pop(closed.stream, None)
+    if framework is None:
+        return
+    framework.stream = None
+    framework.state = FrameworkState.DISCONNECTED
+    take_back_offers(s, framework, now, tell=False)
+    s.allocator.set_framework_active(framework.framework_id, False)
+    await_failover(s, framework, framework.info.failover_timeout, now)
+
+
+def await_failover(s: MasterState, framework: Framework, timeout_s: float, now: Now) -> None:
+    framework.failover_due_s = now.mono_s + timeout_s
+    if timeout_s <= 0:
+        remove_framework(s, framework, now)
+    else:
+        s.deadlines.push(framework.failover_due_s, "framework", framework.framework_id)
+
+
+def failover_due(s: MasterState, framework_id: str, now: Now) -> None:
+    """Deadline: the framework had its time to come back."""
+    framework = s.frameworks.get(framework_id)
+    if framework is not None and framework.failover_due_s is not None and framework.failover_due_s <= now.mono_s:
+        remove_framework(s, framework, now)
+
+
+def teardown(s: MasterState, framework: Framework, now: Now) -> None:
+    """TEARDOWN by the framework or an operator."""
+    remove_framework(s, framework, now)
+
+
+def teardown_by_operator(s: MasterState, call: TeardownFramework, now: Now) -> None:
+    framework = s.frameworks.get(call.framework_id)
+    if framework is None:
+        raise CallError(f"framework_id: no framework '{call.framework_id}' is known")
+    remove_framework(s, framework, now)
+
+
+def remove_framework(s: MasterState, framework: Framework, now: Now) -> None:
+    """End a framework with all it runs; its id never comes back (section 2.5)."""
+    framework_id = framework.framework_id
+    take_back_offers(s, framework, now, tell=False)
+    for task in [*framework.tasks.values(), *framework.unreachable.values()]:
+        agent = s.agents.get(task.agent_id)
+        if not task.terminal:
+            task.state = TaskState.TASK_KILLED
+            task.note(s.status(task.task_id, TaskState.TASK_KILLED, now, "Framework removed", Reason.REASON_FRAMEWORK_REMOVED, task.agent_id))
+            s.count_end(framework, task)
+        s.complete_task(framework, agent if task.task_id in framework.tasks else None, task, now)
+    framework.unreachable.clear()
+    for executor in list(framework.executors.values()):
+        s.remove_executor(framework, s.agents[executor.agent_id], executor, now)
+    for agent in s.agents.values():
+        if framework_id in agent.frameworks_known:
+            s.tell_agent(agent, ShutdownFramework(framework_id))
+            agent.frameworks_known.discard(framework_id)
+    if framework.stream is not None:
+        s.out.append(CloseStream(framework.stream))
+        del s.streams[framework.stream]
+        framework.stream = None
+    framework.state = FrameworkState.REMOVED
+    framework.unregistered_wall_s = now.wall_s
+    s.allocator.remove_framework(framework_id)
+    del s.frameworks[framework_id]
+    s.completed[framework_id] = framework
+    while len(s.completed) > s.config.max_completed_frameworks:
+        s.completed.popitem(last=False)
+    s.removed_ids[framework_id] = None
+    s.out.append(registry.keep_framework(framework_id, registry.FrameworkRecord(framework.info, framework.registered_wall_s, now.wall_s)))
+    while len(s.removed_ids) > registry.REMOVED_MAX:
+        s.out.append(registry.forget_framework(s.removed_ids.popitem(last=False)[0]))
+    events.framework_removed(s, framework)
+
+
+def take_back_offers(s: MasterState, framework: Framework, now: Now, tell: bool, roles: frozenset[str] | None = None) -> None:
+    """Return a framework's offers (of these roles) to the pool; tell: send RESCIND for each."""
+    for offer in list(framework.offers.values()):
+        if roles is None or offer.role in roles:
+            s.rescind(offer, now, tell)
+
+
+# ---- Calls of a subscribed framework --------------------------------------------------------------------
+
+
+def authorise(s: MasterState, call: SchedulerCall) -> Framework:
+    """The checks before any call but SUBSCRIBE, in their order (section 2.1). Raises CallError, Forbidden."""
+    framework = s.frameworks.get(call.framework_id)
+    if framework is None:
+        raise CallError("Framework cannot be found")
+    if call.principal is not None and framework.info.principal != call.principal:
+        raise CallError(f"Authenticated principal '{call.principal}' is not the framework's")
+    if framework.stream is None:
+        raise Forbidden("Framework is not subscribed")
+    if call.stream_id is None:
+        raise CallError("All non-subscribe calls should include the 'Mesos-Stream-Id' header")
+    if call.stream_id != framework.stream:
+        raise CallError("The stream ID included in this request didn't match the stream ID currently associated with framework ID " + call.framework_id)
+    return framework
+
+
+def suppress(s: MasterState, framework: Framework, call: scheduler.Suppress, now: Now) -> None:
+    """SUPPRESS. A role that is not the framework's drops the whole call (section 2.10)."""
+    if all(role in framework.roles for role in call.roles):
+        framework.suppressed |= frozenset(call.roles or framework.roles)
+        s.allocator.suppress(framework.framework_id, call.roles)
+
+
+def revive(s: MasterState, framework: Framework, call: scheduler.Revive, now: Now) -> None:
+    """REVIVE: clears suppression and filters of the roles (all when none are named)."""
+    if all(role in framework.roles for role in call.roles):
+        framework.suppressed -= frozenset(call.roles or framework.roles)
+        s.allocator.revive(framework.framework_id, call.roles, now)
+
+
+def request(s: MasterState, framework: Framework, call: scheduler.Request, now: Now) -> None:
+    """REQUEST replaces what the framework waits for (our use of a call that Mesos ignored)."""
+    demands = []
+    for index, item in enumerate(call.requests):
+        role = item.role if item.role is not None else (framework.roles[0] if framework.roles else "*")
+        if role not in framework.roles:
+            raise CallError(f"request.requests[{index}].role: '{role}' is not one of the framework's roles")
+        if item.min is not None and item.min > item.count:
+            raise CallError(f"request.requests[{index}].min: {item.min} is more than count, {item.count}")
+        demands.append(
+            Demand(
+                name=item.name,
+                role=role,
+                shape=Resources.of(item.resources),
+                count=item.count,
+                min=item.min,
+                agent_id=item.agent_id.value if item.agent_id is not None else None,
+                constraints=item.constraints,
+                priority=item.priority,
+                prefer=tuple(agent_id.value for agent_id in item.prefer),
+            )
+        )
+    s.allocator.request(framework.framework_id, demands, now)
+
+
+def update_framework(s: MasterState, framework: Framework, call: scheduler.UpdateFramework, now: Now) -> None:
+    """UPDATE_FRAMEWORK, all or nothing (section 2.11)."""
+    info = call.framework_info
+    if info.id is None or info.id.value != framework.framework_id:
+        raise CallError("'framework_id' differs from 'update_framework.framework_info.id'")
+    roles = roles_of(info)
+    fault = (
+        framework_fault(info, s.config.roles_allowed, s.config.root_submissions)
+        or suppressed_fault(call.suppressed_roles, roles)
+        or constraints_fault(call.offer_constraints, roles)
+        or immutable_fault(framework.info, info)
+    )
+    if fault is not None:
+        raise CallError(fault)
+    removed = frozenset(framework.roles) - frozenset(roles)
+    unsuppressed = framework.suppressed & frozenset(roles) - frozenset(call.suppressed_roles)
+    changed = _change_info(s, framework, info, now)
+    framework.suppressed = frozenset(call.suppressed_roles)
+    framework.offer_constraints = call.offer_constraints
+    if removed:
+        take_back_offers(s, framework, now, tell=True, roles=removed)
+    s.allocator.update_framework(framework.framework_id, framework.roles, framework.suppressed, options(framework))
+    if unsuppressed:
+        s.allocator.revive(framework.framework_id, tuple(unsuppressed), now)
+    if changed:
+        events.framework_changed(s, framework, added=False)
+
+
+def recover(s: MasterState, record: registry.FrameworkRecord, framework_id: str, now: Now) -> None:
+    """Put a framework of the registry back after a start of the master. It gets its failover time, and at
+    least what agents and schedulers need to find the new master."""
+    if record.removed_wall_s is not None:
+        s.removed_ids[framework_id] = None
+        return
+    framework = Framework(framework_id, record.info, s.config.max_completed_tasks_per_framework)
+    framework.registered_wall_s = record.registered_wall_s
+    s.frameworks[framework_id] = framework
+    s.allocator.add_framework(framework_id, framework.roles, framework.suppressed, options(framework))
+    s.allocator.set_framework_active(framework_id, False)
+    await_failover(s, framework, max(record.info.failover_timeout, s.config.framework_recovery_s), now)
+
+
+def known(s: MasterState, framework_id: str) -> Framework:
+    """Raises NotFound."""
+    framework = s.frameworks.get(framework_id)
+    if framework is None:
+        raise NotFound(f"framework_id: no framework '{framework_id}' is known")
+    return framework

@@ -1,0 +1,75 @@
+"""What the master must remember beyond its own life: agents and frameworks, one record each.
+
+Tasks are not here: agents report them when they register (spec: mesos-v1, section 9; unlike Mesos we also
+keep FrameworkInfo, so that a framework's identity never depends on its agents coming back).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import msgspec
+from msgspec import Struct
+
+from kernel.errors import StoreError
+from kernel.mainloop import Persist
+from kernel.wire.task import AgentInfo, FrameworkInfo
+
+REMOVED_MAX = 100_000  # Removed ids kept, oldest forgotten first.
+
+
+class AgentRecord(Struct, frozen=True, omit_defaults=True):
+    """An admitted agent. unreachable_wall_s, gone_wall_s: since when, if it is."""
+
+    info: AgentInfo
+    ip: str
+    registered_wall_s: float
+    unreachable_wall_s: float | None = None
+    gone_wall_s: float | None = None
+
+
+class FrameworkRecord(Struct, frozen=True, omit_defaults=True):
+    """A framework that has subscribed. removed_wall_s: since when its id is spent, if it is."""
+
+    info: FrameworkInfo
+    registered_wall_s: float
+    removed_wall_s: float | None = None
+
+
+class Registry(Struct):
+    """All records, by id, as loaded."""
+
+    agents: dict[str, AgentRecord]
+    frameworks: dict[str, FrameworkRecord]
+
+
+def keep_agent(agent_id: str, record: AgentRecord) -> Persist:
+    return Persist(f"agents/{agent_id}", msgspec.json.encode(record))
+
+
+def forget_agent(agent_id: str) -> Persist:
+    return Persist(f"agents/{agent_id}", None)
+
+
+def keep_framework(framework_id: str, record: FrameworkRecord) -> Persist:
+    return Persist(f"frameworks/{framework_id}", msgspec.json.encode(record))
+
+
+def forget_framework(framework_id: str) -> Persist:
+    return Persist(f"frameworks/{framework_id}", None)
+
+
+def load(records: Iterable[tuple[str, bytes]]) -> Registry:
+    """Read what `keep_*` wrote. Raises StoreError for a record that cannot be read: starting without it
+    would forget what was promised."""
+    registry = Registry({}, {})
+    for key, value in records:
+        kind, _, name = key.partition("/")
+        try:
+            if kind == "agents":
+                registry.agents[name] = msgspec.json.decode(value, type=AgentRecord)
+            elif kind == "frameworks":
+                registry.frameworks[name] = msgspec.json.decode(value, type=FrameworkRecord)
+        except msgspec.MsgspecError as error:
+            raise StoreError(f"the registry's record {key} cannot be read: {error}") from error
+    return registry

@@ -1,0 +1,429 @@
+"""What the master knows, with its sums kept up to date by each change.
+
+Only the handlers beside this module write here, one input at a time. Nothing in it knows sockets or disks:
+whatever must happen is appended to `MasterState.out` as an effect.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter, OrderedDict, deque
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import replace
+
+from kernel.clock import Now
+from kernel.master.allocator import Allocation, Allocator
+from kernel.master.config import MasterConfig
+from kernel.master.effects import ToAgent, ToStream
+from kernel.master.transitions import TERMINAL, AgentState, FrameworkState
+from kernel.wire.agent import FrameworkUpdated, MasterMessage
+from kernel.wire.ids import AgentID, ExecutorID, OfferID, TaskID
+from kernel.wire.resources import EMPTY, Resources, quantity
+from kernel.wire.scheduler import Event, Rescind
+from kernel.wire.task import (
+    AgentInfo,
+    ExecutorInfo,
+    FrameworkCapability,
+    FrameworkInfo,
+    KillPolicy,
+    MasterInfo,
+    Reason,
+    Source,
+    TaskInfo,
+    TaskState,
+    TaskStatus,
+    TimeInfo,
+)
+
+TaskKey = tuple[str, str]  # Framework id, task id (or executor id, for executors).
+
+
+class Task:
+    """One task. resources: what it holds on its agent while not freed; state: the newest known;
+    sent: the last status a scheduler was sent by way of an agent's update (None: none yet)."""
+
+    __slots__ = (
+        "agent_id", "executor_id", "framework_id", "freed", "healthy", "info", "kill", "killing", "resources",
+        "role", "sent", "state", "statuses", "task_id", "unreachable_wall_s",
+    )  # fmt: skip
+
+    def __init__(self, framework_id: str, info: TaskInfo, role: str, resources: Resources, executor_id: str) -> None:
+        self.framework_id = framework_id
+        self.task_id = info.task_id.value
+        self.agent_id = info.agent_id.value
+        self.executor_id = executor_id
+        self.info = info
+        self.role = role
+        self.resources = resources
+        self.freed = False
+        self.state = TaskState.TASK_STAGING
+        self.statuses: tuple[TaskStatus, ...] = ()
+        self.sent: TaskStatus | None = None
+        self.kill: KillPolicy | None = None
+        self.killing = False  # Somebody asked for its end: told again to an agent that comes back.
+        self.unreachable_wall_s: float | None = None
+
+    def note(self, status: TaskStatus) -> None:
+        """Add to the history, which keeps the last status of each run of equal states."""
+        if status.data is not None:
+            status = replace_data(status)
+        kept = self.statuses
+        self.statuses = (*kept[:-1], status) if kept and kept[-1].state is status.state else (*kept, status)
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL
+
+
+def replace_data(status: TaskStatus) -> TaskStatus:
+    """The status without its payload, which is the scheduler's alone and may be large."""
+    return replace(status, data=None)
+
+
+class Executor:
+    """A custom or default executor that lives on an agent."""
+
+    __slots__ = ("agent_id", "executor_id", "framework_id", "info", "resources", "role")
+
+    def __init__(self, framework_id: str, agent_id: str, info: ExecutorInfo, role: str, resources: Resources) -> None:
+        self.framework_id, self.agent_id, self.info = framework_id, agent_id, info
+        self.executor_id = info.executor_id.value
+        self.role, self.resources = role, resources
+
+
+class Offer:
+    """One agent's resources, offered to one framework in one role."""
+
+    __slots__ = ("agent", "allocation", "framework", "made_s", "offer_id", "resources", "role")
+
+    def __init__(self, offer_id: str, framework: Framework, agent: Agent, allocation: Allocation, made_s: float) -> None:
+        self.offer_id, self.framework, self.agent = offer_id, framework, agent
+        self.allocation, self.made_s = allocation, made_s
+        self.role, self.resources = allocation.role, allocation.resources
+
+
+class Agent:
+    """A machine that runs tasks."""
+
+    __slots__ = (
+        "agent_id", "contact_due_s", "executors", "frameworks_known", "goodbye", "info", "ip", "link", "offered", "offers", "registered_wall_s",
+        "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
+    )  # fmt: skip
+
+    def __init__(self, agent_id: str, info: AgentInfo, ip: str, total: Resources) -> None:
+        self.agent_id = agent_id
+        self.info = info
+        self.ip = ip
+        self.total = total
+        self.used = EMPTY
+        self.offered = EMPTY
+        self.state = AgentState.RECOVERED
+        self.link: int | None = None
+        self.run = ""
+        self.software = ""
+        self.goodbye = False  # It said that it will restart: waited for longer than a silent one.
+        self.contact_due_s = 0.0
+        self.registered_wall_s = 0.0
+        self.reregistered_wall_s: float | None = None
+        self.tasks: dict[TaskKey, Task] = {}
+        self.executors: dict[TaskKey, Executor] = {}
+        self.offers: dict[str, Offer] = {}
+        self.frameworks_known: set[str] = set()
+
+    @property
+    def pid(self) -> str:
+        return f"slave(1)@{self.ip}:{self.info.port}"
+
+
+class Quantities:
+    """A sum of resources over many agents: scalars by name, in thousandths; ranges and sets by their size."""
+
+    __slots__ = ("cpus", "disk", "gpus", "mem", "other")
+
+    def __init__(self) -> None:
+        self.cpus = self.mem = self.disk = self.gpus = 0
+        self.other: Counter[str] = Counter()
+
+    def add(self, more: Resources) -> None:
+        self._change(more, 1)
+
+    def take(self, less: Resources) -> None:
+        self._change(less, -1)
+
+    def _change(self, amount: Resources, sign: int) -> None:
+        self.cpus += sign * amount.cpus
+        self.mem += sign * amount.mem
+        self.disk += sign * amount.disk
+        self.gpus += sign * amount.gpus
+        if amount.other is not None:
+            for key, held in amount.other.items():
+                self.other[key.name] += sign * quantity(key, held)
+
+    def scalars(self) -> dict[str, int]:
+        """Thousandths by name; names with nothing are left out."""
+        sums = Counter({"cpus": self.cpus, "mem": self.mem, "disk": self.disk, "gpus": self.gpus})
+        sums.update(self.other)
+        return {name: milli for name, milli in sums.items() if milli}
+
+
+class Framework:
+    """A scheduler's session and everything it runs."""
+
+    __slots__ = (
+        "agents_in_use", "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "offered", "offers", "partition_aware",
+        "refinement", "registered_wall_s", "reregistered_wall_s", "roles", "state", "stream", "suppressed", "tasks", "unreachable",
+        "unregistered_wall_s", "used", "multi_role", "task_killing", "offer_constraints",
+    )  # fmt: skip
+
+    def __init__(self, framework_id: str, info: FrameworkInfo, completed_max: int) -> None:
+        self.framework_id = framework_id
+        self.state = FrameworkState.RECOVERED
+        self.stream: str | None = None
+        self.suppressed: frozenset[str] = frozenset()
+        self.offer_constraints: Any = None
+        self.failover_due_s: float | None = None
+        self.registered_wall_s = 0.0
+        self.reregistered_wall_s: float | None = None
+        self.unregistered_wall_s: float | None = None
+        self.tasks: dict[str, Task] = {}
+        self.unreachable: OrderedDict[str, Task] = OrderedDict()
+        self.completed: deque[Task] = deque(maxlen=completed_max)
+        self.executors: dict[tuple[str, str], Executor] = {}  # By agent id, executor id.
+        self.offers: dict[str, Offer] = {}
+        self.used = Quantities()
+        self.offered = Quantities()
+        self.counts: Counter[str] = Counter()
+        self.update_info(info)
+
+    def update_info(self, info: FrameworkInfo) -> None:
+        capabilities = {capability.type for capability in info.capabilities}
+        self.info = info
+        self.partition_aware = FrameworkCapability.PARTITION_AWARE in capabilities
+        self.multi_role = FrameworkCapability.MULTI_ROLE in capabilities
+        self.refinement = FrameworkCapability.RESERVATION_REFINEMENT in capabilities
+        self.task_killing = FrameworkCapability.TASK_KILLING_STATE in capabilities
+        self.roles = roles_of(info)
+
+    @property
+    def connected(self) -> bool:
+        return self.stream is not None
+
+
+def roles_of(info: FrameworkInfo) -> tuple[str, ...]:
+    """The roles a framework subscribes to: `roles` with MULTI_ROLE, else its one `role` (default `*`)."""
+    if any(capability.type is FrameworkCapability.MULTI_ROLE for capability in info.capabilities):
+        return info.roles
+    return (info.role or "*",)
+
+
+class Deadlines:
+    """Instants to look at something, soonest first. An entry is only a hint: the state's own field decides,
+    so moving a deadline later costs nothing (the entry is pushed again when it comes up)."""
+
+    __slots__ = ("_heap",)
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[float, str, str]] = []
+
+    def push(self, due_s: float, kind: str, key: str) -> None:
+        heapq.heappush(self._heap, (due_s, kind, key))
+
+    def pop_due(self, now_s: float) -> Iterator[tuple[str, str]]:
+        """Yield (kind, key) of every entry that has come up; pushing meanwhile is allowed."""
+        while self._heap and self._heap[0][0] <= now_s:
+            _, kind, key = heapq.heappop(self._heap)
+            yield kind, key
+
+
+class MasterState:
+    """Everything the master knows; the handlers' common ground.
+
+    Offers, tasks and executors hang on their framework and their agent; both sides are changed together by
+    the methods here, which also keep the sums and the allocator in step.
+    """
+
+    def __init__(self, config: MasterConfig, master: MasterInfo) -> None:
+        self.config = config
+        self.master = master
+        self.out: list[Any] = []  # Effects of the input being handled.
+        self.agents: dict[str, Agent] = {}
+        self.unreachable: OrderedDict[str, tuple[AgentInfo, float]] = OrderedDict()  # With the wall time of it.
+        self.gone: OrderedDict[str, float] = OrderedDict()
+        self.frameworks: dict[str, Framework] = {}
+        self.completed: OrderedDict[str, Framework] = OrderedDict()
+        self.removed_ids: OrderedDict[str, None] = OrderedDict()
+        self.offers: dict[str, Offer] = {}
+        self.offer_of: dict[Allocation, Offer] = {}
+        self.recovered: set[str] = set()  # Agents of an earlier master that are still waited for.
+        self.links: dict[int, Agent] = {}
+        self.streams: dict[str, Framework] = {}
+        self.operators: OrderedDict[str, None] = OrderedDict()
+        self.runs: dict[str, str] = {}  # Agent process run -> agent id, while registered.
+        self.allocator = Allocator(config.allocator)
+        self.deadlines = Deadlines()
+        self.counts: Counter[str] = Counter()
+        self.started: Now | None = None
+        self._offer_number = 0
+        self._framework_number = 0
+        self._agent_number = 0
+
+    # ---- ids --------------------------------------------------------------------------------------------
+
+    def next_offer_id(self) -> str:
+        self._offer_number += 1
+        return f"{self.master.id}-O{self._offer_number}"
+
+    def next_framework_id(self) -> str:
+        self._framework_number += 1
+        return f"{self.master.id}-{self._framework_number - 1:04d}"
+
+    def next_agent_id(self) -> str:
+        self._agent_number += 1
+        return f"{self.master.id}-S{self._agent_number - 1}"
+
+    # ---- telling ----------------------------------------------------------------------------------------
+
+    def tell(self, framework: Framework, event: Event) -> bool:
+        """Send an event when the framework listens; say whether it does."""
+        if framework.stream is None:
+            return False
+        self.out.append(ToStream(framework.stream, event))
+        self.counts["events"] += 1
+        framework.counts[f"events/{event.type.lower()}"] += 1
+        return True
+
+    def tell_agent(self, agent: Agent, message: MasterMessage, framework: Framework | None = None) -> None:
+        """Send a message on the agent's link, first what it must know of the framework."""
+        if agent.link is not None:
+            if framework is not None:
+                self.introduce(agent, framework)
+            self.out.append(ToAgent(agent.link, message))
+
+    def introduce(self, agent: Agent, framework: Framework) -> None:
+        """Tell a linked agent who the framework is, once a link."""
+        if framework.framework_id not in agent.frameworks_known and agent.link is not None:
+            agent.frameworks_known.add(framework.framework_id)
+            self.out.append(ToAgent(agent.link, FrameworkUpdated(framework.info)))
+
+    # ---- offers -----------------------------------------------------------------------------------------
+
+    def add_offer(self, allocation: Allocation, now: Now) -> Offer:
+        framework, agent = self.frameworks[allocation.framework_id], self.agents[allocation.agent_id]
+        offer = Offer(self.next_offer_id(), framework, agent, allocation, now.mono_s)
+        self.offers[offer.offer_id] = framework.offers[offer.offer_id] = agent.offers[offer.offer_id] = offer
+        self.offer_of[allocation] = offer
+        agent.offered += offer.resources
+        framework.offered.add(offer.resources)
+        if self.config.offer_timeout_s is not None:
+            self.deadlines.push(now.mono_s + self.config.offer_timeout_s, "offer", offer.offer_id)
+        return offer
+
+    def drop_offer(self, offer: Offer) -> None:
+        """Forget an offer; what it held must be given to the allocator by the caller."""
+        del self.offers[offer.offer_id]
+        del self.offer_of[offer.allocation]
+        del offer.framework.offers[offer.offer_id]
+        del offer.agent.offers[offer.offer_id]
+        offer.agent.offered -= offer.resources
+        offer.framework.offered.take(offer.resources)
+
+    def rescind(self, offer: Offer, now: Now, tell: bool) -> None:
+        """End an offer; what it held is free again, without a filter. tell: send RESCIND."""
+        self.drop_offer(offer)
+        self.allocator.close_offers((offer.allocation,), EMPTY, 0.0, now)
+        if tell:
+            offer.framework.counts["offers/rescinded"] += 1
+            self.tell(offer.framework, Event("RESCIND", rescind=Rescind(OfferID(offer.offer_id))))
+
+    # ---- tasks and executors ----------------------------------------------------------------------------
+
+    def add_task(self, framework: Framework, agent: Agent, task: Task) -> None:
+        """Put a task on its agent. Its resources count as used unless freed; the allocator's charge is the
+        caller's matter (an offer's resources are charged already)."""
+        framework.tasks[task.task_id] = task
+        agent.tasks[framework.framework_id, task.task_id] = task
+        if not task.freed:
+            agent.used += task.resources
+            framework.used.add(task.resources)
+
+    def free_task(self, framework: Framework, agent: Agent, task: Task, now: Now) -> None:
+        """Give back what a task held, once."""
+        if not task.freed:
+            task.freed = True
+            agent.used -= task.resources
+            framework.used.take(task.resources)
+            self.allocator.recover(framework.framework_id, task.role, agent.agent_id, task.resources, now)
+
+    def detach_task(self, framework: Framework, agent: Agent | None, task: Task) -> None:
+        """Take a freed task off the live lists."""
+        framework.tasks.pop(task.task_id, None)
+        if agent is not None:
+            agent.tasks.pop((framework.framework_id, task.task_id), None)
+
+    def complete_task(self, framework: Framework, agent: Agent | None, task: Task, now: Now) -> None:
+        """Move a task that ended, and whose end the scheduler knows, to the framework's history."""
+        if agent is not None:
+            self.free_task(framework, agent, task, now)
+        self.detach_task(framework, agent, task)
+        framework.completed.append(task)
+
+    def add_executor(self, framework: Framework, agent: Agent, executor: Executor) -> None:
+        framework.executors[agent.agent_id, executor.executor_id] = executor
+        agent.executors[framework.framework_id, executor.executor_id] = executor
+        agent.used += executor.resources
+        framework.used.add(executor.resources)
+
+    def remove_executor(self, framework: Framework, agent: Agent, executor: Executor, now: Now) -> None:
+        framework.executors.pop((agent.agent_id, executor.executor_id), None)
+        agent.executors.pop((framework.framework_id, executor.executor_id), None)
+        agent.used -= executor.resources
+        framework.used.take(executor.resources)
+        self.allocator.recover(framework.framework_id, executor.role, agent.agent_id, executor.resources, now)
+
+    # ---- counting ---------------------------------------------------------------------------------------
+
+    def count_end(self, framework: Framework, task: Task) -> None:
+        """Count the end of a task, by its last status."""
+        if task.statuses:
+            self.count_ended(framework, task.statuses[-1])
+
+    def count_ended(self, framework: Framework, status: TaskStatus) -> None:
+        """Count a terminal status."""
+        state = status.state.value.lower()
+        self.counts[f"master/tasks_{state.removeprefix('task_')}"] += 1
+        framework.counts[f"tasks/terminal/{state}"] += 1
+        if status.reason is not None and status.source is not None:
+            self.counts[f"master/{state}/{status.source.value.lower()}/{status.reason.value.lower()}"] += 1
+
+    # ---- statuses ---------------------------------------------------------------------------------------
+
+    def status(
+        self,
+        task_id: str,
+        state: TaskState,
+        now: Now,
+        message: str,
+        reason: Reason,
+        agent_id: str = "",
+        executor_id: str = "",
+        unreachable_wall_s: float | None = None,
+    ) -> TaskStatus:
+        """A status of the master's own making: no uuid, so nobody acknowledges it."""
+        return TaskStatus(
+            task_id=TaskID(task_id),
+            state=state,
+            message=message,
+            source=Source.SOURCE_MASTER,
+            reason=reason,
+            agent_id=AgentID(agent_id) if agent_id else None,
+            executor_id=ExecutorID(executor_id) if executor_id else None,
+            timestamp=now.wall_s,
+            unreachable_time=None if unreachable_wall_s is None else TimeInfo(int(unreachable_wall_s * 1e9)),
+        )
+
+    def lost_as(self, framework: Framework, state: TaskState) -> TaskState:
+        """The state as this framework understands it: TASK_LOST for all five of the newer names."""
+        return state if framework.partition_aware else TaskState.TASK_LOST
+
