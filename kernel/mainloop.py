@@ -45,6 +45,21 @@ class Tick(Struct, frozen=True):
     """Input: time has passed; look at the deadlines."""
 
 
+class Batch(Struct, frozen=True):
+    """Input: messages of one sender, decided in order up to the first that is refused (`BatchRefused`), the
+    answer being the last one's."""
+
+    messages: tuple[Any, ...]
+
+
+class BatchRefused(KernelError):
+    """A message of a batch was refused; those before it stand, those after it were not looked at."""
+
+    def __init__(self, index: int, error: KernelError) -> None:
+        super().__init__(f"call {index}: {error}")
+        self.index, self.error = index, error
+
+
 class Core(Protocol):
     """What every daemon's core offers. Equal inputs in equal order give equal effects."""
 
@@ -140,25 +155,29 @@ class MainLoop:
         batch: list[_Entry] = []
         effects: list[Any] = []
         writes: list[Persist] = []
-        persist_bytes = 0
+        received = persist_bytes = 0
         inbox = self._inbox
-        while inbox and len(batch) < BATCH_MAX and persist_bytes < BATCH_PERSIST_BYTES_MAX:
+        while inbox and received < BATCH_MAX and persist_bytes < BATCH_PERSIST_BYTES_MAX:
             entry = inbox.popleft()
             batch.append(entry)
-            try:
-                decided = self.core.receive(entry.message, self.clock.now())
-            except KernelError as error:  # The sender's mistake: it is told, we go on.
-                entry.error = error
-                continue
-            for effect in decided:
-                kind = type(effect)
-                if kind is Persist:
-                    writes.append(effect)
-                    persist_bytes += len(effect.value or b"")
-                elif kind is Reply:
-                    entry.body = effect.body
-                else:
-                    effects.append(effect)
+            together = type(entry.message) is Batch
+            messages = entry.message.messages if together else (entry.message,)
+            for index, message in enumerate(messages):
+                received += 1
+                try:
+                    decided = self.core.receive(message, self.clock.now())
+                except KernelError as error:  # The sender's mistake: it is told, we go on.
+                    entry.error = BatchRefused(index, error) if together else error
+                    break
+                for effect in decided:
+                    kind = type(effect)
+                    if kind is Persist:
+                        writes.append(effect)
+                        persist_bytes += len(effect.value or b"")
+                    elif kind is Reply:
+                        entry.body = effect.body
+                    else:
+                        effects.append(effect)
         for effect in self.core.settle(self.clock.now(), SETTLE_BUDGET_S):
             if type(effect) is Persist:
                 writes.append(effect)
@@ -167,7 +186,11 @@ class MainLoop:
         self.longest_turn_s = max(self.longest_turn_s, self.clock.now().mono_s - started.mono_s)
         self.turns += 1
         if writes:
-            await self.store.write([(write.key, write.value) for write in writes])  # If it fails, we stop.
+            try:
+                await self.store.write([(write.key, write.value) for write in writes])
+            except BaseException:  # We stop; whether these inputs count is known to nobody.
+                inbox.extendleft(reversed(batch))
+                raise
         for effect in effects:
             self._perform(effect)
         self._flush()

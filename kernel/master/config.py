@@ -1,4 +1,4 @@
-"""The settings of a master, and the Mesos flags it knows but does not need (spec: mesos-v1, sections 11.1, 11.2)."""
+"""The settings of a master (spec: mesos-v1, sections 11.1 and 11.2)."""
 
 from __future__ import annotations
 
@@ -88,17 +88,3 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
     def agent_silence_s(self) -> float:
         """After how long a silence an agent's link is dead and the agent unreachable."""
         return self.agent_ping_timeout_s * self.max_agent_ping_timeouts
-
-
-# Known, so that a command line written for Mesos is taken with a warning.
-WITHOUT_EFFECT = frozenset({
-    "acls", "agent_removal_rate_limit", "allocation_interval", "allocator", "allocator_agent_recovery_factor",
-    "allocator_recovery_timeout", "authentication_v0_timeout", "authenticate_frameworks", "authenticators", "authorizers", "domain",
-    "external_log_file", "fair_sharing_excluded_resource_names", "firewall_rules", "framework_sorter", "hooks", "hostname_lookup",
-    "http_authenticators", "http_framework_authenticators", "initialize_driver_logging", "ip_discovery_command",
-    "log_auto_initialize", "log_dir", "logbufsecs", "master_contender", "master_detector", "memory_profiling",
-    "min_allocatable_resources", "modules", "modules_dir", "offer_constraints_re2_max_mem", "offer_constraints_re2_max_program_size",
-    "publish_per_framework_metrics", "quiet", "quorum", "rate_limits", "recovery_agent_removal_limit", "registry_fetch_timeout",
-    "registry_gc_interval", "registry_max_agent_age", "registry_max_agent_count", "registry_store_timeout", "require_agent_domain",
-    "role_sorter", "webui_dir", "weights", "whitelist", "zk_session_timeout",
-})  # fmt: skip

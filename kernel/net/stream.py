@@ -39,11 +39,13 @@ class RecordStream:
             self._write(self._transport, payload)
 
     def beat(self, payload: bytes, every_s: float) -> None:
-        """Send `payload` now and again every so many seconds until the stream ends."""
-        if self.closed:
-            return
+        """From now on send `payload` every so many seconds, until the stream ends."""
+        if not self.closed:
+            self._beat = asyncio.get_running_loop().call_later(every_s, self._next_beat, payload, every_s)
+
+    def _next_beat(self, payload: bytes, every_s: float) -> None:
         self.send(payload)
-        self._beat = asyncio.get_running_loop().call_later(every_s, self.beat, payload, every_s)
+        self.beat(payload, every_s)
 
     def close(self) -> None:
         """End the stream after what was sent."""

@@ -108,7 +108,7 @@ def test_headers_come_before_the_first_record() -> None:
     run(test)
 
 
-def test_heartbeats_flow_from_the_first_moment_until_the_end() -> None:
+def test_heartbeats_flow_until_the_end() -> None:
     async def test() -> None:
         stream = RecordStream()
         stream.send(b"first")
