@@ -107,7 +107,13 @@ _ERROR = re.compile(r"(?P<text>.*?)(?: - at `(?:key` in `)?\$(?P<path>.*)`)?", r
 _PATH_CHARS_MAX = 200
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _WORDS = {"`int`": "an integer", "`str`": "a string", "`float`": "a number", "`bool`": "true or false", "`bytes`": "base64"}
-_WORDS |= {"`object`": "an object", "`array`": "a list", "`null`": "null", "`IntegerBeyond64Bits`": "one beyond 64 bits"}
+_WORDS |= {
+    "Invalid enum value": "unknown name",
+    "`object`": "an object",
+    "`array`": "a list",
+    "`null`": "null",
+    "`IntegerBeyond64Bits`": "one beyond 64 bits",
+}
 
 
 def _explain(error: str) -> str:
