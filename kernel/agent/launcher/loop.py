@@ -1,0 +1,374 @@
+"""Where the launcher's decisions meet the world: sockets, the journal, processes.
+
+One thread, woken by the agent's socket, by SIGCHLD and by the pidfds of adopted processes; it sleeps otherwise. Of several connections the
+one that said hello last is the agent. What an earlier one still had to say is dropped, for the new agent was told a state without it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import resource
+import selectors
+import signal
+import socket
+import struct
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import assert_never
+
+from kernel.agent.launcher import processes, protocol
+from kernel.agent.launcher.core import (
+    VERSION,
+    BadCommand,
+    Command,
+    Core,
+    Effect,
+    Ended,
+    Event,
+    Execute,
+    Hello,
+    Json,
+    Kill,
+    Launch,
+    Reap,
+    Record,
+    Replace,
+    Send,
+    Spawn,
+    Spawned,
+    SpawnFailed,
+    Stop,
+)
+from kernel.agent.launcher.journal import Journal
+from kernel.agent.launcher.spawn import Spawner, SpawnError
+
+OUTBOUND_BYTES_MAX = 8 * 1024 * 1024
+"""An agent that does not read is dropped here; its next hello is told the state."""
+
+COMMANDS_A_TURN = 16
+"""Exits are noticed and told in between."""
+
+CONNECTIONS_MAX = 16
+DISK_RETRY_S = 1.0
+
+UNUSED_S = 300.0
+"""A launcher that runs nothing and hears from no agent for so long ends; an agent starts a new one when it needs it."""
+
+_READ_BYTES = 256 * 1024
+_PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Connection:
+    """One peer on the socket."""
+
+    __slots__ = ("lines", "outbound", "rest", "sock", "writing")
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.sock = sock
+        self.lines: deque[bytes] = deque()  # Whole ones, not obeyed yet.
+        self.rest = b""
+        self.outbound = bytearray()
+        self.writing = False  # Whether the selector waits for room.
+
+
+class Launcher:
+    """The process as a whole. Make it in the main thread, run it in another (see `spawn`)."""
+
+    def __init__(self, build: str) -> None:
+        """The current directory is the launcher's, and its lock is held. Raises OSError when the journal cannot be written."""
+        self.task_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (self.task_nofile[1], self.task_nofile[1]))
+        self.core = Core(build)
+        self.journal = Journal(os.path.abspath(protocol.JOURNAL), processes.boot_id(), self.core.snapshot)
+        self.spawner = Spawner(self.task_nofile)
+        self.agent: Connection | None = None
+        self.untold: list[Json] = []  # For the agent, once the journal is written.
+        self.connections: set[Connection] = set()
+        self.adopted: dict[str, int] = {}  # {container: pidfd}, of processes that are not our children.
+        self.stopping = False
+        self.successor: tuple[str, ...] = ()
+        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.selector = selectors.DefaultSelector()
+        self.child_signals = _watch_children()
+        self._watch(self.child_signals, self._reap)
+
+    def run(self) -> tuple[str, ...]:
+        """Take up what a predecessor left, then serve. Returns the program to become, empty to end."""
+        self._recover()
+        self._reap()  # Children that ended while we became this program.
+        self._listen()
+        while not self.stopping:
+            ready = self.selector.select(self._timeout_s())
+            if not ready and self._unused():
+                break
+            for key, events in ready:
+                key.data(events)
+            for connection in [c for c in self.connections if c.lines]:
+                self._obey(connection)
+            self._flush()
+        self._close()
+        return self.successor
+
+    def _timeout_s(self) -> float | None:
+        if any(c.lines for c in self.connections):
+            return 0.0
+        if not self.journal.flush():
+            return DISK_RETRY_S
+        return UNUSED_S if not self.connections and self.core.idle else None
+
+    def _unused(self) -> bool:
+        return not self.connections and self.core.idle and self.journal.flush()
+
+    def _watch(self, fd: int, call: Callable[[int], None]) -> None:
+        self.selector.register(fd, selectors.EVENT_READ, call)
+
+    # What a predecessor left.
+
+    def _recover(self) -> None:
+        records, same_boot = self.journal.load()
+        self.core.restore(records)
+        self.journal.compact()
+        unresolved = self.core.unresolved()
+        nameless = {c.name for c in unresolved if not c.pid} if same_boot else set()
+        found = processes.find_by_environment(nameless) if nameless else {}
+        for container in unresolved:
+            if container.name in found:
+                self._feed(Spawned(container.name, *found[container.name]))
+            if same_boot and container.pid:
+                self._adopt(container.name, container.pid, container.start)
+            else:
+                self._feed(Ended(container.name, None))
+        self.journal.flush()
+        if unresolved:
+            _say(f"found {len(self.core.by_pid)} of {len(unresolved)} containers running, {len(self.adopted)} of them adopted")
+
+    def _adopt(self, name: str, pid: int, start: int) -> None:
+        """Watch a process that a predecessor started. A child of ours needs nothing: only our program was replaced."""
+        found = processes.stat(pid)
+        if found is not None and found.start == start and found.parent == os.getpid():
+            return
+        pidfd = processes.open_pidfd(pid, start)
+        if pidfd is None:
+            self._end_adopted(name, pid, start, None)
+            return
+
+        def ended(_: int) -> None:
+            self._end_adopted(name, pid, start, processes.exit_of_other(pidfd, pid, start))
+
+        self.adopted[name] = pidfd
+        self._watch(pidfd, ended)
+
+    def _end_adopted(self, name: str, pid: int, start: int, status: int | None) -> None:
+        processes.send_signal(pid, start, signal.SIGKILL, whole_group=True)
+        self._feed(Ended(name, status))
+
+    # Processes.
+
+    def _reap(self, _: int = 0) -> None:
+        try:
+            os.read(self.child_signals, 128)  # It says no more than that there are some.
+        except BlockingIOError:
+            pass
+        while (dead := processes.next_dead_child()) is not None:
+            pid, status = dead
+            container = self.core.by_pid.get(pid)
+            if container is None or container.name in self.adopted:
+                processes.reap(pid)  # What some task left behind.
+            else:
+                processes.kill_rest_of_group(pid)
+                self._feed(Ended(container.name, status))
+
+    def _feed(self, message: Command | Event) -> None:
+        self._perform(self.core.receive(message, time.time()))
+
+    def _perform(self, effects: list[Effect]) -> None:
+        """Carry out effects in order. What is to be told waits for `_flush`."""
+        for effect in effects:
+            match effect:
+                case Record(entry):
+                    self.journal.append(entry)
+                case Send(message):
+                    self.untold.append(message)
+                case Spawn(launch):
+                    self._feed(self._spawn(launch))
+                case Reap(name, pid):
+                    self._let_go(name, pid)
+                case Kill(pid, start, number, whole_group):
+                    processes.send_signal(pid, start, number, whole_group)
+                case Stop():
+                    self.stopping = True
+                case Execute(argv):
+                    self._become(argv)
+                case _:
+                    assert_never(effect)
+
+    def _spawn(self, launch: Launch) -> Event:
+        if not self.journal.flush():
+            return SpawnFailed(launch.container, "no resources", "the launcher cannot write its journal: the disk is full or broken")
+        try:
+            pid = self.spawner.spawn(launch)
+        except SpawnError as error:
+            return SpawnFailed(launch.container, error.reason, error.message)
+        found = processes.stat(pid)
+        assert found is not None, "our child stays, if only as a zombie, until we reap it"
+        return Spawned(launch.container, pid, found.start)
+
+    def _let_go(self, name: str, pid: int) -> None:
+        self.journal.flush()  # On a full disk the exit is only in memory, but it is not told before it is written.
+        pidfd = self.adopted.pop(name, None)
+        if pidfd is None:
+            processes.reap(pid)
+        else:
+            self.selector.unregister(pidfd)
+            os.close(pidfd)
+
+    def _become(self, argv: tuple[str, ...]) -> None:
+        if os.access(argv[0], os.X_OK):
+            self.successor, self.stopping = argv, True
+        else:
+            _say(f"cannot be replaced by {argv[0]}: it cannot be executed")
+
+    # The socket.
+
+    def _listen(self) -> None:
+        try:
+            os.unlink(protocol.SOCKET)
+        except FileNotFoundError:
+            pass
+        self.listener.setblocking(False)
+        self.listener.bind(protocol.SOCKET)  # Relative, as an absolute path may be too long for an address.
+        self.listener.listen(CONNECTIONS_MAX)
+        self._watch(self.listener.fileno(), self._accept)
+
+    def _accept(self, _: int) -> None:
+        try:
+            sock, _address = self.listener.accept()
+        except BlockingIOError:
+            return
+        _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if uid not in (0, os.geteuid()) or len(self.connections) >= CONNECTIONS_MAX:
+            _say(f"refused a connection of user {uid}")
+            sock.close()
+            return
+        sock.setblocking(False)
+        connection = Connection(sock)
+        self.connections.add(connection)
+        self._watch(sock.fileno(), lambda events: self._serve(connection, events))
+
+    def _serve(self, connection: Connection, events: int) -> None:
+        if events & selectors.EVENT_READ and not connection.lines:
+            self._read(connection)
+        if events & selectors.EVENT_WRITE and connection in self.connections:
+            self._write(connection)
+
+    def _read(self, connection: Connection) -> None:
+        try:
+            data = connection.sock.recv(_READ_BYTES)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)
+            return
+        *lines, connection.rest = (connection.rest + data).split(b"\n")
+        if max(map(len, [*lines, connection.rest])) > protocol.LINE_BYTES_MAX:
+            self._refuse(connection, f"a line is longer than {protocol.LINE_BYTES_MAX} bytes")
+        else:
+            connection.lines.extend(lines)
+
+    def _obey(self, connection: Connection) -> None:
+        for _ in range(min(COMMANDS_A_TURN, len(connection.lines))):
+            if connection not in self.connections or self.stopping:
+                return
+            try:
+                command = protocol.decode(connection.lines.popleft(), VERSION)
+                if isinstance(command, Hello):
+                    if self.agent is not None and self.agent is not connection:
+                        self._drop(self.agent)
+                    self.agent = connection
+                    self.untold.clear()  # The state has it all.
+                elif self.agent is not connection and not isinstance(command, Replace):
+                    raise BadCommand("hello comes first")
+            except BadCommand as error:
+                self._refuse(connection, str(error))
+            except protocol.OtherVersion:
+                self._send(connection, {"type": "refused", "version": VERSION, "build": self.core.build})
+            else:
+                self._feed(command)
+
+    def _send(self, connection: Connection, message: Json) -> None:
+        connection.outbound += protocol.encode(message)
+        if len(connection.outbound) > OUTBOUND_BYTES_MAX:
+            _say("dropped an agent that does not read")
+            self._drop(connection)
+
+    def _flush(self) -> None:
+        if self.journal.flush():
+            for message in self.untold:
+                if self.agent is not None:
+                    self._send(self.agent, message)
+            self.untold.clear()
+        for connection in [c for c in self.connections if c.outbound and not c.writing]:
+            self._write(connection)
+
+    def _write(self, connection: Connection) -> None:
+        try:
+            del connection.outbound[: connection.sock.send(connection.outbound)]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._drop(connection)
+            return
+        if connection.writing != bool(connection.outbound):
+            connection.writing = not connection.writing
+            events = selectors.EVENT_READ | (selectors.EVENT_WRITE if connection.writing else 0)
+            self.selector.modify(connection.sock, events, self.selector.get_key(connection.sock).data)
+
+    def _refuse(self, connection: Connection, message: str) -> None:
+        _say(f"dropped an agent that sent what is not allowed: {message}")
+        self._send(connection, {"type": "error", "message": message})
+        if connection in self.connections:
+            self._write(connection)
+        self._drop(connection)
+
+    def _drop(self, connection: Connection) -> None:
+        if connection not in self.connections:
+            return
+        self.connections.discard(connection)
+        if self.agent is connection:
+            self.agent = None
+        self.selector.unregister(connection.sock)
+        connection.sock.close()
+
+    def _close(self) -> None:
+        self._flush()
+        if not self.successor:
+            os.unlink(protocol.SOCKET)
+        for connection in list(self.connections):
+            self._drop(connection)
+        self.listener.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, self.task_nofile)
+
+
+def _watch_children() -> int:
+    """Make orphans of tasks our children, and return a file descriptor that is readable when a child has ended.
+
+    Not a handler: that would run in the main thread, for each exit once.
+    """
+    _libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    mask = (1 << (signal.SIGCHLD - 1)).to_bytes(128, "little")
+    fd: int = _libc.signalfd(-1, mask, os.O_CLOEXEC | os.O_NONBLOCK)
+    if fd < 0:
+        raise OSError(ctypes.get_errno(), "signalfd")
+    return fd
+
+
+def _say(text: str) -> None:
+    print(time.strftime("%Y-%m-%d %H:%M:%S"), f"launcher: {text}", file=sys.stderr, flush=True)
