@@ -280,6 +280,16 @@ class Resources(Struct, frozen=True, gc=False):
             self.other if less.other is None or self.other is None else _minus(self.other, less.other),
         )
 
+    def without(self, less: Resources) -> Resources:
+        """What is left when `less` is taken away, as far as it is there."""
+        return Resources(
+            max(0, self.cpus - less.cpus),
+            max(0, self.mem - less.mem),
+            max(0, self.disk - less.disk),
+            max(0, self.gpus - less.gpus),
+            self.other if less.other is None or self.other is None else _minus(self.other, less.other),
+        )
+
     def contains(self, less: Resources) -> bool:
         """Whether `less` could be taken out of this."""
         if self.cpus < less.cpus or self.mem < less.mem or self.disk < less.disk or self.gpus < less.gpus:
@@ -338,7 +348,7 @@ def _join(a: Amount, b: Amount) -> Amount:
 
 def _without(a: Amount, b: Amount) -> Amount:
     if isinstance(a, int) and isinstance(b, int):
-        return a - b
+        return max(0, a - b)
     if isinstance(a, tuple) and isinstance(b, tuple):
         return span_difference(a, b)
     assert isinstance(a, frozenset), "amounts under one key are of one kind"
@@ -367,6 +377,8 @@ def _plus(a: dict[Key, Amount], b: dict[Key, Amount]) -> dict[Key, Amount]:
 def _minus(a: dict[Key, Amount], b: dict[Key, Amount]) -> dict[Key, Amount] | None:
     left = a.copy()
     for key, amount in b.items():
+        if key not in left:
+            continue
         rest = _without(left[key], amount)
         if rest:
             left[key] = rest
