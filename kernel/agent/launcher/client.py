@@ -8,13 +8,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
-import subprocess
 import sys
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import cast
 
 import msgspec
 from msgspec import Struct
@@ -133,13 +133,17 @@ class _Refused(Struct, frozen=True, tag_field="type", tag="refused"):
     build: str
 
 
+class _Busy(Struct, frozen=True, tag_field="type", tag="busy"):
+    containers: int
+
+
 class _Error(Struct, frozen=True, tag_field="type", tag="error"):
     message: str
 
 
 LauncherEvent = LauncherState | Started | LaunchFailed | Exited | LauncherLost
 
-_decoder = msgspec.json.Decoder(LauncherState | Started | LaunchFailed | Exited | _Refused | _Error)
+_decoder = msgspec.json.Decoder(LauncherState | Started | LaunchFailed | Exited | _Refused | _Busy | _Error)
 _encode = msgspec.json.Encoder().encode
 _PROCESS_FILES = ("core.py", "journal.py", "loop.py", "main.py", "processes.py", "protocol.py", "spawn.py")
 
@@ -167,11 +171,12 @@ class LauncherClient:
         self._on_event = on_event
         self._command = (python, "-S", "-E", "-I", "-X", "utf8", str(Path(__file__).with_name("main.py")), "--dir", str(directory))
         self._build = build_id()
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child: int | None = None  # The launcher we started, or one that found another in place.
         self._link: _Link | None = None
         self._connected = asyncio.Event()
+        self._busy = asyncio.Event()
         self._replaced = False
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self._unanswered: dict[str, Launch] = {}
         self._unsent: list[bytes] = []
         self._flushing = False
@@ -192,9 +197,10 @@ class LauncherClient:
             message = f"command and environment take {len(line)} bytes; at most {protocol.LINE_BYTES_MAX} are possible"
             asyncio.get_running_loop().call_soon(self._on_event, LaunchFailed(launch.container, "too long", message))
             return
-        self._unanswered[launch.container] = launch
-        if self.connected:
-            self._send(line)
+        if launch.container not in self._unanswered:
+            self._unanswered[launch.container] = launch
+            if self.connected:
+                self._send(line)
 
     def signal(self, container: str, number: int, whole_group: bool = True) -> None:
         """Send a signal. While disconnected it waits for the next connection."""
@@ -219,7 +225,7 @@ class LauncherClient:
     async def run(self) -> None:
         """Stay connected until `stop` or cancelled. The launcher is started when there is none."""
         retry_s = CONNECT_RETRY_S
-        while not self._stopping:
+        while not self._stopping.is_set():
             try:
                 link = await self._connect()
             except (OSError, Unavailable) as error:
@@ -234,6 +240,8 @@ class LauncherClient:
                 self._link, self.pid = None, None
                 self._connected.clear()
                 link.transport.close()
+            if self._stopping.is_set():
+                return
             if was_connected:
                 retry_s = CONNECT_RETRY_S
                 self._on_event(LauncherLost())
@@ -243,20 +251,26 @@ class LauncherClient:
     async def stop(self, kill_all: bool = False, deadline_s: float = 10.0) -> bool:
         """Ask the launcher to end, killing what runs if asked to. Without kill_all it stays while it knows containers.
 
-        Returns whether it has ended by the deadline.
+        Returns whether it has ended by the deadline. `run` returns when it has.
         """
         link = self._link
         if link is None or not self.connected:
             return False
         self._flush()
-        self._stopping = kill_all
+        self._busy.clear()
+        self._stopping.set()
         link.transport.write(_encode({"type": "exit", "kill_all": kill_all}) + b"\n")
-        try:
-            await asyncio.wait_for(link.closed.wait(), deadline_s)
-        except TimeoutError:
+        answers = [asyncio.ensure_future(event.wait()) for event in (link.closed, self._busy)]
+        await asyncio.wait(answers, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
+        for answer in answers:
+            answer.cancel()
+        if not link.closed.is_set():
+            self._stopping.clear()
             return False
-        if self._process is not None:
-            self._process.wait()
+        for _ in range(int(deadline_s / CONNECT_RETRY_S)):  # Closing its socket is the last it does.
+            if not self._child_runs():
+                break
+            await asyncio.sleep(CONNECT_RETRY_S)
         return True
 
     async def _connect(self) -> _Link:
@@ -292,24 +306,39 @@ class LauncherClient:
         return sock
 
     def _start(self) -> None:
-        """Start the process unless the last one is still on its way. Raises Unavailable when that one has failed."""
-        if self._process is not None:
-            status = self._process.poll()
-            if status is None:
-                return
-            self._process = None
-            if status not in (0, protocol.ALREADY_RUNNING) and status > 0:
-                raise Unavailable(f"its process ended with status {status}; see {self.directory / 'launcher.log'}")
+        """Start the process unless the last one is still on its way. Raises OSError, Unavailable when that one has failed."""
+        if self._child_runs():
+            return
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(self.directory / "launcher.log", "ab") as output:
-            self._process = subprocess.Popen(  # By vfork; uvloop's own would fork.
+        output = os.open(self.directory / "launcher.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._child = os.posix_spawn(
+                self._command[0],
                 [*self._command, "--build", self._build],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env={"PATH": os.defpath},
-                start_new_session=True,
+                {"PATH": os.defpath},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, output, 1),
+                    (os.POSIX_SPAWN_DUP2, output, 2),
+                ],
+                setsid=True,
+                setsigmask=[],
+                setsigdef=[signal.SIGPIPE, signal.SIGXFSZ],  # Python ignores them; tasks should not.
             )
+        finally:
+            os.close(output)
+
+    def _child_runs(self) -> bool:
+        """Whether the process started last still runs. Raises Unavailable when it has failed."""
+        if self._child is None:
+            return False
+        pid, status = os.waitpid(self._child, os.WNOHANG)
+        if pid == 0:
+            return True
+        self._child = None
+        if os.waitstatus_to_exitcode(status) in (1, 2):
+            raise Unavailable(f"its process has failed; see {self.directory / 'launcher.log'}")
+        return False
 
     def _receive(self, line: bytes) -> None:
         message = _decoder.decode(line)
@@ -318,6 +347,8 @@ class LauncherClient:
                 self._take_state(message)
             case _Refused(version, build):
                 self._replace(f"speaks version {version} (build {build})")
+            case _Busy():
+                self._busy.set()
             case _Error(text):
                 log.error("the launcher refused what was sent: %s", text)
             case Started(container) | LaunchFailed(container):
@@ -337,11 +368,10 @@ class LauncherClient:
             return
         for report in self._link.containers:
             self._unanswered.pop(report.container, None)
+        self._unsent[:0] = [_encode(launch) for launch in self._unanswered.values()]
         self._connected.set()
-        self._on_event(LauncherState(tuple(self._link.containers), part.version, part.build))
-        first = [_encode(launch) for launch in self._unanswered.values()]
-        self._unsent[:0] = first
         self._flush()
+        self._on_event(LauncherState(tuple(self._link.containers), part.version, part.build))
 
     def _replace(self, what: str) -> None:
         """Make the launcher run our code. Its pid stays, so the tasks remain its children."""
@@ -366,8 +396,7 @@ class _Link(asyncio.Protocol):
         self._rest = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.WriteTransport) or hasattr(transport, "write")
-        self.transport: Any = transport
+        self.transport = cast(asyncio.WriteTransport, transport)
 
     def data_received(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

@@ -75,7 +75,7 @@ class Forget(NamedTuple):
 
 
 class Exit(NamedTuple):
-    """Stop: at once when nothing is known, else only with kill_all, after everything was killed."""
+    """Stop: at once when nothing is known, else only with kill_all, after everything was killed. Otherwise the answer is `busy`."""
 
     kill_all: bool = False
 
@@ -353,7 +353,7 @@ class Core:
 
     def _exit(self, kill_all: bool) -> list[Effect]:
         if not kill_all:
-            return [Stop()] if not self.containers else []
+            return [Send({"type": "busy", "containers": len(self.containers)})] if self.containers else [Stop()]
         self.stopping = True
         effects: list[Effect] = []
         for container in self.unresolved():

@@ -52,6 +52,7 @@ COMMANDS_A_TURN = 16
 """Exits are noticed and told in between."""
 
 CONNECTIONS_MAX = 16
+MESSAGE_CHARACTERS_MAX = 1000
 DISK_RETRY_S = 1.0
 
 UNUSED_S = 300.0
@@ -213,7 +214,7 @@ class Launcher:
         try:
             pid = self.spawner.spawn(launch)
         except SpawnError as error:
-            return SpawnFailed(launch.container, error.reason, error.message)
+            return SpawnFailed(launch.container, error.reason, error.message[:MESSAGE_CHARACTERS_MAX])
         found = processes.stat(pid)
         assert found is not None, "our child stays, if only as a zombie, until we reap it"
         return Spawned(launch.container, pid, found.start)

@@ -95,7 +95,7 @@ def exit_of_other(pidfd: int, pid: int, start: int) -> int | None:
     As long as nobody reaped it /proc shows the status; afterwards the pidfd does, on Linux 6.15 and later.
     """
     found = stat(pid)
-    if found is not None and found.start == start and found.state == "Z":
+    if found is not None and found.start == start and found.state == "Z" and _may_look_into(pid):
         return found.exit_status
     try:
         answer = fcntl.ioctl(pidfd, _PIDFD_GET_INFO, _PIDFD_INFO.pack(_PIDFD_INFO_EXIT, *[0] * 13))
@@ -103,6 +103,20 @@ def exit_of_other(pidfd: int, pid: int, start: int) -> int | None:
         return None
     values = _PIDFD_INFO.unpack(answer)
     return int(values[-1]) if values[0] & _PIDFD_INFO_EXIT else None
+
+
+def _may_look_into(pid: int) -> bool:
+    """Whether we see the true exit status in /proc: to others (think of set-uid programs) the kernel shows 0.
+
+    It asks the same question before it shows a namespace.
+    """
+    try:
+        os.readlink(f"/proc/{pid}/ns/mnt")
+    except PermissionError:
+        return False
+    except OSError:  # A zombie has none; but this is found out after the permission.
+        pass
+    return True
 
 
 def next_dead_child() -> tuple[int, int] | None:

@@ -159,6 +159,7 @@ class Spawner:
             reason = {
                 errno.ENOENT: "not found",
                 errno.ENOTDIR: "not found",
+                errno.ENAMETOOLONG: "not found",
                 errno.E2BIG: "too long",
                 errno.EAGAIN: "no resources",
                 errno.ENOMEM: "no resources",
