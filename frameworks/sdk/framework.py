@@ -36,6 +36,7 @@ REDIRECTS_MAX = 5
 LAST_CALLS_S = 5.0  # How long a framework that ends tries to get its last calls out.
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 RECORDIO = {"Content-Type": "application/recordio", "Accept": "application/json"}
+REFUSED = frozenset({400, 401, 403, 406, 409, 413, 415})  # Asking again would not help.
 _INDEX = re.compile(r"call (\d+)\b")
 
 Make = Callable[[Mapping[str, bytes], str, float], Scheduler]
@@ -76,6 +77,8 @@ class Framework:
         self._one_by_one = False
         self._calls: list[Call] = []
         self._waiting = asyncio.Event()  # Calls wait to be sent.
+        self._sent = asyncio.Event()  # None do, and none is on its way.
+        self._sent.set()
         self._stop: Stop | None = None
 
     async def run(self) -> None:
@@ -123,6 +126,7 @@ class Framework:
 
     def _flush(self) -> None:
         if self._calls:
+            self._sent.clear()
             self._waiting.set()
 
     def _hang_up(self) -> None:
@@ -138,8 +142,7 @@ class Framework:
         """Let the last calls out."""
         try:
             async with asyncio.timeout(LAST_CALLS_S):
-                while self._waiting.is_set():
-                    await asyncio.sleep(0.002)
+                await self._sent.wait()
         except TimeoutError:
             log.warning("the last calls did not reach the master")
 
@@ -169,7 +172,7 @@ class Framework:
                     continue
                 if head.status != 200:
                     text = b"".join([piece async for piece in payload]).decode(errors="replace").strip()
-                    return _refusal(server, head.status, text), 400 <= head.status < 500
+                    return _refusal(server, head.status, text), head.status in REFUSED
                 self._leader, self._poster = server, Connection(server, self._headers)
                 self._stream_id = head.headers.get("mesos-stream-id", "")
                 decoder = recordio.Decoder(EVENT_BYTES_MAX)
@@ -197,6 +200,7 @@ class Framework:
                     if session == self._session:
                         self.loop.post(Lost(session, str(error)))
             self._waiting.clear()
+            self._sent.set()
 
     async def _send(self, session: int, calls: list[Call]) -> None:
         position = 0
