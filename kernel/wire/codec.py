@@ -105,14 +105,19 @@ def _has_long_number(body: bytes) -> bool:
 
 _ERROR = re.compile(r"(?P<text>.*?)(?: - at `(?:key` in `)?\$(?P<path>.*)`)?", re.DOTALL)
 _PATH_CHARS_MAX = 200
+_TEXT_CHARS_MAX = 300
 _MISSING = re.compile(r"Object missing required field `(.*)`")
-_WORDS = {"`int`": "an integer", "`str`": "a string", "`float`": "a number", "`bool`": "true or false", "`bytes`": "base64"}
-_WORDS |= {
-    "Invalid enum value": "unknown name",
+_WORDS = {
+    "`int`": "an integer",
+    "`IntegerBeyond64Bits`": "one beyond 64 bits",
+    "`float`": "a number",
+    "`str`": "a string",
+    "`bytes`": "base64 text",
+    "`bool`": "true or false",
     "`object`": "an object",
     "`array`": "a list",
     "`null`": "null",
-    "`IntegerBeyond64Bits`": "one beyond 64 bits",
+    "Invalid enum value": "unknown name",
 }
 
 
@@ -128,7 +133,7 @@ def _explain(error: str) -> str:
         return f"{path}.{missing[1]}: required, but missing".removeprefix(".")
     for word, plain in _WORDS.items():
         text = text.replace(word, plain)
-    return f"{path or 'the body'}: {text[:1].lower()}{text[1:]}"
+    return f"{path or 'the body'}: {text[:1].lower()}{text[1:_TEXT_CHARS_MAX]}"
 
 
 # ---- Mending --------------------------------------------------------------------------------------------
@@ -181,6 +186,7 @@ def _compile(kind: inspect.Type, known: dict[type[Any], Mender]) -> Mender:
 
 def _struct_mender(kind: inspect.StructType, known: dict[type[Any], Mender]) -> Mender:
     fields: dict[str, tuple[Mender, bool]] = {}
+    # A class whose message may also come as text has `from_text`, which returns the object meant (google.protobuf.Duration).
     from_text: Callable[[str], Any] | None = getattr(kind.cls, "from_text", None)
 
     def mend(value: Any) -> Any:

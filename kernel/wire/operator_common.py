@@ -84,7 +84,7 @@ class GetLoggingLevel(ProtoMessage, frozen=True):
 
 
 class FileInfo(ProtoMessage, frozen=True):
-    path: str | None = None
+    path: str
     nlink: Int32 | None = None
     size: UInt64 | None = None
     mtime: TimeInfo | None = None
