@@ -1,0 +1,176 @@
+"""What of the agent's state outlives its process, under which keys, and how it is read back.
+
+All tasks are kept, whatever FrameworkInfo.checkpoint says: a restart or crash of the agent is nothing a task should
+notice. (Mesos keeps only tasks of checkpointing frameworks; `docs/compatibility.md` says so.) The store is written
+without a disk sync, because after a power loss all of it is void: the boot id tells.
+
+Keys: `agent`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, what a task is; `updates/FID/TID`, where it stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import msgspec
+from msgspec import Struct
+
+from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task, UpdateQueue
+from kernel.agent.transitions import TERMINAL, ExecutorState
+from kernel.errors import StoreError
+from kernel.executor.command import CommandRun, Kill, Phase
+from kernel.mainloop import Persist
+from kernel.wire.task import ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
+
+
+class AgentRecord(Struct, frozen=True, omit_defaults=True):
+    """departed: the agent left for good; the next start is that of a new agent."""
+
+    agent_id: str
+    boot_id: str
+    departed: bool = False
+
+
+class FrameworkRecord(Struct, frozen=True, omit_defaults=True):
+    info: FrameworkInfo
+    terminating: bool = False
+
+
+class ExecutorRecord(Struct, frozen=True, omit_defaults=True):
+    info: ExecutorInfo
+    kind: Kind
+    container_id: str
+    launched_wall_s: float
+    state: ExecutorState
+    cause: Cause | None = None
+
+
+class TaskRecord(Struct, frozen=True, omit_defaults=True):
+    """kill: its since_s is wall time. kill_wanted: the custom executor is still to be told."""
+
+    info: TaskInfo
+    kind: Kind
+    executor_id: str
+    container_id: str
+    launched_wall_s: float
+    group: int = 0
+    kill: Kill | None = None
+    kill_wanted: KillPolicy | None = None
+
+
+class UpdatesRecord(Struct, frozen=True, omit_defaults=True):
+    state: TaskState
+    pending: tuple[TaskStatus, ...] = ()
+    acknowledged: TaskStatus | None = None
+    seen: tuple[bytes, ...] = ()
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_agent = msgspec.msgpack.Decoder(AgentRecord).decode
+_decode_framework = msgspec.msgpack.Decoder(FrameworkRecord).decode
+_decode_executor = msgspec.msgpack.Decoder(ExecutorRecord).decode
+_decode_task = msgspec.msgpack.Decoder(TaskRecord).decode
+_decode_updates = msgspec.msgpack.Decoder(UpdatesRecord).decode
+
+
+def keep_agent(state: AgentState) -> Persist:
+    return Persist("agent", _encode(AgentRecord(state.agent_id, state.identity.boot_id, state.departure is not None)))
+
+
+def keep_framework(framework: Framework) -> Persist:
+    return Persist(f"frameworks/{framework.framework_id}", _encode(FrameworkRecord(framework.info, framework.terminating)))
+
+
+def forget_framework(framework: Framework) -> Persist:
+    return Persist(f"frameworks/{framework.framework_id}", None)
+
+
+def keep_executor(executor: Executor) -> Persist:
+    record = ExecutorRecord(executor.info, executor.kind, executor.container_id, executor.launched_wall_s, executor.state, executor.cause)
+    return Persist(f"executors/{executor.framework.framework_id}/{executor.executor_id}", _encode(record))
+
+
+def forget_executor(executor: Executor) -> Persist:
+    return Persist(f"executors/{executor.framework.framework_id}/{executor.executor_id}", None)
+
+
+def keep_task(task: Task, state: AgentState) -> Persist:
+    kill = task.run.kill if task.run is not None else None
+    if kill is not None:
+        kill = Kill(kill.cause, state.now.wall_s - (state.now.mono_s - kill.since_s), kill.grace_s)
+    record = TaskRecord(task.info, task.kind, task.executor_id, task.container_id, task.launched_wall_s, task.group, kill, task.kill_wanted)
+    return Persist(f"tasks/{task.framework.framework_id}/{task.task_id}", _encode(record))
+
+
+def keep_updates(task: Task) -> Persist:
+    queue = task.updates
+    record = UpdatesRecord(task.state, tuple(queue.pending), queue.acknowledged, tuple(queue.seen))
+    return Persist(f"updates/{task.framework.framework_id}/{task.task_id}", _encode(record))
+
+
+def forget_task(task: Task) -> tuple[Persist, Persist]:
+    name = f"{task.framework.framework_id}/{task.task_id}"
+    return Persist(f"tasks/{name}", None), Persist(f"updates/{name}", None)
+
+
+def agent_record(entries: Mapping[str, bytes]) -> AgentRecord | None:
+    """Who the agent was, None at its very first start. Raises StoreError."""
+    try:
+        return _decode_agent(entries["agent"]) if "agent" in entries else None
+    except msgspec.DecodeError as error:
+        raise StoreError(f"the agent's record cannot be read: {error}") from error
+
+
+def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
+    """Fill an empty state with what was kept; `state.now` must be set. Raises StoreError naming the key."""
+    key = "agent"
+    groups: dict[str, list[str]] = {"frameworks": [], "executors": [], "tasks": []}
+    for name in entries:
+        groups.setdefault(name.partition("/")[0], []).append(name)
+    try:
+        for key in groups["frameworks"]:
+            kept = _decode_framework(entries[key])
+            framework = Framework(key.split("/", 1)[1], kept.info, state.config.max_completed_executors_per_framework)
+            framework.terminating = kept.terminating
+            state.frameworks[framework.framework_id] = framework
+        for key in groups["executors"]:
+            _load_executor(state, key, _decode_executor(entries[key]))
+        for key in sorted(groups["tasks"]):
+            _load_task(state, key, _decode_task(entries[key]), entries.get("updates" + key[len("tasks") :]))
+    except (msgspec.DecodeError, KeyError, IndexError) as error:
+        raise StoreError(f"the entry {key} cannot be read: {error}") from error
+
+
+def _load_executor(state: AgentState, key: str, kept: ExecutorRecord) -> None:
+    framework = state.frameworks[key.split("/", 2)[1]]
+    executor = Executor(framework, kept.info, kept.kind, kept.container_id, kept.launched_wall_s, kept.state)
+    executor.cause = kept.cause
+    framework.executors[executor.executor_id] = executor
+    if executor.kind is Kind.CUSTOM:
+        executor.given = executor.state is not ExecutorState.REGISTERING
+        state.containers[executor.container_id] = executor
+
+
+def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | None) -> None:
+    framework = state.frameworks[key.split("/", 2)[1]]
+    task = Task(framework, kept.info, kept.kind, kept.executor_id, kept.container_id, kept.launched_wall_s, kept.group)
+    task.kill_wanted = kept.kill_wanted
+    if updates is not None:
+        stands = _decode_updates(updates)
+        task.state = stands.state
+        task.updates = UpdateQueue(stands.pending, stands.acknowledged, stands.seen)
+        for status in stands.pending if stands.acknowledged is None else (stands.acknowledged, *stands.pending):
+            task.note(status)
+    if task.run is not None:
+        kill = kept.kill
+        if kill is not None:
+            kill = Kill(kill.cause, state.now.mono_s - max(0.0, state.now.wall_s - kill.since_s), kill.grace_s)
+        if task.state in TERMINAL:
+            phase = Phase.ENDED
+        elif task.state in (TaskState.TASK_RUNNING, TaskState.TASK_KILLING):
+            phase = Phase.RUNNING
+        else:
+            phase = Phase.LAUNCHING
+        task.run = CommandRun(phase, kill)
+        if phase is not Phase.ENDED:
+            state.containers[task.container_id] = task
+    framework.tasks[task.task_id] = task

@@ -1,0 +1,58 @@
+"""The settings of an agent. Names and defaults are those of Mesos where it has them (spec: mesos-v1, section 11)."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import Meta, Struct
+
+from kernel.config import Setting
+
+Duration = Annotated[float, Meta(ge=0)]
+
+
+class AgentConfig(Struct, frozen=True, kw_only=True):
+    """Checked when made. What is left empty is detected at start (`kernel.agent.detect`)."""
+
+    work_dir: Annotated[str, Setting("Where state and sandboxes are kept.", kind="path")]
+    master: Annotated[str, Setting("The master: http://host:port, host:port or zk://h1:2181,h2:2181/path.")] = "http://127.0.0.1:5050"
+    ip: Annotated[str, Setting("Address to listen on.")] = "127.0.0.1"
+    port: Annotated[int, Setting("Port to listen on."), Meta(ge=0, le=65535)] = 5051
+    advertise_ip: Annotated[str, Setting("Address told to others, when not the one listened on.")] = ""
+    advertise_port: Annotated[int, Setting("Port told to others, when not the one listened on."), Meta(ge=0, le=65535)] = 0
+    hostname: Annotated[str, Setting("Name told to others; default: the advertised address.")] = ""
+    insecure: Annotated[bool, Setting("Listen beyond loopback without authentication.")] = False
+    http_credentials: Annotated[str, Setting("File with the credentials that clients must present.", kind="path")] = ""
+    credential: Annotated[str, Setting("File with the credential presented to the master.", kind="path")] = ""
+    resources: Annotated[str, Setting("`name(role):value;...` or JSON; what is not named is detected.")] = ""
+    attributes: Annotated[str, Setting("`key:value;...`, for frameworks to choose agents by.")] = ""
+    default_role: Annotated[str, Setting("Role of resources that name none.")] = "*"
+    domain: Annotated[dict[str, Any] | None, Setting("Fault domain, as JSON.", kind="json")] = None
+    switch_user: Annotated[bool, Setting("As root, run tasks as CommandInfo.user, else FrameworkInfo.user.")] = True
+    executor_registration_timeout_s: Annotated[
+        Duration, Setting("How long a custom executor may take to subscribe.", kind="duration", flag="executor_registration_timeout")
+    ] = 60.0
+    executor_reregistration_timeout_s: Annotated[
+        Annotated[float, Meta(ge=0, le=15)],
+        Setting("How long executors may take to come back after a restart.", kind="duration", flag="executor_reregistration_timeout"),
+    ] = 2.0
+    executor_shutdown_grace_period_s: Annotated[
+        Duration, Setting("Between SHUTDOWN and the end of an executor.", kind="duration", flag="executor_shutdown_grace_period")
+    ] = 5.0
+    recovery_timeout_s: Annotated[
+        Duration, Setting("How long executors wait for an agent that is away.", kind="duration", flag="recovery_timeout")
+    ] = 900.0
+    executor_environment_variables: Annotated[dict[str, str], Setting("Variables for all executors and tasks, as JSON.", kind="json")] = {}
+    max_completed_executors_per_framework: Annotated[int, Setting("History kept, per framework."), Meta(ge=0)] = 150
+
+    @property
+    def public_ip(self) -> str:
+        return self.advertise_ip or self.ip
+
+    @property
+    def public_port(self) -> int:
+        return self.advertise_port or self.port
+
+    @property
+    def public_hostname(self) -> str:
+        return self.hostname or self.public_ip

@@ -1,0 +1,108 @@
+"""What the launcher tells: containers that started, failed or ended, and all it has after each connection to it."""
+
+from __future__ import annotations
+
+import signal
+
+from kernel.agent.effects import (
+    ContainerEnded,
+    ContainerExited,
+    ContainerFailed,
+    ContainerStarted,
+    Exit,
+    ForgetContainer,
+    KillContainer,
+    LauncherState,
+    SignalContainer,
+)
+from kernel.agent.executors import Executors
+from kernel.agent.launch import executor_container, task_container
+from kernel.agent.state import AgentState, Executor, Task
+from kernel.agent.tasks import Tasks
+from kernel.errors import NotFound
+from kernel.executor.command import Phase
+
+
+class Containers:
+    """Routes the launcher's news to whom the container belongs."""
+
+    def __init__(self, state: AgentState, tasks: Tasks, executors: Executors) -> None:
+        self.state, self.tasks, self.executors = state, tasks, executors
+
+    def started(self, message: ContainerStarted) -> None:
+        owner = self.state.containers.get(message.container_id)
+        if isinstance(owner, Task):
+            self.tasks.started(owner, message.pid)
+        elif owner is not None:
+            owner.pid = message.pid
+
+    def failed(self, message: ContainerFailed) -> None:
+        owner = self._end(message.container_id, None)
+        if isinstance(owner, Task):
+            self.tasks.launch_failed(owner, message.message)
+        elif owner is not None:
+            self.executors.launch_failed(owner, message.message)
+
+    def exited(self, message: ContainerExited) -> None:
+        owner = self._end(message.container_id, message.exit)
+        if isinstance(owner, Task):
+            self.tasks.exited(owner, message.exit.status)
+        elif owner is not None:
+            self.executors.exited(owner, message.exit.status)
+
+    def _end(self, container_id: str, exit: Exit | None) -> Task | Executor | None:
+        """A container without an owner is one whose end was recorded before; it is forgotten all the same."""
+        self.state.emit(ForgetContainer(container_id))
+        owner = self.state.containers.pop(container_id, None)
+        if owner is not None:
+            self.state.emit(ContainerEnded(container_id, exit))
+        return owner
+
+    def reconcile(self, message: LauncherState) -> None:
+        """Compare all containers with what the launcher has, after a restart of either side.
+
+        One that it never saw is launched now: an exit stays known to it until we have recorded it. One that it has and
+        we do not is ended.
+        """
+        known = {container.container_id: container for container in message.containers}
+        for container_id, owner in list(self.state.containers.items()):
+            container = known.pop(container_id, None)
+            if container is None:
+                self._missing(container_id, owner)
+                continue
+            if container.failure is not None:
+                self.failed(ContainerFailed(container_id, container.failure))
+                continue
+            if container.pid is not None:
+                self.started(ContainerStarted(container_id, container.pid))
+            if container.exit is not None:
+                self.exited(ContainerExited(container_id, container.exit))
+            elif isinstance(owner, Task):
+                self.tasks.repeat_signal(owner)
+            else:
+                self.executors.repeat_signal(owner)
+        for container in known.values():
+            if container.exit is not None or container.failure is not None:
+                self.state.emit(ForgetContainer(container.container_id))
+            else:
+                self.state.emit(SignalContainer(container.container_id, signal.SIGKILL))
+
+    def _missing(self, container_id: str, owner: Task | Executor) -> None:
+        if isinstance(owner, Task):
+            assert owner.run is not None
+            if owner.run.phase is not Phase.LAUNCHING:
+                self.exited(ContainerExited(container_id, Exit(None, self.state.now.wall_s)))
+            elif owner.run.kill is not None:
+                self.failed(ContainerFailed(container_id, "ended before it started"))
+            else:
+                self.state.emit(task_container(self.state, owner))
+        elif self.executors.may_launch(owner):
+            self.state.emit(executor_container(self.state, owner))
+        else:
+            self.exited(ContainerExited(container_id, Exit(None, self.state.now.wall_s)))
+
+    def kill(self, message: KillContainer) -> None:
+        """Send an operator's signal to a task or custom executor."""
+        if message.container_id not in self.state.containers:
+            raise NotFound(f"Container {message.container_id} cannot be found")
+        self.state.emit(SignalContainer(message.container_id, message.signal))

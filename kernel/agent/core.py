@@ -1,0 +1,196 @@
+"""Every decision of the agent. Equal inputs in equal order give equal effects.
+
+This module only hands each input to whoever it concerns: `registration` (the link), `orders` (what the master wants),
+`tasks` and `executors` (what runs), `containers` (what the launcher tells), `updates` (what is owed to schedulers).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from kernel.agent import checkpoint, views
+from kernel.agent.config import AgentConfig
+from kernel.agent.containers import Containers
+from kernel.agent.effects import (
+    CloseMasterLink,
+    ContainerExited,
+    ContainerFailed,
+    ContainerStarted,
+    ExecutorData,
+    ExecutorStreamClosed,
+    ExecutorUpdate,
+    FromMaster,
+    KillContainer,
+    LauncherState,
+    MasterConnected,
+    MasterLost,
+    Stop,
+    SubscribeExecutor,
+    View,
+)
+from kernel.agent.executors import Executors
+from kernel.agent.frameworks import Frameworks
+from kernel.agent.orders import Orders
+from kernel.agent.registration import Registration
+from kernel.agent.state import AgentState, Identity, Kind, Node
+from kernel.agent.tasks import Tasks
+from kernel.agent.updates import Updates
+from kernel.clock import Now
+from kernel.errors import PeerError, Unavailable
+from kernel.mainloop import Persist, Reply, Tick
+from kernel.wire.agent import (
+    AcknowledgeUpdate,
+    FrameworkMessage,
+    FrameworkUpdated,
+    KillTask,
+    MasterHeartbeat,
+    ReconcileTasks,
+    Registered,
+    RunTask,
+    RunTaskGroup,
+    ShutdownAgent,
+    ShutdownExecutor,
+    ShutdownFramework,
+)
+from kernel.wire.task import Reason, TaskState
+
+
+class AgentCore:
+    """One agent, rebuilt from what it kept. Its first input should be the launcher's state."""
+
+    def __init__(self, config: AgentConfig, identity: Identity, node: Node, entries: Mapping[str, bytes], now: Now) -> None:
+        """entries: all that the store holds. Raises StoreError when they cannot be read."""
+        self.state = state = AgentState(config, identity, node)
+        state.now, state.started_wall_s = now, now.wall_s
+        self.updates = Updates(state)
+        self.frameworks = Frameworks(state)
+        self.tasks = Tasks(state, self.updates, self.frameworks)
+        self.executors = Executors(state, self.updates, self.frameworks, self.tasks)
+        self.orders = Orders(state, self.updates, self.frameworks, self.tasks, self.executors)
+        self.registration = Registration(state, self.updates, self.frameworks, self.orders)
+        self.containers = Containers(state, self.tasks, self.executors)
+        self._recover(entries)
+        registration, orders = self.registration, self.orders
+        self._inputs: dict[type, Callable[[Any], None]] = {
+            FromMaster: self._from_master,
+            ContainerStarted: self.containers.started,
+            ContainerFailed: self.containers.failed,
+            ContainerExited: self.containers.exited,
+            Tick: lambda _: self._tick(),
+            MasterConnected: lambda _: registration.connected(),
+            MasterLost: lambda _: registration.lost(),
+            LauncherState: self._launcher_state,
+            SubscribeExecutor: self._when_recovered(self.executors.subscribe),
+            ExecutorUpdate: self._when_recovered(self.executors.update),
+            ExecutorData: self._when_recovered(self.executors.data),
+            ExecutorStreamClosed: self.executors.stream_closed,
+            KillContainer: self._when_recovered(self.containers.kill),
+            Stop: registration.stop,
+            View: lambda view: state.emit(Reply(views.render(state, view.name, view.arguments))),
+        }
+        self._orders: dict[type, Callable[[Any], None]] = {
+            RunTask: orders.run_task,
+            AcknowledgeUpdate: orders.acknowledge,
+            KillTask: orders.kill_task,
+            RunTaskGroup: orders.run_group,
+            FrameworkUpdated: lambda message: self.frameworks.inform(message.framework),
+            ReconcileTasks: orders.reconcile,
+            ShutdownFramework: orders.shut_down_framework,
+            ShutdownExecutor: orders.shut_down_executor,
+            FrameworkMessage: orders.framework_message,
+            MasterHeartbeat: lambda _: None,
+            Registered: registration.registered,
+            ShutdownAgent: registration.expelled,
+        }
+
+    @property
+    def unsettled(self) -> bool:
+        return False
+
+    def settle(self, now: Now, budget_s: float) -> Sequence[Any]:
+        """Nothing is ever left over."""
+        return ()
+
+    def receive(self, message: Any, now: Now) -> list[Any]:
+        """Take one input, return what to do, in order. Raises KernelError before the first change."""
+        state = self.state
+        state.now = now
+        self._inputs[type(message)](message)
+        out, state.out = state.out, []
+        return out
+
+    def _from_master(self, message: FromMaster) -> None:
+        """A master that breaks the rules gets another link, on which everything is told anew."""
+        body = message.message
+        self.registration.heard()
+        kind = type(body)
+        try:
+            if not self.state.registered and kind not in (Registered, ShutdownAgent):
+                raise PeerError(f"{kind.__name__} before the registration")
+            self._orders[kind](body)
+        except PeerError as error:
+            self.state.emit(CloseMasterLink(str(error)))
+
+    def _tick(self) -> None:
+        self.registration.check()
+        self.state.check_deadlines()
+
+    def _launcher_state(self, message: LauncherState) -> None:
+        state = self.state
+        first, state.recovered = not state.recovered, True
+        self.containers.reconcile(message)
+        if not first:
+            return
+        for framework in list(state.frameworks.values()):
+            for executor in list(framework.executors.values()):
+                if executor.kind is Kind.CUSTOM:
+                    self.executors.resume(executor)
+                else:
+                    self.tasks.check_done(executor)
+            if framework.terminating:
+                self.orders.end_framework(framework)
+        if state.connected:
+            self.registration.register()
+
+    def _when_recovered(self, handle: Callable[[Any], None]) -> Callable[[Any], None]:
+        def guarded(message: Any) -> None:
+            if not self.state.recovered:
+                raise Unavailable("Agent has not finished recovery")
+            handle(message)
+
+        return guarded
+
+    def _recover(self, entries: Mapping[str, bytes]) -> None:
+        """Read back what was kept. What it takes to bring the store up to date goes out with the first input."""
+        state = self.state
+        record = checkpoint.agent_record(entries)
+        if record is None:
+            return
+        if record.departed:  # That agent is gone, and with it whatever it had.
+            state.out += [Persist(key, None) for key in entries]
+            return
+        state.agent_id = record.agent_id
+        checkpoint.load(state, entries)
+        if record.boot_id != state.identity.boot_id:
+            self._machine_restarted()
+        for framework in state.frameworks.values():
+            for task in framework.tasks.values():
+                if task.run is not None:
+                    self.tasks.resume(task)
+
+    def _machine_restarted(self) -> None:
+        """Nothing survives a restart of the machine: every task is reported, so that its scheduler may start another."""
+        state = self.state
+        state.emit(checkpoint.keep_agent(state))
+        state.containers.clear()
+        for framework in list(state.frameworks.values()):
+            for task in list(framework.tasks.values()):
+                if not task.terminal:
+                    lost = framework.lost(TaskState.TASK_GONE)
+                    self.updates.report(task, lost, "The agent's machine restarted", Reason.REASON_AGENT_RESTARTED)
+                    task.run = None
+                if framework.terminating:
+                    self.frameworks.task_done(task)
+            for executor in list(framework.executors.values()):
+                self.frameworks.executor_gone(executor, None)

@@ -1,0 +1,194 @@
+"""What goes into the agent's core and what comes out of it (besides `kernel.mainloop`'s own)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+from kernel.wire import executor
+from kernel.wire.agent import AgentMessage, MasterMessage
+
+# ---- Inputs ---------------------------------------------------------------------------------------------
+
+
+class MasterConnected(Struct, frozen=True):
+    """A link to the leading master is open; nothing was said on it yet."""
+
+
+class MasterLost(Struct, frozen=True):
+    """The link ended. What was sent on it may or may not have arrived."""
+
+
+class FromMaster(Struct, frozen=True, gc=False):
+    """A message of the master on the present link."""
+
+    message: MasterMessage
+
+
+class SubscribeExecutor(Struct, frozen=True):
+    """A custom executor asks for its event stream, which the edge has ready under this name."""
+
+    stream: str
+    framework_id: str
+    executor_id: str
+    body: executor.Subscribe
+
+
+class ExecutorUpdate(Struct, frozen=True):
+    """A custom executor reports a task."""
+
+    framework_id: str
+    executor_id: str
+    body: executor.Update
+
+
+class ExecutorData(Struct, frozen=True):
+    """A custom executor sends bytes to its scheduler."""
+
+    framework_id: str
+    executor_id: str
+    data: bytes
+
+
+class ExecutorStreamClosed(Struct, frozen=True):
+    """An executor's stream ended, at either side."""
+
+    stream: str
+
+
+class Exit(Struct, frozen=True, gc=False):
+    """How a container ended. status: raw wait status, None when nobody saw it; ended_s: wall clock."""
+
+    status: int | None
+    ended_s: float
+
+
+class KnownContainer(Struct, frozen=True, gc=False):
+    """A container as the launcher knows it. Neither exit nor failure: it runs, or is just being started (no pid)."""
+
+    container_id: str
+    pid: int | None
+    exit: Exit | None = None
+    failure: str | None = None
+
+
+class LauncherState(Struct, frozen=True):
+    """Everything the launcher has: the first input after each connection to it."""
+
+    containers: tuple[KnownContainer, ...]
+
+
+class ContainerStarted(Struct, frozen=True, gc=False):
+    container_id: str
+    pid: int
+
+
+class ContainerFailed(Struct, frozen=True, gc=False):
+    """A container could not be started; message says why, for the user."""
+
+    container_id: str
+    message: str
+
+
+class ContainerExited(Struct, frozen=True, gc=False):
+    container_id: str
+    exit: Exit
+
+
+class Stop(Struct, frozen=True):
+    """Leave. final: end everything and never come back under this id; otherwise tasks go on without us."""
+
+    final: bool
+
+
+class KillContainer(Struct, frozen=True):
+    """An operator sends a signal to a container. Raises NotFound."""
+
+    container_id: str
+    signal: int
+
+
+class View(Struct, frozen=True):
+    """A read: `kernel.agent.views` renders what `name` asks for from the state, seen at one instant."""
+
+    name: str
+    arguments: Any = None
+
+
+# ---- Effects --------------------------------------------------------------------------------------------
+
+
+class ToMaster(Struct, frozen=True, gc=False):
+    """Send on the present link."""
+
+    message: AgentMessage
+
+
+class CloseMasterLink(Struct, frozen=True):
+    """Give the link up and connect anew; reason for the log."""
+
+    reason: str
+
+
+class ToExecutor(Struct, frozen=True):
+    """Send one event on an executor's stream."""
+
+    stream: str
+    event: executor.Event
+
+
+class CloseExecutorStream(Struct, frozen=True):
+    """End a stream after what was sent on it."""
+
+    stream: str
+
+
+class LaunchContainer(Struct, frozen=True):
+    """Make the sandbox and start the process. Idempotent by container_id.
+
+    executable: what is executed: a path, or a name looked up in the PATH of env; argv[0] may differ from it.
+    directory: the sandbox, made with its parents, owned by user (None: the agent's own). link: a symlink to make
+    (its path; its target relative to the path's folder), replaced when it exists.
+    """
+
+    container_id: str
+    executable: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    directory: str
+    user: str | None
+    link: tuple[str, str]
+
+
+class SignalContainer(Struct, frozen=True, gc=False):
+    """Send a signal to all processes of a container."""
+
+    container_id: str
+    signal: int
+
+
+class ForgetContainer(Struct, frozen=True, gc=False):
+    """The exit of this container is recorded; the launcher need not tell it again."""
+
+    container_id: str
+
+
+class ContainerEnded(Struct, frozen=True, gc=False):
+    """A container is gone; exit is None when it never started. For those who wait for it."""
+
+    container_id: str
+    exit: Exit | None
+
+
+class AgentNamed(Struct, frozen=True):
+    """The master admitted us under this id."""
+
+    agent_id: str
+
+
+class Leave(Struct, frozen=True):
+    """Nothing is left to do: end the process. status: 0 asked for, 1 the master sent us away."""
+
+    status: int
+    reason: str

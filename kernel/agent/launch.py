@@ -1,0 +1,149 @@
+"""How a task or executor becomes a container: program, environment, sandbox, user (spec: mesos-v1, 3.4 and 8.6).
+
+Pure, and always the same for the same task, so a launch can be repeated after a restart.
+"""
+
+from __future__ import annotations
+
+from kernel.agent import layout
+from kernel.agent.effects import LaunchContainer
+from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
+from kernel.wire.durations import format_duration
+from kernel.wire.task import CommandInfo, ContainerInfo, ContainerType, ExecutorInfo, TaskInfo, VariableType
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SHELL = "/bin/sh"
+
+
+def unsupported(task: TaskInfo) -> str | None:
+    """What a task asks for that this release cannot give, in words for its user; None when it can run."""
+    if task.health_check is not None:
+        return "health checks are not supported yet"
+    if task.check is not None:
+        return "checks are not supported yet"
+    return _unsupported_parts(task.command, task.container)
+
+
+def unsupported_executor(executor: ExecutorInfo) -> str | None:
+    """The same for an executor."""
+    return _unsupported_parts(executor.command, executor.container)
+
+
+def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | None) -> str | None:
+    if command is not None:
+        if command.uris:
+            return "fetching uris is not supported yet"
+        if not command.value:
+            return "a command needs a value"
+        if command.environment is not None:
+            for variable in command.environment.variables:
+                if variable.type is not VariableType.VALUE:
+                    return f"the environment variable {variable.name} is a secret: secrets are not supported yet"
+    if container is None:
+        return None
+    if container.type is ContainerType.DOCKER or container.docker is not None:
+        return "docker containers are not supported yet"
+    if container.mesos is not None and container.mesos.image is not None:
+        return "container images are not supported yet"
+    if container.volumes:
+        return "volumes are not supported yet"
+    if any(network.name or network.port_mappings for network in container.network_infos):
+        return "container networks are not supported yet"
+    linux = container.linux_info
+    if linux is not None and (linux.capability_info or linux.effective_capabilities or linux.bounding_capabilities or linux.seccomp):
+        return "capabilities and seccomp profiles are not supported yet"
+    if linux is not None and (linux.share_pid_namespace is not None or linux.ipc_mode is not None or linux.shm_size is not None):
+        return "namespaces are not supported yet"
+    if container.rlimit_info is not None and container.rlimit_info.rlimits:
+        return "rlimits are not supported yet"
+    if container.hostname is not None or container.tty_info is not None:
+        return "container host names and terminals are not supported yet"
+    return None
+
+
+def sandbox(state: AgentState, framework_id: str, executor_id: str, container_id: str) -> str:
+    """Where a run of an executor lives, command tasks included."""
+    return layout.sandbox(state.config.work_dir, state.agent_id, framework_id, executor_id, container_id)
+
+
+def task_sandbox(state: AgentState, task: Task) -> str:
+    """Where a command task, or a task of a default executor, lives."""
+    framework_id = task.framework.framework_id
+    if task.kind is Kind.COMMAND:
+        return sandbox(state, framework_id, task.executor_id, task.container_id)
+    executor = task.framework.executors[task.executor_id]
+    return layout.nested_sandbox(sandbox(state, framework_id, executor.executor_id, executor.container_id), task.container_id)
+
+
+def task_container(state: AgentState, task: Task) -> LaunchContainer:
+    """The container of a command task, or of a task of a default executor."""
+    command = task.info.command
+    assert command is not None
+    directory = task_sandbox(state, task)
+    env = _environment(state, task.framework, task.executor_id, directory, state.config.executor_shutdown_grace_period_s)
+    for resource in task.info.resources:
+        if resource.allocation_info is not None and resource.allocation_info.role is not None:
+            env["MESOS_ALLOCATION_ROLE"] = resource.allocation_info.role
+            break
+    if task.kind is Kind.COMMAND:
+        link = (directory[: -len(task.container_id)] + "latest", task.container_id)
+    else:
+        env["MESOS_CONTAINER_IP"] = state.config.public_ip
+        parent = directory[: -len(f"/containers/{task.container_id}")]
+        link = (layout.task_link(parent, task.task_id), f"../containers/{task.container_id}")
+    return _container(state, task.container_id, command, task.framework, env, directory, link)
+
+
+def executor_container(state: AgentState, executor: Executor) -> LaunchContainer:
+    """The container of a custom executor."""
+    command = executor.info.command
+    assert command is not None
+    directory = sandbox(state, executor.framework.framework_id, executor.executor_id, executor.container_id)
+    grace_s = state.config.executor_shutdown_grace_period_s if executor.grace_s is None else executor.grace_s
+    env = _environment(state, executor.framework, executor.executor_id, directory, grace_s)
+    link = (directory[: -len(executor.container_id)] + "latest", executor.container_id)
+    return _container(state, executor.container_id, command, executor.framework, env, directory, link)
+
+
+def _environment(state: AgentState, framework: Framework, executor_id: str, directory: str, grace_s: float) -> dict[str, str]:
+    config = state.config
+    endpoint = f"{config.public_ip}:{config.public_port}"
+    env = dict(config.executor_environment_variables)
+    env.update(
+        MESOS_FRAMEWORK_ID=framework.framework_id,
+        MESOS_EXECUTOR_ID=executor_id,
+        MESOS_DIRECTORY=directory,
+        MESOS_SANDBOX=directory,
+        MESOS_SLAVE_ID=state.agent_id,
+        MESOS_SLAVE_PID=f"slave(1)@{endpoint}",
+        MESOS_AGENT_ENDPOINT=endpoint,
+        MESOS_HTTP_COMMAND_EXECUTOR="0",
+        MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD=format_duration(round(grace_s * 1e9)),
+        LIBPROCESS_PORT="0",
+        LIBPROCESS_IP=config.public_ip,
+    )
+    if framework.info.checkpoint:  # Left unset otherwise: to some clients any value means on.
+        env["MESOS_CHECKPOINT"] = "1"
+        env["MESOS_RECOVERY_TIMEOUT"] = format_duration(round(config.recovery_timeout_s * 1e9))
+        env["MESOS_SUBSCRIPTION_BACKOFF_MAX"] = format_duration(round(config.executor_reregistration_timeout_s * 1e9))
+    return env
+
+
+def _container(
+    state: AgentState,
+    container_id: str,
+    command: CommandInfo,
+    framework: Framework,
+    env: dict[str, str],
+    directory: str,
+    link: tuple[str, str],
+) -> LaunchContainer:
+    value = command.value or ""
+    if command.environment is not None:
+        for variable in command.environment.variables:
+            env[variable.name] = variable.value or ""
+    env.setdefault("PATH", PATH)
+    user = (command.user or framework.info.user or None) if state.config.switch_user else None
+    if command.shell:
+        return LaunchContainer(container_id, SHELL, ("sh", "-c", value), env, directory, user, link)
+    return LaunchContainer(container_id, value, command.arguments or (value,), env, directory, user, link)

@@ -1,0 +1,35 @@
+"""Where things lie under the work directory, as text (spec: mesos-v1, section 8.4). Touches no disk.
+
+Every id that becomes part of a path is checked here.
+"""
+
+from __future__ import annotations
+
+from kernel.wire.ids import validate_id
+
+
+def agent_dir(work_dir: str, agent_id: str) -> str:
+    validate_id(agent_id, "agent_id")
+    return f"{work_dir}/slaves/{agent_id}"
+
+
+def executor_dir(work_dir: str, agent_id: str, framework_id: str, executor_id: str) -> str:
+    validate_id(framework_id, "framework_id")
+    validate_id(executor_id, "executor_id")
+    return f"{agent_dir(work_dir, agent_id)}/frameworks/{framework_id}/executors/{executor_id}"
+
+
+def sandbox(work_dir: str, agent_id: str, framework_id: str, executor_id: str, container_id: str) -> str:
+    """The sandbox of an executor's run; a command task is its own executor."""
+    return f"{executor_dir(work_dir, agent_id, framework_id, executor_id)}/runs/{container_id}"
+
+
+def nested_sandbox(parent: str, container_id: str) -> str:
+    """The sandbox of a task in a default executor whose sandbox is `parent`."""
+    return f"{parent}/containers/{container_id}"
+
+
+def task_link(parent: str, task_id: str) -> str:
+    """The symlink by which such a task is found by its id."""
+    validate_id(task_id, "task_id")
+    return f"{parent}/tasks/{task_id}"

@@ -1,0 +1,273 @@
+"""What an agent knows. Only the handlers beside this module write here, one input at a time.
+
+Nothing in it knows sockets or disks: whatever must happen is appended to `AgentState.out` as an effect.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, TypeVar
+
+from msgspec import Struct
+
+from kernel.agent.config import AgentConfig
+from kernel.agent.transitions import TERMINAL, ExecutorState
+from kernel.clock import Now
+from kernel.executor.command import CommandRun
+from kernel.wire.resources import Resource
+from kernel.wire.task import (
+    Attribute,
+    DomainInfo,
+    ExecutorInfo,
+    FrameworkCapability,
+    FrameworkInfo,
+    KillPolicy,
+    Reason,
+    TaskInfo,
+    TaskState,
+    TaskStatus,
+)
+
+COMPLETED_TASKS_MAX = 200  # Per framework, as the other two: what the pages show of the past.
+COMPLETED_FRAMEWORKS_MAX = 50
+SEEN_UUIDS_MAX = 100
+
+T = TypeVar("T")
+
+
+class Kind(Enum):
+    """What runs a task."""
+
+    COMMAND = "command"  # A container of its own; its executor is only a name, equal to the task's.
+    DEFAULT = "default"  # A container inside a default executor's sandbox.
+    CUSTOM = "custom"  # A process of the framework, which speaks the executor API.
+
+
+class Identity(Struct, frozen=True):
+    """What is new at each start of the process, or given by the machine.
+
+    run: random text; incarnation: 8 random bytes, the first half of all uuids made; boot_id: the kernel's.
+    """
+
+    run: str
+    incarnation: bytes
+    boot_id: str
+
+
+class Node(Struct, frozen=True):
+    """What the agent announces."""
+
+    resources: tuple[Resource, ...]
+    attributes: tuple[Attribute, ...] = ()
+    domain: DomainInfo | None = None
+
+
+class UpdateQueue:
+    """The updates of one task that its scheduler has not acknowledged; the first is under way.
+
+    acknowledged: the last one that was. retry_due_s: when the first is sent again. seen: uuids of updates from a
+    custom executor, which sends them again until acknowledged.
+    """
+
+    __slots__ = ("acknowledged", "pending", "retry_due_s", "retry_s", "seen")
+
+    def __init__(self, pending: tuple[TaskStatus, ...] = (), acknowledged: TaskStatus | None = None, seen: tuple[bytes, ...] = ()) -> None:
+        self.pending = deque(pending)
+        self.acknowledged = acknowledged
+        self.seen = deque(seen, SEEN_UUIDS_MAX)
+        self.retry_s = 0.0
+        self.retry_due_s = 0.0
+
+
+class Task:
+    """A task. run: its process, unless a custom executor runs it. delivered: it was given to its executor.
+
+    container_id: empty for one in a custom executor. group: its number among the agent's groups, 0 none.
+    kill_wanted: the executor is still to be told (None: no kill, or told). completion_due_s: by max_completion_time.
+    """
+
+    __slots__ = (
+        "completion_due_s", "container_id", "delivered", "executor_id", "framework", "group", "info", "kill_wanted", "kind",
+        "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
+    )  # fmt: skip
+
+    def __init__(
+        self, framework: Framework, info: TaskInfo, kind: Kind, executor_id: str, container_id: str, launched_wall_s: float, group: int = 0
+    ) -> None:
+        self.framework = framework
+        self.info = info
+        self.task_id = info.task_id.value
+        self.kind = kind
+        self.executor_id = executor_id
+        self.container_id = container_id
+        self.launched_wall_s = launched_wall_s
+        self.group = group
+        self.state = TaskState.TASK_STAGING
+        self.statuses: tuple[TaskStatus, ...] = ()
+        self.run: CommandRun | None = CommandRun() if container_id else None
+        self.updates = UpdateQueue()
+        self.delivered = False
+        self.kill_wanted: KillPolicy | None = None
+        self.completion_due_s: float | None = None
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    def note(self, status: TaskStatus) -> None:
+        """Add to the history, which keeps the last status of each run of equal states."""
+        kept = self.statuses
+        self.statuses = (*kept[:-1], status) if kept and kept[-1].state is status.state else (*kept, status)
+
+
+class Cause(Struct, frozen=True):
+    """Why the agent ends an executor: what becomes of its tasks. state and partition_aware_state: for frameworks
+    without and with PARTITION_AWARE."""
+
+    state: TaskState
+    partition_aware_state: TaskState
+    reason: Reason
+    message: str
+
+
+class Executor:
+    """A custom or default executor. stream: where its events go, None while it has none.
+
+    queued: tasks it was not given yet, one tuple for each LAUNCH or group. due_s: the next thing to happen to it
+    by itself: the end of its registration time or of its grace. idle_since_s: since when it has no live task.
+    """
+
+    __slots__ = (
+        "cause", "container_id", "due_s", "executor_id", "framework", "given", "idle_since_s", "info", "kind", "launched_wall_s", "pid",
+        "queued", "state", "stream",
+    )  # fmt: skip
+
+    def __init__(
+        self, framework: Framework, info: ExecutorInfo, kind: Kind, container_id: str, launched_wall_s: float, state: ExecutorState
+    ) -> None:
+        self.framework = framework
+        self.info = info
+        self.executor_id = info.executor_id.value
+        self.kind = kind
+        self.container_id = container_id
+        self.launched_wall_s = launched_wall_s
+        self.state = state
+        self.stream: str | None = None
+        self.pid: int | None = None
+        self.queued: list[tuple[Task, ...]] = []
+        self.given = False
+        self.cause: Cause | None = None
+        self.due_s: float | None = None
+        self.idle_since_s: float | None = None
+
+    def tasks(self) -> list[Task]:
+        """Its tasks, those with unacknowledged last updates included."""
+        return [task for task in self.framework.tasks.values() if task.executor_id == self.executor_id]
+
+    @property
+    def grace_s(self) -> float | None:
+        """Its own shutdown grace, if it has one."""
+        period = self.info.shutdown_grace_period
+        return None if period is None else period.nanoseconds / 1e9
+
+
+class Framework:
+    """A framework with something on this agent, or told of by the master in case it will."""
+
+    __slots__ = (
+        "completed_executors", "completed_tasks", "executors", "framework_id", "info", "kills_are_announced", "partition_aware", "tasks",
+        "terminating",
+    )  # fmt: skip
+
+    def __init__(self, framework_id: str, info: FrameworkInfo, completed_executors_max: int) -> None:
+        self.framework_id = framework_id
+        self.tasks: dict[str, Task] = {}
+        self.executors: dict[str, Executor] = {}
+        self.completed_tasks: deque[Task] = deque(maxlen=COMPLETED_TASKS_MAX)
+        self.completed_executors: deque[Executor] = deque(maxlen=completed_executors_max)
+        self.terminating = False
+        self.inform(info)
+
+    def inform(self, info: FrameworkInfo) -> None:
+        """Take a new description."""
+        self.info = info
+        able = {capability.type for capability in info.capabilities}
+        self.partition_aware = FrameworkCapability.PARTITION_AWARE in able
+        self.kills_are_announced = FrameworkCapability.TASK_KILLING_STATE in able
+
+    def lost(self, state: TaskState) -> TaskState:
+        """The state for a framework that knows it, TASK_LOST for one that is not PARTITION_AWARE."""
+        return state if self.partition_aware else TaskState.TASK_LOST
+
+
+class Departure(Enum):
+    """How the agent leaves."""
+
+    FINAL = "final"  # Asked for on this machine; the master is told.
+    EXPELLED = "expelled"  # The master does not want us.
+
+
+class AgentState:
+    """Everything, with the index of deadlines. now: the present input's time."""
+
+    def __init__(self, config: AgentConfig, identity: Identity, node: Node) -> None:
+        self.config, self.identity, self.node = config, identity, node
+        self.now = Now(0.0, 0.0)
+        self.out: list[Any] = []
+        self.agent_id = ""
+        self.frameworks: dict[str, Framework] = {}
+        self.completed_frameworks: deque[Framework] = deque(maxlen=COMPLETED_FRAMEWORKS_MAX)
+        self.containers: dict[str, Task | Executor] = {}  # All that have, or are about to have, a process.
+        self.streams: dict[str, Executor] = {}
+        self.orphans: dict[tuple[str, str], UpdateQueue] = {}  # Updates for tasks we do not know; kept for one link only.
+        self.recovered = False  # The launcher has told what it has.
+        self.connected = self.registered = False
+        self.master_id = ""
+        self.heartbeat_s = self.silence_s = 0.0
+        self.heartbeat_due_s = self.silence_due_s = float("inf")
+        self.departure: Departure | None = None
+        self.departure_reason = ""
+        self.departure_due_s = float("inf")
+        self.started_wall_s = 0.0
+        self._counter = 0
+        self._deadlines: list[tuple[float, int, Callable[[Any], None], Any]] = []
+
+    def emit(self, effect: Any) -> None:
+        self.out.append(effect)
+
+    def new_uuid(self) -> bytes:
+        """16 bytes that no other uuid of ours equals."""
+        self._counter += 1
+        return self.identity.incarnation + self._counter.to_bytes(8, "big")
+
+    def new_container_id(self) -> str:
+        """The text of a new uuid."""
+        text = self.new_uuid().hex()
+        return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+    def new_group(self) -> int:
+        """A number for a task group, never used before, also before a restart."""
+        self._counter += 1
+        return int.from_bytes(self.identity.incarnation[:3], "big") << 24 | self._counter
+
+    def look_at(self, due_s: float, check: Callable[[T], None], owner: T) -> None:
+        """Have `check(owner)` called once, at the first Tick from due_s on. The check compares the owner's own
+        deadline field: an entry that was overtaken finds nothing to do."""
+        self._counter += 1
+        heapq.heappush(self._deadlines, (due_s, self._counter, check, owner))
+
+    def check_deadlines(self) -> None:
+        """Look at all that may have passed."""
+        deadlines, now_s = self._deadlines, self.now.mono_s
+        while deadlines and deadlines[0][0] <= now_s:
+            _, _, check, owner = heapq.heappop(deadlines)
+            check(owner)
+
+    @property
+    def next_due_s(self) -> float:
+        """The earliest deadline, infinity when there is none; for whoever steers the clock."""
+        first = self._deadlines[0][0] if self._deadlines else float("inf")
+        return min(first, self.heartbeat_due_s, self.silence_due_s, self.departure_due_s)

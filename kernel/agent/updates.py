@@ -1,0 +1,199 @@
+"""The status update manager: every update of a task reaches its scheduler, in order, at least once.
+
+Per task one update is under way; the next goes out when it is acknowledged. It is sent again after 10 s, doubling to
+10 minutes, and at once when the agent has registered anew (spec: mesos-v1, section 2.13).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from msgspec.structs import replace
+
+from kernel.agent import checkpoint
+from kernel.agent.effects import ToMaster
+from kernel.agent.state import AgentState, Kind, Task, UpdateQueue
+from kernel.agent.transitions import TERMINAL, may_follow
+from kernel.wire.agent import AcknowledgeUpdate, StatusUpdate
+from kernel.wire.container import ContainerStatus, IPAddress, NetworkInfo
+from kernel.wire.ids import AgentID, ContainerID, ExecutorID, TaskID
+from kernel.wire.task import Reason, Source, TaskState, TaskStatus
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 10.0
+RETRY_S_MAX = 600.0
+
+
+class Updates:
+    """Makes, keeps, sends and forgets status updates."""
+
+    def __init__(self, state: AgentState) -> None:
+        self.state = state
+
+    def report(
+        self,
+        task: Task,
+        new_state: TaskState,
+        message: str | None = None,
+        reason: Reason | None = None,
+        source: Source = Source.SOURCE_AGENT,
+    ) -> bool:
+        """Make an update of ours. False, and nothing done, when the task cannot come into this state any more."""
+        if not may_follow(task.state, new_state):
+            return False
+        state = self.state
+        status = TaskStatus(
+            task.info.task_id,
+            new_state,
+            message,
+            source,
+            reason,
+            agent_id=AgentID(state.agent_id),
+            executor_id=ExecutorID(task.executor_id),
+            timestamp=state.now.wall_s,
+            uuid=state.new_uuid(),
+            container_status=self.container_status(task),
+        )
+        self._add(task, status)
+        return True
+
+    def take(self, task: Task, status: TaskStatus) -> bool:
+        """Take an update of a custom executor (uuid set). False for a repeat and for what may not follow."""
+        queue = task.updates
+        if status.uuid in queue.seen or not may_follow(task.state, status.state):
+            return False
+        queue.seen.append(status.uuid or b"")
+        status = replace(
+            status,
+            agent_id=AgentID(self.state.agent_id),
+            executor_id=ExecutorID(task.executor_id),
+            timestamp=self.state.now.wall_s if status.timestamp is None else status.timestamp,
+            container_status=_merged(status.container_status, self.container_status(task)),
+        )
+        self._add(task, status)
+        return True
+
+    def _add(self, task: Task, status: TaskStatus) -> None:
+        task.state = status.state
+        task.note(status)
+        if task.framework.terminating or self.state.departure is not None:  # Nobody would take it.
+            return
+        task.updates.pending.append(status)
+        self.state.emit(checkpoint.keep_updates(task))
+        if len(task.updates.pending) == 1:
+            self._start(task)
+
+    def _start(self, task: Task) -> None:
+        """Send the first pending update for the first time."""
+        if self.state.registered:
+            task.updates.retry_s = RETRY_S
+            self._send(task)
+
+    def _send(self, task: Task) -> None:
+        queue, state = task.updates, self.state
+        state.emit(ToMaster(StatusUpdate(task.framework.framework_id, queue.pending[0], task.state)))
+        queue.retry_due_s = state.now.mono_s + queue.retry_s
+        state.look_at(queue.retry_due_s, self._retry, task)
+
+    def _retry(self, task: Task) -> None:
+        queue = task.updates
+        if queue.pending and self.state.registered and queue.retry_due_s <= self.state.now.mono_s:
+            queue.retry_s = min(queue.retry_s * 2, RETRY_S_MAX)
+            self._send(task)
+
+    def send_all(self) -> None:
+        """The agent has registered: whatever is pending goes out now."""
+        for framework in self.state.frameworks.values():
+            for task in framework.tasks.values():
+                if task.updates.pending:
+                    self._start(task)
+
+    def acknowledge(self, message: AcknowledgeUpdate) -> Task | None:
+        """Note an acknowledgement and send the next update. Repeats and unknown uuids are harmless.
+
+        Returns the task when its last update ever was acknowledged: nothing is owed any more.
+        """
+        orphan = self.state.orphans.get((message.framework_id, message.task_id))
+        if orphan is not None and orphan.pending[0].uuid == message.uuid:
+            del self.state.orphans[message.framework_id, message.task_id]
+            return None
+        framework = self.state.frameworks.get(message.framework_id)
+        task = framework.tasks.get(message.task_id) if framework is not None else None
+        if task is None or not task.updates.pending or task.updates.pending[0].uuid != message.uuid:
+            return None
+        queue = task.updates
+        queue.acknowledged = queue.pending.popleft()
+        if not queue.pending and queue.acknowledged.state in TERMINAL:
+            return task
+        self.state.emit(checkpoint.keep_updates(task))
+        if queue.pending:
+            self._start(task)
+        return None
+
+    def refuse(self, framework_id: str, task_id: str, new_state: TaskState, reason: Reason, message: str) -> None:
+        """Answer for a task that we do not know, sending again until acknowledged.
+
+        Kept no longer than the link: at the next registration the master asks again for what it still believes here.
+        """
+        state = self.state
+        framework = state.frameworks.get(framework_id)
+        queue = state.orphans.get((framework_id, task_id))
+        if queue is None:
+            queue = state.orphans[framework_id, task_id] = UpdateQueue()
+            queue.pending.append(
+                TaskStatus(
+                    TaskID(task_id),
+                    # Who does not know the framework cannot know its capabilities: the old word is understood by all.
+                    TaskState.TASK_LOST if framework is None else framework.lost(new_state),
+                    message,
+                    Source.SOURCE_AGENT,
+                    reason,
+                    agent_id=AgentID(state.agent_id),
+                    timestamp=state.now.wall_s,
+                    uuid=state.new_uuid(),
+                )
+            )
+        queue.retry_s = RETRY_S
+        self._send_orphan((framework_id, task_id))
+
+    def _send_orphan(self, key: tuple[str, str]) -> None:
+        queue, state = self.state.orphans[key], self.state
+        state.emit(ToMaster(StatusUpdate(key[0], queue.pending[0], queue.pending[0].state)))
+        queue.retry_due_s = state.now.mono_s + queue.retry_s
+        state.look_at(queue.retry_due_s, self._retry_orphan, key)
+
+    def _retry_orphan(self, key: tuple[str, str]) -> None:
+        queue = self.state.orphans.get(key)
+        if queue is not None and queue.retry_due_s <= self.state.now.mono_s:
+            queue.retry_s = min(queue.retry_s * 2, RETRY_S_MAX)
+            self._send_orphan(key)
+
+    def container_status(self, task: Task) -> ContainerStatus | None:
+        """Where the task runs; None while nothing does."""
+        executor = task.framework.executors.get(task.executor_id)
+        parent = ContainerID(executor.container_id) if executor is not None else None
+        if task.kind is Kind.CUSTOM:
+            if executor is None:
+                return None
+            container_id, pid = parent, executor.pid
+        elif task.run is None:
+            return None
+        else:
+            container_id, pid = ContainerID(task.container_id, parent), task.run.pid
+        return ContainerStatus(container_id, self._networks(), executor_pid=pid)
+
+    def _networks(self) -> tuple[NetworkInfo, ...]:
+        return (NetworkInfo((IPAddress(ip_address=self.state.config.public_ip),)),)
+
+
+def _merged(given: ContainerStatus | None, ours: ContainerStatus | None) -> ContainerStatus | None:
+    """What the executor said of its container, completed by what we know."""
+    if given is None or ours is None:
+        return given or ours
+    return ContainerStatus(
+        given.container_id or ours.container_id,
+        given.network_infos or ours.network_infos,
+        given.cgroup_info,
+        given.executor_pid or ours.executor_pid,
+    )
