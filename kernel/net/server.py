@@ -19,7 +19,7 @@ from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
 from msgspec import Struct
 
-from kernel.errors import ConfigError, Forbidden, KernelError, NotFound
+from kernel.errors import Forbidden, KernelError, NotFound, Unavailable
 from kernel.net.auth import Authenticator
 from kernel.net.errors import HttpError, Redirect, status_of
 from kernel.net.request import Request
@@ -102,7 +102,7 @@ class HttpServer:
         self._listener: asyncio.AbstractServer | None = None
 
     async def start(self, ip: str, port: int) -> int:
-        """Listen; return the port (of the system's choice when 0 is asked for). Raises ConfigError."""
+        """Listen; return the port (of the system's choice when 0 is asked for). Raises Unavailable."""
         self._server = _BoundedServer(
             self._answer,
             self._connections_max,
@@ -115,7 +115,7 @@ class HttpServer:
         try:
             self._listener = await asyncio.get_running_loop().create_server(self._server, ip, port, backlog=BACKLOG)
         except OSError as error:
-            raise ConfigError(f"cannot listen on {ip}:{port}: {error.strerror or error}") from error
+            raise Unavailable(f"cannot listen on {ip}:{port}: {error.strerror or error}") from error
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 

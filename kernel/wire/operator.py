@@ -15,7 +15,7 @@ from msgspec import Meta, field
 from kernel.wire.base import ProtoMessage, declared
 from kernel.wire.common import TimeInfo
 from kernel.wire.framework import FrameworkInfo
-from kernel.wire.ids import AgentID, FrameworkID
+from kernel.wire.ids import AgentID, FrameworkID, TaskID
 from kernel.wire.nodes import AgentInfo, AgentInfoCapability, DrainInfo, MachineID, MasterInfo, Unavailability
 from kernel.wire.offer import InverseOffer, Offer, OfferConstraints, TrackedOperation
 from kernel.wire.operator_common import (
@@ -38,7 +38,7 @@ from kernel.wire.operator_common import (
     VersionInfo,
 )
 from kernel.wire.resources import Resource
-from kernel.wire.task import ExecutorInfo, Task, TaskState, TaskStatus
+from kernel.wire.task import ExecutorInfo, KillPolicy, Task, TaskState, TaskStatus
 from kernel.wire.values import Scalar
 
 __all__ = [
@@ -82,6 +82,7 @@ __all__ = [
     "GrowVolume",
     "InverseOfferAnswer",
     "InverseOfferStatus",
+    "KillTask",
     "ListFiles",
     "ListFilesCall",
     "MarkAgentGone",
@@ -307,6 +308,14 @@ class MarkAgentGone(ProtoMessage, frozen=True):
     agent_id: AgentID
 
 
+class KillTask(ProtoMessage, frozen=True):
+    """Our own call KILL_TASK: end one task in its framework's place."""
+
+    framework_id: FrameworkID
+    task_id: TaskID
+    kill_policy: KillPolicy | None = None
+
+
 class Call(ProtoMessage, frozen=True):
     """The envelope of all calls: the part that `type` names is set, if the call has one."""
 
@@ -333,6 +342,7 @@ class Call(ProtoMessage, frozen=True):
     mark_agent_gone: MarkAgentGone | None = None
     set_quota: SetQuota | None = None
     remove_quota: RemoveQuota | None = None
+    kill_task: KillTask | None = None
 
 
 # ---- Responses ------------------------------------------------------------------------------------------

@@ -1,0 +1,47 @@
+"""Who leads, and whether this master may answer now."""
+
+from __future__ import annotations
+
+from kernel.election.election import Detector, Leader
+from kernel.errors import Unavailable
+from kernel.mainloop import MainLoop
+from kernel.net.errors import Redirect
+
+
+class Leadership:
+    """me: this master. leader: who is known to lead. loop: this master's main loop, once it leads and has recovered."""
+
+    def __init__(self, me: Leader) -> None:
+        self.me = me
+        self.leader: Leader | None = None
+        self._loop: MainLoop | None = None
+
+    @property
+    def leading(self) -> bool:
+        return self._loop is not None
+
+    def begin(self, loop: MainLoop) -> None:
+        """This master leads from now on."""
+        self._loop = loop
+
+    def loop(self) -> MainLoop:
+        """Return the main loop. Raises as `gate` does."""
+        self.gate()
+        assert self._loop is not None
+        return self._loop
+
+    def gate(self) -> None:
+        """Raises Redirect when another master leads, Unavailable when none does or this one is not ready
+        (spec: mesos-v1, section 1.2, checks 3 and 4)."""
+        if self._loop is not None:
+            return
+        if self.leader is None:
+            raise Unavailable("No leader elected")
+        if self.leader.id == self.me.id:
+            raise Unavailable("Master has not finished recovery")
+        raise Redirect(self.leader.address)
+
+    async def follow(self, detector: Detector) -> None:
+        """Keep `leader` up to date, for ever."""
+        while True:
+            self.leader = await detector.detect(self.leader)

@@ -1,0 +1,187 @@
+"""The master: offers the agents' resources to frameworks.
+
+Puts settings, store, election, core, main loop and server together, and takes them apart again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import logging
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Awaitable
+from pathlib import Path
+
+from kernel.clock import SystemClock
+from kernel.election.election import Contender, Leader
+from kernel.election.standalone import FixedDetector, StandaloneContender
+from kernel.errors import ConfigError, Unavailable
+from kernel.flags import MASTER_FLAGS, daemon_command
+from kernel.mainloop import MainLoop
+from kernel.master import registry, views
+from kernel.master.config import MasterConfig
+from kernel.master.core import MasterCore
+from kernel.master.leadership import Leadership
+from kernel.master.server import AGENT, READ, REALMS, SCHEDULER, WRITE, MasterServer
+from kernel.net import loop as event_loop
+from kernel.net.auth import Authenticator, load_credentials
+from kernel.net.common import MESOS_VERSION
+from kernel.store.memory import MemoryStore
+from kernel.store.sqlite import SqliteStore
+from kernel.store.store import Store
+from kernel.wire.common import Address
+from kernel.wire.nodes import MasterInfo
+
+log = logging.getLogger(__name__)
+
+
+def run(config: MasterConfig) -> None:
+    """Run a master until told to stop. Raises KernelError: ConfigError for wrong settings, others when it failed."""
+    check(config)
+    logging.getLogger().setLevel(config.logging_level)
+    event_loop.run(serve(config))
+
+
+command = daemon_command("master", MasterConfig, run, help="Run a master until told to stop.", mesos_flags=MASTER_FLAGS)
+
+
+def check(config: MasterConfig) -> None:
+    """Raises ConfigError where settings do not go together."""
+    if config.zk is not None:
+        raise ConfigError("--zk: several masters are not in this release; leave it out to run a single one")
+    if config.work_dir is None and config.registry != "in_memory":
+        raise ConfigError("--work-dir: required (or --registry=in_memory, which forgets agents and frameworks at exit)")
+    if not ip_of(config).is_loopback and config.credentials is None and not config.insecure:
+        raise ConfigError(f"--ip: {config.ip} can be reached by others: give --credentials, or --insecure to let everyone in")
+
+
+def ip_of(config: MasterConfig) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """The address to listen on. Raises ConfigError."""
+    try:
+        return ipaddress.ip_address(config.ip)
+    except ValueError:
+        raise ConfigError(f"--ip: {config.ip!r} is no IP address") from None
+
+
+def authenticator(config: MasterConfig) -> Authenticator | None:
+    """Who must prove who he is: what the flags say; beyond loopback everyone, unless --insecure."""
+    if config.credentials is None:
+        asked = [flag for flag in _REALM_OF if getattr(config, flag)]
+        if asked:
+            raise ConfigError(f"--{asked[0]}: needs --credentials")
+        return None
+    credentials = load_credentials(config.credentials)
+    if not ip_of(config).is_loopback and not config.insecure:
+        return Authenticator(credentials, REALMS)
+    return Authenticator(credentials, [realm for flag, realm in _REALM_OF.items() if getattr(config, flag)])
+
+
+_REALM_OF = {
+    "authenticate_http_readonly": READ,
+    "authenticate_http_readwrite": WRITE,
+    "authenticate_http_frameworks": SCHEDULER,
+    "authenticate_agents": AGENT,
+}
+
+
+async def serve(config: MasterConfig) -> None:
+    """Contend, recover and lead, until SIGTERM or SIGINT. Raises KernelError, also when the leadership is lost."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    leadership = Leadership(Leader(str(uuid.uuid4()), "", "", 0))
+    server = MasterServer(config, leadership, authenticator(config))
+    port = await server.start(config.ip, config.port)
+    me = leadership.me = public_address(config, leadership.me.id, port)
+    log.info("master %s listens on %s port %d", me.id, config.ip, port)
+    contender, detector = StandaloneContender(), FixedDetector(me)
+    following = asyncio.create_task(leadership.follow(detector))
+    try:
+        if await _first(contender.contend(), stop.wait()) == 0:
+            await _lead(config, server, leadership, contender, stop)
+    finally:
+        following.cancel()
+        await contender.withdraw()
+        await detector.close()
+        await server.stop()
+    log.info("stopped")
+
+
+async def _lead(config: MasterConfig, server: MasterServer, leadership: Leadership, contender: Contender, stop: asyncio.Event) -> None:
+    store = open_store(config)
+    try:
+        clock = SystemClock()
+        recorded = registry.load((await store.load()).items())
+        core = MasterCore(config, master_info(leadership.me), recorded, clock.now(), views.render, time.perf_counter)
+        loop = MainLoop(core, store, server.perform, server.flush, clock)
+        gc.collect()
+        gc.freeze()  # What was loaded stays: full collections need not look at it.
+        running = asyncio.create_task(loop.run())
+        leadership.begin(loop)
+        log.info("leading with %d agents and %d frameworks on record", len(recorded.agents), len(recorded.frameworks))
+        ended = await _first(asyncio.shield(running), stop.wait(), contender.lost())
+        loop.stop()
+        await running
+        if ended == 2:
+            raise Unavailable("the leadership is lost")
+    finally:
+        await store.close()
+
+
+async def _first(*awaitables: Awaitable[object]) -> int:
+    """Wait until one is done, cancel the others; return its index. Raises what it raised."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        index = next(index for index, task in enumerate(tasks) if task.done())
+        tasks[index].result()
+        return index
+    finally:
+        for task in tasks:
+            task.cancel()
+
+
+def open_store(config: MasterConfig) -> Store:
+    """Open the registry. Raises StoreError."""
+    if config.registry == "in_memory":
+        return MemoryStore()
+    assert config.work_dir is not None
+    return SqliteStore(Path(config.work_dir) / "registry.db")
+
+
+def public_address(config: MasterConfig, master_id: str, port: int) -> Leader:
+    """Where others reach this master: as told, else where it listens, else the machine's own address."""
+    ip = config.advertise_ip or config.ip
+    if ipaddress.ip_address(ip).is_unspecified:
+        ip = _own_address()
+    return Leader(master_id, config.hostname or ip, ip, config.advertise_port or port)
+
+
+def _own_address() -> str:
+    """The address packets to elsewhere leave from; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address
+
+
+def master_info(me: Leader) -> MasterInfo:
+    """This master as frameworks and operators are told of it."""
+    address = ipaddress.ip_address(me.ip)
+    number = int.from_bytes(address.packed, "little") if address.version == 4 else 0
+    return MasterInfo(
+        id=me.id,
+        ip=number,
+        port=me.port,
+        pid=f"master@{me.ip}:{me.port}",
+        hostname=me.hostname,
+        version=MESOS_VERSION,
+        address=Address(port=me.port, hostname=me.hostname, ip=me.ip),
+    )

@@ -1,0 +1,138 @@
+"""The operator API: `POST /api/v1` (spec: mesos-v1, section 4).
+
+Reads of the state go through the core as views, so that nothing is shown which is not yet written; what a
+process says about itself is answered here.
+"""
+
+from __future__ import annotations
+
+import logging
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from kernel.errors import CallError, NotSupported
+from kernel.mainloop import MainLoop
+from kernel.master.config import MasterConfig
+from kernel.master.effects import KillTaskByOperator, MarkAgentGone, StreamClosed, SubscribeOperator, TeardownFramework, View
+from kernel.master.streams import Streams
+from kernel.net import common, response
+from kernel.net.files import Files, in_thread
+from kernel.net.logging_level import LoggingLevel
+from kernel.net.request import Request, acceptable, content_type, read_body
+from kernel.wire import codec, operator
+
+log = logging.getLogger(__name__)
+
+# Reads that views render: each is answered by the view named as the call, in lower case.
+READS = ("GET_STATE", "GET_AGENTS", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_TASKS", "GET_ROLES", "GET_MASTER")
+# Known and not built yet.
+LATER = frozenset({
+    "GET_WEIGHTS", "UPDATE_WEIGHTS", "RESERVE_RESOURCES", "UNRESERVE_RESOURCES", "CREATE_VOLUMES", "DESTROY_VOLUMES", "GROW_VOLUME",
+    "SHRINK_VOLUME", "GET_MAINTENANCE_STATUS", "GET_MAINTENANCE_SCHEDULE", "UPDATE_MAINTENANCE_SCHEDULE", "START_MAINTENANCE",
+    "STOP_MAINTENANCE", "DRAIN_AGENT", "DEACTIVATE_AGENT", "REACTIVATE_AGENT", "GET_QUOTA", "UPDATE_QUOTA", "SET_QUOTA", "REMOVE_QUOTA",
+    "UNKNOWN",
+})  # fmt: skip
+
+Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
+
+
+class OperatorApi:
+    """The handler. loop: gives the main loop of the master that leads."""
+
+    def __init__(self, config: MasterConfig, loop: Callable[[], MainLoop], streams: Streams, files: Files) -> None:
+        self._config, self._loop, self._streams, self._files = config, loop, streams, files
+        self._level = LoggingLevel()
+        # Type -> (handler, the part of the call it needs).
+        self._handlers: dict[str, tuple[Handler, str | None]] = {
+            "SUBSCRIBE": (self._subscribe, None),
+            "GET_HEALTH": (self._health, None),
+            "GET_FLAGS": (self._flags, None),
+            "GET_VERSION": (self._version, None),
+            "GET_METRICS": (self._metrics, "get_metrics"),
+            "GET_LOGGING_LEVEL": (self._logging_level, None),
+            "SET_LOGGING_LEVEL": (self._set_logging_level, "set_logging_level"),
+            "LIST_FILES": (self._list_files, "list_files"),
+            "READ_FILE": (self._read_file, "read_file"),
+            "TEARDOWN": (self._teardown, "teardown"),
+            "MARK_AGENT_GONE": (self._mark_agent_gone, "mark_agent_gone"),
+            "KILL_TASK": (self._kill_task, "kill_task"),
+        }
+
+    async def handle(self, request: Request) -> web.StreamResponse:
+        """Answer one call."""
+        content_type(request)
+        call = codec.decode(await read_body(request), operator.Call)
+        kind = call.type or ""
+        if kind in READS:
+            acceptable(request)
+            return await response.json(request, await self._loop().submit(View(kind.lower())))
+        if kind in LATER:
+            raise NotSupported(f"{kind} is not built yet")
+        if kind not in self._handlers:
+            raise CallError("Failed to validate master::Call: Expecting 'type' to be present")
+        handler, part = self._handlers[kind]
+        body = getattr(call, part) if part is not None else None
+        if part is not None and body is None:
+            raise CallError(f"Failed to validate master::Call: Expecting '{part}' to be present")
+        acceptable(request)
+        return await handler(request, body)
+
+    async def _answer(self, request: Request, kind: str, **parts: Any) -> web.StreamResponse:
+        return await response.json(request, codec.encode(operator.Response(kind, **parts)))
+
+    # ---- The process itself -----------------------------------------------------------------------------
+
+    async def _health(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_HEALTH", get_health=operator.GetHealth(True))
+
+    async def _flags(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_FLAGS", get_flags=operator.GetFlags(common.flag_messages(self._config)))
+
+    async def _version(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_VERSION", get_version=operator.GetVersion(common.version_info()))
+
+    async def _metrics(self, request: Request, body: operator.GetMetricsCall) -> web.StreamResponse:
+        numbers: dict[str, float] = await self._loop().submit(View("metrics"))
+        metrics = tuple(operator.Metric(name, value) for name, value in numbers.items())
+        return await self._answer(request, "GET_METRICS", get_metrics=operator.GetMetrics(metrics))
+
+    async def _logging_level(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_LOGGING_LEVEL", get_logging_level=operator.GetLoggingLevel(self._level.get()))
+
+    async def _set_logging_level(self, request: Request, body: operator.SetLoggingLevel) -> web.StreamResponse:
+        self._level.set(body.level, body.duration.nanoseconds / 1e9)
+        return response.text(200)
+
+    async def _list_files(self, request: Request, body: operator.ListFilesCall) -> web.StreamResponse:
+        return await self._answer(request, "LIST_FILES", list_files=await in_thread(common.list_files, self._files, body))
+
+    async def _read_file(self, request: Request, body: operator.ReadFileCall) -> web.StreamResponse:
+        return await self._answer(request, "READ_FILE", read_file=await in_thread(common.read_file, self._files, body))
+
+    # ---- The cluster ------------------------------------------------------------------------------------
+
+    async def _subscribe(self, request: Request, body: None) -> web.StreamResponse:
+        stream_id = str(uuid.uuid4())
+        loop = self._loop()
+        stream = self._streams.open(stream_id)
+        try:
+            await loop.submit(SubscribeOperator(stream_id))
+            return await stream.serve(request, {})
+        finally:
+            self._streams.close(stream_id)
+            loop.post(StreamClosed(stream_id))
+
+    async def _teardown(self, request: Request, body: operator.Teardown) -> web.StreamResponse:
+        await self._loop().submit(TeardownFramework(body.framework_id.value))
+        return response.text(200)
+
+    async def _mark_agent_gone(self, request: Request, body: operator.MarkAgentGone) -> web.StreamResponse:
+        await self._loop().submit(MarkAgentGone(body.agent_id.value))
+        return response.text(200)
+
+    async def _kill_task(self, request: Request, body: operator.KillTask) -> web.StreamResponse:
+        await self._loop().submit(KillTaskByOperator(body.framework_id.value, body.task_id.value, body.kill_policy))
+        return response.text(200)
