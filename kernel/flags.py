@@ -125,7 +125,7 @@ def daemon_command(
 def _default(field: config.Field) -> str:
     if field.required:
         return "  [required]"
-    if field.default is None or field.default in ("", ()):
+    if field.default in (None, "", (), {}):
         return ""
     if field.kind == "duration":
         return f"  [default: {field.default:g}secs]"
