@@ -37,7 +37,8 @@ LAST_CALLS_S = 5.0  # How long a framework that ends tries to get its last calls
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
 RECORDIO = {"Content-Type": "application/recordio", "Accept": "application/json"}
 REFUSED = frozenset({400, 401, 403, 406, 409, 413, 415})  # Asking again would not help.
-_INDEX = re.compile(r"call (\d+)\b")
+WRONG_CALL = frozenset({400, 409, 413, 501})  # The call is to blame, unless the text says that the subscription is:
+_OF_SESSION = re.compile(r"stream[ -]?id|framework (cannot be found|is not subscribed)", re.IGNORECASE)
 
 Make = Callable[[Mapping[str, bytes], str, float], Scheduler]
 """Makes the core from what the store kept, a fresh framework id and a random number of [0, 1)."""
@@ -215,14 +216,14 @@ class Framework:
                 position += len(records)
             elif head.status == 415 and not self._one_by_one:
                 self._one_by_one = True
-            elif head.status == 400:
+            else:
                 text = answer.decode(errors="replace").strip()
-                index = _INDEX.search(text)
-                wrong = min(int(index[1]), len(records) - 1) if index is not None else 0
+                if head.status not in WRONG_CALL or _OF_SESSION.search(text):
+                    raise PeerError(_refusal(self._poster.server, head.status, text))
+                index = head.headers.get("meseta-call", "0")
+                wrong = min(int(index) if index.isdigit() else 0, len(records) - 1)
                 self.loop.post(CallRefused(records[wrong], text))
                 position += wrong + 1
-            else:
-                raise PeerError(_refusal(self._poster.server, head.status, answer.decode(errors="replace").strip()))
 
 
 def _batch(calls: list[Call], start: int) -> tuple[list[Call], bytes]:

@@ -100,6 +100,9 @@ class Scheduler:
     def started(self, now: Now) -> None:
         """The process begins, with what it kept; nothing is connected yet."""
 
+    def launched(self, task: TaskRecord, now: Now) -> None:
+        """A task goes to the agent its record names."""
+
     def updated(self, task: TaskRecord, status: TaskStatus, now: Now) -> None:
         """A task changed. In a terminal state it is no longer in `self.tasks`: its id may be added again."""
 
@@ -243,19 +246,19 @@ class Scheduler:
         if event.type == "UPDATE" and event.update is not None:
             self._update(event.update.status, now)
         elif event.type == "OFFERS" and event.offers is not None:
-            self._offered(event.offers.offers)
+            self._offered(event.offers.offers, now)
         elif event.type == "SUBSCRIBED":
             self._reconcile(now)
             self._kills = dict.fromkeys(self._kills, (now.mono_s, KILL_AGAIN_S))
         self.heard(event, now)
 
-    def _offered(self, offers: Sequence[Offer]) -> None:
+    def _offered(self, offers: Sequence[Offer], now: Now) -> None:
         matching = match(self.tasks.waiting(), offers)
         self.refusals = matching.refusals
         declined = []
         for bundle in matching.bundles:
             if bundle.tasks:
-                self._launch(bundle)
+                self._launch(bundle, now)
             else:
                 declined += [offer.id for offer in bundle.offers]
             if bundle.left:
@@ -263,7 +266,7 @@ class Scheduler:
         if declined:
             self.call("DECLINE", decline=Decline(tuple(declined), Filters(REFUSE_S)))
 
-    def _launch(self, bundle: Bundle) -> None:
+    def _launch(self, bundle: Bundle, now: Now) -> None:
         offer = bundle.offers[0]
         agent_url = _agent_url(offer)
         infos = []
@@ -278,6 +281,7 @@ class Scheduler:
             self.driver.covered(shape, 1)
             self._keep(record)
             infos.append(info)
+            self.launched(record, now)
         launch = Operation(type=OperationType.LAUNCH, launch=Launch(tuple(infos)))
         self.call("ACCEPT", accept=Accept(tuple(offer.id for offer in bundle.offers), (launch,), Filters(REFUSE_S)))
 

@@ -1,0 +1,109 @@
+"""The edge of a run: the framework, the output of its task, signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from frameworks.run.console import Console, Json, Plain
+from frameworks.run.core import Drained, Ended, Interrupt, Job, Launched, Notice, Running, RunScheduler
+from frameworks.run.output import Follower
+from frameworks.sdk.framework import Framework, FrameworkStopped, run_framework
+from frameworks.sdk.scheduler import Scheduler
+from kernel.commands.context import unreachable
+from kernel.net.auth import Credential
+from kernel.store.memory import MemoryStore
+
+
+def run_job(job: Job, masters: Sequence[str], credential: Credential | None, *, as_json: bool) -> int:
+    """Run a job to its end; return the exit status of `meseta run`. Raises KernelError when it could not be run."""
+    run = Run(job, credential, Json() if as_json else Plain(job))
+    return asyncio.run(run.run(masters))
+
+
+class Run:
+    """One job and who watches it."""
+
+    def __init__(self, job: Job, credential: Credential | None, console: Console) -> None:
+        self._job, self._credential, self._console = job, credential, console
+        self._follows = job.instances == 1 and not job.detach
+        self._scheduler: RunScheduler | None = None
+        self._framework: Framework | None = None
+        self._launched: Launched | None = None
+        self._follower: Follower | None = None
+        self._following: asyncio.Task[None] | None = None
+        self._deaf = False  # Nobody reads our stdout any more.
+
+    async def run(self, masters: Sequence[str]) -> int:
+        """Run to the end. Raises CommandError without a master, FrameworkStopped when it will have none of us."""
+        try:
+            await run_framework(
+                self._make, MemoryStore(), masters, name="run", credential=self._credential, perform=self._perform, ready=self._ready
+            )
+        except FrameworkStopped as stopped:
+            if self._scheduler is not None and not self._scheduler.connected:
+                raise unreachable(list(masters), str(stopped)) from stopped
+            raise
+        finally:
+            if self._following is not None:
+                self._following.cancel()
+            self._console.close()
+        assert self._scheduler is not None, "the framework made its core"
+        status = self._scheduler.exit_status()
+        if not self._deaf:
+            self._console.result(self._scheduler.framework_id, self._scheduler.task_ids, self._scheduler.outcomes, status)
+        return status
+
+    def _make(self, kept: Mapping[str, bytes], fresh_id: str, spread: float) -> Scheduler:
+        self._scheduler = RunScheduler(self._job, fresh_id, spread, drains=self._follows)
+        return self._scheduler
+
+    def _ready(self, framework: Framework) -> None:
+        self._framework = framework
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, self._interrupt)
+
+    def _interrupt(self) -> None:
+        assert self._framework is not None, "signals come after the framework"
+        self._framework.loop.post(Interrupt())
+
+    def _perform(self, effect: Any) -> None:
+        if isinstance(effect, Launched):
+            self._launched = effect
+        elif isinstance(effect, Running):
+            self._console.running(effect.task_id)
+            self._follow()
+        elif isinstance(effect, Ended):
+            self._console.ended(effect.outcome)
+            self._follow()
+            if self._follower is not None:
+                self._follower.end()
+        elif isinstance(effect, Notice):
+            self._console.notice(effect.text)
+
+    def _follow(self) -> None:
+        """Begin to copy the output of the only task, when there is one on an agent."""
+        if self._follows and self._follower is None and self._launched is not None:
+            place = self._launched
+            self._follower = Follower(place.agent_url, place.framework_id, place.task_id, self._credential, self._write)
+            self._following = asyncio.create_task(self._copy(self._follower))
+
+    async def _copy(self, follower: Follower) -> None:
+        assert self._framework is not None, "only a running framework launches"
+        missing = await follower.run()
+        if missing is not None:
+            self._console.notice(f"the output may not be complete: {missing}")
+        self._framework.loop.post(Drained())
+
+    def _write(self, stream: str, data: bytes) -> None:
+        if self._deaf:
+            return
+        try:
+            self._console.output(stream, data)
+        except BrokenPipeError:  # `meseta run -- yes | head`: as a shell's SIGPIPE would, this ends the task.
+            self._deaf = True
+            sys.stderr.flush()
+            self._interrupt()

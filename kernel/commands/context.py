@@ -1,0 +1,63 @@
+"""What all client commands share: which master to ask, who asks, and errors that say what to do next. Imports little."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from kernel import endpoints
+from kernel.errors import KernelError
+from kernel.net.auth import Credential, load_credential
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class CommandError(KernelError):
+    """A client command cannot do what it was asked. field: the option or argument to blame; hint: what to do next."""
+
+    def __init__(self, problem: str, *, field: str | None = None, hint: str | None = None) -> None:
+        super().__init__(f"{problem}; {hint}" if hint else problem)
+        self.problem, self.field, self.hint = problem, field, hint
+
+
+def master_options(command: F) -> F:
+    """The options that every client command takes: --master, --credential and --json."""
+    json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+    credential = click.option(
+        "--credential",
+        "credential_file",
+        metavar="FILE",
+        envvar="MESETA_CREDENTIAL",
+        help='Who you are, where masters ask for it: a file with {"principal": ..., "secret": ...}.',
+    )
+    master = click.option(
+        "--master", metavar="URL", envvar="MESETA_MASTER", help="The master, or several with commas; default: that of the last `meseta up`."
+    )
+    return master(credential(json(command)))
+
+
+def masters(given: str | None) -> list[str]:
+    """URLs of masters: those given (option or MESETA_MASTER), else that of the last `up`. Raises CommandError."""
+    if given:
+        if given.startswith("zk://"):
+            raise CommandError("masters cannot be looked up in ZooKeeper yet", field="--master", hint="give http://HOST:PORT")
+        return [url if "//" in url else f"http://{url}" for url in (part.strip().rstrip("/") for part in given.split(",")) if url]
+    url = endpoints.endpoints().get("master")
+    if url is None:
+        raise CommandError("no master is known", field="--master", hint="start one with `meseta up`, or give --master or MESETA_MASTER")
+    return [url]
+
+
+def unreachable(urls: list[str], reason: str) -> CommandError:
+    """The error for a master that does not answer."""
+    work_dir = os.environ.get("MESETA_WORK_DIR") or str(endpoints.last_work_dir())
+    hint = f"is it running? `meseta up` starts one; its log is {work_dir}/log/master.log"
+    return CommandError(f"cannot reach the master at {', '.join(urls)}: {reason}", field="--master", hint=hint)
+
+
+def credential(path: str | None) -> Credential | None:
+    """The principal and secret in a file, if any. Raises ConfigError."""
+    return load_credential(path) if path else None
