@@ -7,6 +7,9 @@ from typing import Annotated, Literal
 from msgspec import Meta, Struct
 
 from kernel.config import Setting
+from kernel.errors import CallError, ConfigError
+from kernel.master.allocator.state import AllocatorConfig
+from kernel.wire.resources import Resources
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
@@ -66,6 +69,20 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
         Setting("How long an offer of a whole agent may keep waiting tasks of others out.", kind="duration", flag="offer_hold"),
         Meta(ge=0),
     ] = 5.0
+    starvation_s: Annotated[
+        float,
+        Setting(
+            "How long waiting tasks that fit nowhere wait before an agent is kept for them.", kind="duration", flag="starvation_timeout"
+        ),
+        Meta(ge=0),
+    ] = 60.0
+    allocation_interval_s: Annotated[
+        float, Setting("How long a refused offer stays away, at least.", kind="duration", flag="allocation_interval"), Meta(ge=0)
+    ] = 1.0
+    min_allocatable_resources: Annotated[
+        str, Setting("What an agent must have free to be offered: alternatives like cpus:0.01|mem:32.")
+    ] = "cpus:0.01|mem:32"
+    fair_sharing_excluded_resource_names: Annotated[tuple[str, ...], Setting("Resources that do not count into shares.")] = ()
     filter_gpu_resources: Annotated[bool, Setting("Offer agents with GPUs only to frameworks that say they use them.")] = True
     roles_allowed: Annotated[
         tuple[str, ...] | None, Setting("The only roles frameworks may have (default: any).", kind="list", flag="roles")
@@ -88,3 +105,21 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
     def agent_silence_s(self) -> float:
         """After how long a silence an agent's link is dead and the agent unreachable."""
         return self.agent_ping_timeout_s * self.max_agent_ping_timeouts
+
+    @property
+    def allocator(self) -> AllocatorConfig:
+        """What of this the allocator needs. Raises ConfigError where a text cannot be read."""
+        minimum = []
+        for alternative in filter(None, self.min_allocatable_resources.split("|")):
+            try:
+                minimum.append(Resources.parse(alternative).scalars())
+            except CallError as error:
+                raise ConfigError(f"--min-allocatable-resources: {error}") from error
+        return AllocatorConfig(
+            offer_hold_s=self.offer_hold_s,
+            starvation_s=self.starvation_s,
+            interval_s=self.allocation_interval_s,
+            min_allocatable=tuple(minimum),
+            excluded_names=frozenset(self.fair_sharing_excluded_resource_names),
+            filter_gpu_resources=self.filter_gpu_resources,
+        )

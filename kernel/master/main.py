@@ -57,6 +57,7 @@ def check(config: MasterConfig) -> None:
         raise ConfigError("--work-dir: required (or --registry=in_memory, which forgets agents and frameworks at exit)")
     if not ip_of(config).is_loopback and config.credentials is None and not config.insecure:
         raise ConfigError(f"--ip: {config.ip} can be reached by others: give --credentials, or --insecure to let everyone in")
+    _ = config.allocator  # Its texts are read here, so that what is wrong is told before anything is started.
 
 
 def ip_of(config: MasterConfig) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
