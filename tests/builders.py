@@ -1,0 +1,71 @@
+"""Small makers of messages for tests: name what matters, the rest has a sensible value."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kernel.clock import Now
+from kernel.wire.agent import LINK_VERSION, Register
+from kernel.wire.framework import Capability, FrameworkCapability, FrameworkInfo
+from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID, TaskID
+from kernel.wire.offer import Filters, Launch, LaunchGroup, Operation, OperationType
+from kernel.wire.resources import Resource, Resources
+from kernel.wire.scheduler import Accept
+from kernel.wire.task import CommandInfo, ExecutorInfo, TaskGroupInfo, TaskInfo
+
+
+def at(seconds: float) -> Now:
+    """An instant `seconds` after the start of a test; the wall clock is far from the other."""
+    return Now(seconds, 1_700_000_000.0 + seconds)
+
+
+def resources(text: str) -> tuple[Resource, ...]:
+    return Resources.parse(text).messages()
+
+
+def register(name: str = "a", text: str = "cpus:4;mem:4096;disk:1000", **fields: Any) -> Register:
+    """A registration of the agent process `name`."""
+    values: dict[str, Any] = {
+        "version": LINK_VERSION,
+        "agent_id": "",
+        "run": f"run-{name}",
+        "hostname": f"host-{name}",
+        "ip": "10.0.0.1",
+        "port": 5051,
+        "resources": resources(text),
+        "software": "1.0",
+        "boot_id": "boot",
+    }
+    return Register(**{**values, **fields})
+
+
+def framework_info(name: str = "f", *capabilities: FrameworkCapability, **fields: Any) -> FrameworkInfo:
+    return FrameworkInfo(
+        fields.pop("user", "nobody"), name, capabilities=tuple(Capability(capability) for capability in capabilities), **fields
+    )
+
+
+def task(task_id: str, agent_id: str, text: str = "cpus:1;mem:32", **fields: Any) -> TaskInfo:
+    """A command task, or one of an executor when `executor` is given."""
+    if "executor" not in fields:
+        fields.setdefault("command", CommandInfo(value="true"))
+    return TaskInfo(name=task_id, task_id=TaskID(task_id), agent_id=AgentID(agent_id), resources=resources(text), **fields)
+
+
+def executor(executor_id: str, text: str = "cpus:0.1;mem:32;disk:10", **fields: Any) -> ExecutorInfo:
+    fields.setdefault("command", CommandInfo(value="run-executor"))
+    return ExecutorInfo(executor_id=ExecutorID(executor_id), resources=resources(text), **fields)
+
+
+def accept(offer_ids: list[str], *tasks: TaskInfo, refuse_s: float = 5.0) -> Accept:
+    operations = (Operation(OperationType.LAUNCH, launch=Launch(tasks)),) if tasks else ()
+    return Accept(tuple(OfferID(offer_id) for offer_id in offer_ids), operations, Filters(refuse_s))
+
+
+def accept_group(offer_ids: list[str], group_executor: ExecutorInfo, *tasks: TaskInfo) -> Accept:
+    operation = Operation(OperationType.LAUNCH_GROUP, launch_group=LaunchGroup(group_executor, TaskGroupInfo(tasks)))
+    return Accept(tuple(OfferID(offer_id) for offer_id in offer_ids), (operation,))
+
+
+def framework_id(text: str) -> FrameworkID:
+    return FrameworkID(text)

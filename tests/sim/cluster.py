@@ -1,0 +1,411 @@
+"""A whole cluster in one thread: one master, agents, frameworks; every core is the real one."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from frameworks.sdk.driver import Connect, Disconnect, Heard, Lost, Send, Stop
+from frameworks.sdk.scheduler import Scheduler, framework_info
+from kernel.clock import Now
+from kernel.errors import KernelError
+from kernel.master import effects as m
+from kernel.master import registry
+from kernel.master.config import MasterConfig
+from kernel.master.core import MasterCore
+from kernel.master.transitions import TERMINAL
+from kernel.wire.agent import AgentFrame, MasterFrame
+from kernel.wire.command import Environment, Variable
+from kernel.wire.ids import TaskID
+from kernel.wire.link import FrameOrder, Verdict
+from kernel.wire.nodes import MasterInfo
+from kernel.wire.resources import Resources
+from kernel.wire.scheduler import Subscribe
+from kernel.wire.task import CommandInfo, TaskInfo, TaskState, TaskStatus
+from tests.sim.machine import Agent
+from tests.sim.network import End, Faults, Network, connect
+from tests.sim.world import Process, World
+
+HEARTBEAT_S = 15.0
+
+
+class Master(Process):
+    """The master's core with its links and streams."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(world, "master")
+        self.links: dict[int, tuple[End, FrameOrder, list[Any]]] = {}
+        self.streams: dict[str, End] = {}
+        self._numbers = 0
+
+    def make(self) -> MasterCore:
+        info = MasterInfo(id=f"M{self.life}", ip=0, port=5050, hostname="master")
+        return MasterCore(MasterConfig(), info, registry.load(self.kept.items()), self.now(), lambda *_: [])
+
+    def died(self) -> None:
+        for end, _, _ in self.links.values():
+            end.close()
+        for end in self.streams.values():
+            end.close()
+        self.links, self.streams = {}, {}
+
+    # ---- Agents -----------------------------------------------------------------------------------------
+
+    def accept_agent(self, end: End) -> None:
+        self._numbers += 1
+        link = self._numbers
+        self.links[link] = (end, FrameOrder(), [])
+        end.on_item = lambda frame: self._frame(link, frame)
+        end.on_close = lambda: self._link_ended(link)
+
+    def _frame(self, link: int, frame: AgentFrame) -> None:
+        if link not in self.links:
+            return
+        end, order, _ = self.links[link]
+        verdict = order.check(frame.number)
+        if verdict is Verdict.BROKEN:
+            end.close()
+            self._link_ended(link)
+        elif verdict is Verdict.TAKE:
+            for message in frame.messages:
+                self.give(m.FromAgent(link, message))
+
+    def _link_ended(self, link: int) -> None:
+        if self.links.pop(link, None) is not None:
+            self.give(m.LinkClosed(link))
+
+    # ---- Frameworks -------------------------------------------------------------------------------------
+
+    def accept_stream(self, end: End, framework_id: str, body: Subscribe) -> None:
+        self._numbers += 1
+        stream = f"stream-{self._numbers}"
+        self.streams[stream] = end
+        end.on_close = lambda: self._stream_ended(stream)
+        end.on_item = lambda call: self._call(end, stream, framework_id, call)
+        refused = self.give(m.SubscribeFramework(stream, framework_id, None, body))
+        if isinstance(refused, KernelError):
+            end.close()
+            self._stream_ended(stream)
+        else:
+            self.world.after(HEARTBEAT_S, lambda: self._heartbeat(stream))
+
+    def _call(self, end: End, stream: str, framework_id: str, body: Any) -> None:
+        refused = self.give(m.SchedulerCall(framework_id, stream, None, body))
+        if isinstance(refused, KernelError):
+            end.send(refused)
+
+    def _heartbeat(self, stream: str) -> None:
+        end = self.streams.get(stream)
+        if end is not None:
+            from kernel.wire.scheduler import Event
+
+            end.send(Event("HEARTBEAT"))
+            self.world.after(HEARTBEAT_S, lambda: self._heartbeat(stream))
+
+    def _stream_ended(self, stream: str) -> None:
+        if self.streams.pop(stream, None) is not None:
+            self.give(m.StreamClosed(stream))
+
+    # ---- Effects ----------------------------------------------------------------------------------------
+
+    def perform(self, effect: Any) -> None:
+        match effect:
+            case m.ToAgent(link, message):
+                if link in self.links:
+                    self.links[link][2].append(message)
+            case m.CloseLink(link):
+                self.flush()
+                if link in self.links:
+                    self.links.pop(link)[0].close()
+            case m.ToStream(stream, event):
+                if stream in self.streams:
+                    self.streams[stream].send(event)
+            case m.CloseStream(stream):
+                if stream in self.streams:
+                    self.streams.pop(stream).close()
+
+    def flush(self) -> None:
+        for end, order, outbox in self.links.values():
+            if outbox:
+                end.send(MasterFrame(order.next_number(), tuple(outbox)))
+                outbox.clear()
+
+
+class Workload(Scheduler):
+    """A framework that launches what it is asked to and remembers how each task ended."""
+
+    def __init__(self, *arguments: Any, **fields: Any) -> None:
+        super().__init__(*arguments, **fields)
+        self.ends: dict[str, list[TaskStatus]] = {
+            key[4:]: [TaskStatus(TaskID(key[4:]), TaskState(value.decode()))]
+            for key, value in self.kept.own.items()
+            if key.startswith("end/")
+        }
+
+    def asked(self, message: Any, now: Now) -> None:
+        match message:
+            case ("submit", TaskInfo() as info, Resources() as wants):
+                self.add(info, wants)
+            case ("kill", str(task_id)):
+                self.kill(task_id, now)
+
+    def updated(self, task: Any, status: TaskStatus, now: Now) -> None:
+        if status.state in TERMINAL:
+            self.ends.setdefault(task.task_id, []).append(status)
+            self.keep(f"end/{task.task_id}", status.state.value.encode())
+
+
+class Framework(Process):
+    """A scheduler's core with its stream and calls."""
+
+    def __init__(self, world: World, network: Network, name: str, role: str, master: Master) -> None:
+        super().__init__(world, name)
+        self.network, self.role, self.master = network, role, master
+        self.end: End | None = None
+        self.ids: set[str] = set()
+        self.stopped: str | None = None
+        self._session = 0
+
+    def make(self) -> Workload:
+        info = framework_info(self.name, roles=(self.role,), failover_timeout_s=3600.0)
+        core = Workload(info, dict(self.kept), fresh_id=f"{self.name}-{self.life}", spread=self.world.chance.random())
+        return core
+
+    def died(self) -> None:
+        if self.end is not None:
+            self.end.close()
+            self.end = None
+
+    def perform(self, effect: Any) -> None:
+        match effect:
+            case Connect(session, call):
+                self._hang_up()
+                self._session = session
+                life = self.life
+                self.world.after(0.01, lambda: self._connect(life, session, call) if self.alive(life) else None)
+            case Disconnect():
+                self._hang_up()
+            case Send(session, call):
+                if session == self._session and self.end is not None:
+                    self.end.send(next(body for name in call.__struct_fields__[2:] if (body := getattr(call, name)) is not None))
+            case Stop(error):
+                self.stopped = error or "stopped"
+
+    def _hang_up(self) -> None:
+        if self.end is not None:
+            self.end.close()
+            self.end = None
+
+    def _connect(self, life: int, session: int, call: Any) -> None:
+        if session != self._session:
+            return
+        ends = connect(self.network, self, self.master)
+        if ends is None:
+            self.world.after(0.5, lambda: self._lost(life, session))
+            return
+        self.end, far = ends
+        self.ids.add(call.framework_id.value)
+        self.end.on_item = lambda event: self._heard(session, event)
+        self.end.on_close = lambda: self._lost(life, session)
+        self.master.accept_stream(far, call.framework_id.value, call.subscribe)
+
+    def _heard(self, session: int, event: Any) -> None:
+        if isinstance(event, KernelError):  # As the edge does with a call that its subscription is to blame for.
+            self._hang_up()
+            self.give(Lost(session, str(event)))
+        else:
+            self.give(Heard(session, event))
+
+    def _lost(self, life: int, session: int) -> None:
+        if self.alive(life) and session == self._session:
+            self.end = None
+            self.give(Lost(session, "the stream ended"))
+
+
+class Cluster:
+    """A cluster from a seed. `run` lets faults happen, `settle` lets it come to rest; both check as they go."""
+
+    def __init__(self, seed: int, agents: int = 3, frameworks: int = 2) -> None:
+        self.world = World(seed)
+        self.network = Network(self.world)
+        self.master = Master(self.world)
+        self.agents = [Agent(self.world, self.network, f"agent{i}", "cpus:4;mem:4096;disk:1000;ports:[31000-31009]") for i in range(agents)]
+        self.frameworks = [Framework(self.world, self.network, f"framework{i}", f"role{i}", self.master) for i in range(frameworks)]
+        self.submitted: dict[str, tuple[Framework, int, bool]] = {}  # By task: exit status, whether it was killed.
+        for agent in self.agents:
+            agent.master = self.master
+        for process in self.processes:
+            process.start()
+
+    @property
+    def processes(self) -> list[Process]:
+        return [self.master, *(agent.launcher for agent in self.agents), *self.agents, *self.frameworks]
+
+    # ---- Work and trouble -------------------------------------------------------------------------------
+
+    def submit(self) -> None:
+        chance = self.world.chance
+        framework = chance.choice(self.frameworks)
+        if framework.core is None:
+            return
+        task_id = f"t{len(self.submitted)}"
+        seconds, status = round(chance.uniform(0.05, 20), 2), chance.choice((0, 0, 0, 1))
+        stubborn = " stubborn" if chance.random() < 0.1 else ""
+        command = CommandInfo(
+            value=f"run {seconds} exit {status}{stubborn}",
+            environment=Environment((Variable("SIM_TASK", value=task_id),)),
+        )
+        info = TaskInfo(name=task_id, task_id=TaskID(task_id), agent_id=None, command=command)  # type: ignore[arg-type]
+        wants = Resources.parse(chance.choice(("cpus:0.5;mem:64", "cpus:1;mem:512", "cpus:2;mem:128")))
+        if framework.give(("submit", info, wants)) is None and framework.core is not None and framework.core.tasks.get(task_id) is not None:
+            self.submitted[task_id] = (framework, status, False)
+
+    def kill_one(self) -> None:
+        chance = self.world.chance
+        framework = chance.choice(self.frameworks)
+        if framework.core is None or not len(framework.core.tasks):
+            return
+        task_id = chance.choice([record.task_id for record in framework.core.tasks])
+        owner, status, _ = self.submitted.get(task_id, (framework, 0, False))
+        self.submitted[task_id] = (owner, status, True)
+        framework.give(("kill", task_id))
+
+    def trouble(self) -> None:
+        """One fault, chosen by chance."""
+        chance = self.world.chance
+        match chance.randrange(5):
+            case 0 | 1:
+                chance.choice(self.processes).crash_soon()
+            case 2:
+                chance.choice(self.processes).crash()
+            case 3:
+                names = {process.name for process in chance.sample([self.master, *self.agents, *self.frameworks], 2)}
+                self.network.partition(names | {f"{name}-launcher" for name in names})
+                self.world.after(chance.uniform(1, 30), self.network.heal)
+            case 4:
+                self.network.faults = Faults(
+                    drop=chance.choice((0, 0.02, 0.1)),
+                    double=chance.choice((0, 0.05)),
+                    hold=chance.choice((0, 0.02)),
+                    delay_s=chance.choice((0.01, 0.5)),
+                )
+                self.world.after(chance.uniform(1, 30), self.calm)
+
+    def calm(self) -> None:
+        self.network.faults = Faults()
+
+    def run(self, seconds: float, tasks_in_flight: int = 50, troubles_per_minute: float = 12) -> None:
+        """Let work and trouble happen for a while."""
+        until = self.world.now_s + seconds
+
+        def work() -> None:
+            if self.world.now_s < until:
+                live = sum(len(f.core.tasks) for f in self.frameworks if f.core is not None)
+                if live < tasks_in_flight:
+                    self.submit()
+                if self.world.chance.random() < 0.05:
+                    self.kill_one()
+                self.world.after(self.world.chance.expovariate(4), work)
+
+        def fail() -> None:
+            if self.world.now_s < until:
+                self.trouble()
+                self.world.after(self.world.chance.expovariate(troubles_per_minute / 60), fail)
+
+        work()
+        fail()
+        while self.world.next_s < until:
+            self.world.step()
+            self.check()
+        self.world.now_s = until
+
+    def settle(self, within_s: float = 1500.0) -> None:
+        """Faults stop; everything must end in bounded time."""
+        self.network.heal()
+        self.calm()
+        until = self.world.now_s + within_s
+        while self.world.next_s < until:
+            self.world.step()
+            self.check()
+            if self.at_rest():
+                return
+        raise AssertionError(f"not at rest after {within_s:g} s: {self.unfinished()}")
+
+    def at_rest(self) -> bool:
+        return not self.unfinished()
+
+    def unfinished(self) -> str:
+        """What is still under way, in words; empty when nothing is."""
+        down = [process.name for process in self.processes if process.core is None]
+        if down:
+            return f"{down} are down"
+        for framework in self.frameworks:
+            if len(framework.core.tasks):
+                return f"{framework.name} waits for {[(r.task_id, r.state) for r in framework.core.tasks][:5]}"
+        state = self.master.core.state
+        for agent in state.agents.values():
+            if agent.used:
+                return f"the master counts {agent.used} as used on {agent.agent_id}"
+        for framework in state.frameworks.values():
+            if framework.tasks:
+                return f"the master holds {[(t.task_id, t.state) for t in framework.tasks.values()][:5]}"
+        for agent in self.agents:
+            if any(process.status is None for process in agent.machine.processes.values()):
+                return f"{agent.name} still runs processes"
+            if agent.core.state.containers:
+                return f"{agent.name} holds containers"
+        return ""
+
+    # ---- Invariants -------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """What must hold after every step, whatever failed."""
+        if self.master.core is not None:
+            self._check_sums()
+        for agent in self.agents:
+            assert all(count == 1 for count in agent.machine.launches.values()), "a container was started twice"
+
+    def _check_sums(self) -> None:
+        state = self.master.core.state
+        for agent in state.agents.values():
+            used = Resources()
+            for task in agent.tasks.values():
+                if not task.freed:
+                    used = used + task.resources
+            for executor in agent.executors.values():
+                used = used + executor.resources
+            offered = Resources()
+            for offer in agent.offers.values():
+                offered = offered + offer.resources
+            assert agent.used == used, f"{agent.agent_id}: {agent.used} is counted as used, {used} is"
+            assert agent.offered == offered, f"{agent.agent_id}: {agent.offered} is counted as offered, {offered} is"
+            assert agent.total.contains(used + offered), f"{agent.agent_id}: {used} + {offered} is promised of {agent.total}"
+
+    def check_end(self) -> None:
+        """What must hold once all is at rest: nothing acknowledged was lost, doubled or guessed."""
+        runs: Counter[str] = Counter()
+        statuses: dict[str, list[int | None]] = {}
+        for agent in self.agents:
+            for process in agent.machine.processes.values():
+                runs[process.task] += 1
+                statuses.setdefault(process.task, []).append(process.status)
+        for framework in self.frameworks:
+            assert framework.stopped is None, framework.stopped
+            assert len(framework.ids) == 1, f"{framework.name} had the ids {framework.ids}"
+        for task_id, (framework, status, killed) in self.submitted.items():
+            ends = framework.core.ends.get(task_id)
+            assert ends, f"{task_id} of {framework.name} was lost: no end was ever told"
+            assert len(ends) == 1, f"{task_id} ended more than once: {[e.state for e in ends]}"
+            assert runs[task_id] <= 1, f"{task_id} ran {runs[task_id]} times"
+            state = ends[0].state
+            if state is TaskState.TASK_FINISHED:
+                assert statuses[task_id] == [0], f"{task_id} is told finished; its statuses are {statuses.get(task_id)}"
+            elif state is TaskState.TASK_FAILED:
+                assert status != 0 or "unknown" in (ends[0].message or "unknown") or killed, f"{task_id} is told failed: {ends[0].message}"
+            elif state is TaskState.TASK_KILLED:
+                assert killed, f"{task_id} is told killed; nobody asked for it"
+            else:
+                raise AssertionError(f"{task_id} ended as {state.value}: {ends[0].message}")
+
+
+__all__ = ["Cluster"]
