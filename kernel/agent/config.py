@@ -23,6 +23,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     hostname: Annotated[str, Setting("Name told to others; default: the advertised address.")] = ""
     insecure: Annotated[bool, Setting("Listen beyond loopback without authentication.")] = False
     http_credentials: Annotated[str, Setting("File with the credentials that clients must present.", kind="path")] = ""
+    authenticate_http_readonly: Annotated[bool, Setting("Ask who reads.")] = False
+    authenticate_http_readwrite: Annotated[bool, Setting("Ask who operates.")] = False
     credential: Annotated[str, Setting("File with the credential presented to the master.", kind="path")] = ""
     resources: Annotated[str, Setting("`name(role):value;...` or JSON; what is not named is detected.")] = ""
     attributes: Annotated[str, Setting("`key:value;...`, for frameworks to choose agents by.")] = ""

@@ -188,7 +188,9 @@ class AgentNamed(Struct, frozen=True):
 
 
 class Leave(Struct, frozen=True):
-    """Nothing is left to do: end the process. status: 0 asked for, 1 the master sent us away."""
+    """Nothing is left to do: end the process. status: 0 asked for, 1 the master sent us away. final: for good,
+    whatever still runs is to be killed."""
 
     status: int
     reason: str
+    final: bool = False

@@ -149,5 +149,5 @@ class Registration:
             return
         if state.departure is Departure.FINAL and state.connected:
             state.emit(ToMaster(Goodbye(True)))
-        state.emit(Leave(0 if state.departure is Departure.FINAL else 1, state.departure_reason))
+        state.emit(Leave(0 if state.departure is Departure.FINAL else 1, state.departure_reason, True))
         state.departure_due_s = NEVER_S

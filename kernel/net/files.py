@@ -69,6 +69,10 @@ class Files:
         """Show it no longer."""
         self._attached.pop(virtual, None)
 
+    def real(self, virtual: str) -> str | None:
+        """What is attached at exactly this path."""
+        return self._attached.get(virtual)
+
     @property
     def attached(self) -> Mapping[str, str]:
         return self._attached
@@ -79,7 +83,7 @@ class Files:
             raise CallError("path: not a path")
         path = PurePosixPath("/" + virtual.strip("/"))
         for root in (path, *path.parents):
-            real = self._attached.get(str(root))
+            real = self.real(str(root))
             if real is not None:
                 base = os.path.realpath(real)
                 return _open_below(base, os.path.join(base, path.relative_to(root)), virtual)

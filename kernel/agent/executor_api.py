@@ -1,0 +1,100 @@
+"""The executor API: `POST /api/v1/executor` (spec: mesos-v1, sections 1.2 and 3).
+
+Takes calls apart and hands them to the core, which alone knows executors.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from kernel.agent.effects import ExecutorData, ExecutorStreamClosed, ExecutorUpdate, SubscribeExecutor
+from kernel.errors import CallError, NotSupported
+from kernel.mainloop import MainLoop
+from kernel.net.request import Request, acceptable, content_type, read_body
+from kernel.net.response import text
+from kernel.net.stream import RecordStream
+from kernel.wire import codec, executor
+
+HEARTBEAT = codec.encode(executor.Event("HEARTBEAT"))
+HEARTBEAT_S = 30 * 60.0
+
+
+class ExecutorStreams:
+    """The event streams of executors, by name."""
+
+    def __init__(self) -> None:
+        self._streams: dict[str, RecordStream] = {}
+
+    def open(self, name: str) -> RecordStream:
+        """Begin a stream, before anything is sent on it."""
+        stream = self._streams[name] = RecordStream()
+        stream.beat(HEARTBEAT, HEARTBEAT_S)
+        return stream
+
+    def send(self, name: str, event: executor.Event) -> None:
+        """Send an event; nothing happens when the executor is gone."""
+        stream = self._streams.get(name)
+        if stream is not None:
+            stream.send(codec.encode(event))
+
+    def close(self, name: str) -> None:
+        """End a stream after what was sent on it."""
+        stream = self._streams.pop(name, None)
+        if stream is not None:
+            stream.close()
+
+    def close_all(self) -> None:
+        for name in list(self._streams):
+            self.close(name)
+
+
+class ExecutorApi:
+    """The handler. loop: gives the main loop; raises Unavailable until the agent knows what runs on it."""
+
+    def __init__(self, loop: Callable[[], MainLoop], streams: ExecutorStreams) -> None:
+        self._loop, self._streams = loop, streams
+
+    async def handle(self, request: Request) -> web.StreamResponse:
+        """Answer one call."""
+        content_type(request)
+        call = codec.decode(await read_body(request), executor.Call)
+        if call.type == "HEARTBEAT":
+            return text(202)
+        body = _body_of(call)
+        loop = self._loop()
+        ids = call.framework_id.value, call.executor_id.value
+        if isinstance(body, executor.Subscribe):
+            return await self._subscribe(request, ids, body)
+        if isinstance(body, executor.Update):
+            await loop.submit(ExecutorUpdate(*ids, body))
+        else:
+            await loop.submit(ExecutorData(*ids, body.data))
+        return text(202)
+
+    async def _subscribe(self, request: Request, ids: tuple[str, str], body: executor.Subscribe) -> web.StreamResponse:
+        media = acceptable(request)
+        loop, name = self._loop(), str(uuid.uuid4())
+        stream = self._streams.open(name)
+        try:
+            await loop.submit(SubscribeExecutor(name, *ids, body))
+            return await stream.serve(request, {}, media)
+        finally:
+            self._streams.close(name)
+            loop.post(ExecutorStreamClosed(name))
+
+
+def _body_of(call: executor.Call) -> Any:
+    """Return the part that the type names. Raises CallError when it is missing, NotSupported for UNKNOWN."""
+    if call.type == "UNKNOWN":
+        raise NotSupported("UNKNOWN is no call")
+    if call.type not in ("SUBSCRIBE", "UPDATE", "MESSAGE"):
+        raise CallError("Failed to validate executor::Call: Expecting 'type' to be present")
+    name = call.type.lower()
+    body = getattr(call, name)
+    if body is None:
+        raise CallError(f"Failed to validate executor::Call: Expecting '{name}' to be present")
+    return body

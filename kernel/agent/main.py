@@ -1,0 +1,265 @@
+"""The agent: runs the tasks that the master sends to this machine.
+
+Puts settings, store, launcher, core, main loop, link and server together, and takes them apart again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import ipaddress
+import logging
+import os
+import signal
+import socket
+import uuid
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from kernel.agent import detect, sandbox
+from kernel.agent.config import AgentConfig
+from kernel.agent.containerizer.process import ProcessContainerizer
+from kernel.agent.core import AgentCore
+from kernel.agent.effects import (
+    AgentNamed,
+    CloseExecutorStream,
+    CloseMasterLink,
+    ContainerEnded,
+    ForgetContainer,
+    LaunchContainer,
+    Leave,
+    SignalContainer,
+    Stop,
+    ToExecutor,
+    ToMaster,
+)
+from kernel.agent.links import MasterLink
+from kernel.agent.server import READ, REALMS, WRITE, AgentServer
+from kernel.agent.state import Identity, Node
+from kernel.clock import SystemClock
+from kernel.election.standalone import FixedDetector, parse_address
+from kernel.errors import CallError, ConfigError, StoreError, Unavailable
+from kernel.flags import AGENT_FLAGS, daemon_command
+from kernel.mainloop import MainLoop
+from kernel.net import loop as event_loop
+from kernel.net.auth import Authenticator, load_credential, load_credentials
+from kernel.store.sqlite import SqliteStore
+from kernel.wire.attributes import parse_attributes
+from kernel.wire.task import DomainInfo
+
+log = logging.getLogger(__name__)
+
+GOODBYE_S = 1.0  # How long the last messages to the master may take.
+
+
+def run(config: AgentConfig) -> None:
+    """Run an agent until told to stop. Raises KernelError: ConfigError for wrong settings, others when it failed."""
+    event_loop.run(serve(complete(config)))
+
+
+command = daemon_command("agent", AgentConfig, run, help="Run an agent until told to stop.", mesos_flags=AGENT_FLAGS)
+
+
+def complete(config: AgentConfig) -> AgentConfig:
+    """Settle what depends on this machine. Raises ConfigError."""
+    try:
+        address = ipaddress.ip_address(config.ip)
+    except ValueError:
+        raise ConfigError(f"--ip: {config.ip!r} is no IP address") from None
+    if not address.is_loopback and not config.http_credentials and not config.insecure:
+        raise ConfigError(f"--ip: {config.ip} can be reached by others: give --http-credentials, or --insecure to let everyone in")
+    advertise_ip = config.advertise_ip or (_own_address() if address.is_unspecified else "")
+    switch_user = config.switch_user and os.geteuid() == 0
+    try:
+        os.makedirs(config.work_dir, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"--work-dir: cannot make {config.work_dir}: {error.strerror}") from error
+    return msgspec.structs.replace(config, work_dir=os.path.realpath(config.work_dir), advertise_ip=advertise_ip, switch_user=switch_user)
+
+
+def authenticator(config: AgentConfig) -> Authenticator | None:
+    """Who must prove who he is: what the flags say; beyond loopback everyone, unless --insecure."""
+    realms = {READ: config.authenticate_http_readonly, WRITE: config.authenticate_http_readwrite}
+    if not config.http_credentials:
+        if any(realms.values()):
+            raise ConfigError("--authenticate-http-readonly, --authenticate-http-readwrite: need --http-credentials")
+        return None
+    credentials = load_credentials(config.http_credentials)
+    if not ipaddress.ip_address(config.ip).is_loopback and not config.insecure:
+        return Authenticator(credentials, REALMS)
+    return Authenticator(credentials, [realm for realm, asked in realms.items() if asked])
+
+
+def node(config: AgentConfig) -> Node:
+    """What to announce. Raises ConfigError."""
+    try:
+        attributes = parse_attributes(config.attributes, "--attributes")
+    except CallError as error:
+        raise ConfigError(str(error)) from error
+    try:
+        domain = None if config.domain is None else msgspec.convert(config.domain, DomainInfo)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"--domain: {error}") from error
+    return Node(detect.resources(config.resources, config.default_role, Path(config.work_dir)), attributes, domain)
+
+
+async def open_store(work_dir: Path, boot_id: str) -> tuple[SqliteStore, dict[str, bytes]]:
+    """Open what was kept and read it. Raises StoreError.
+
+    It is written without disk syncs, so a power loss may leave it unreadable; all it could say by then is void anyway.
+    """
+    path = work_dir / "agent.db"
+    try:
+        store = SqliteStore(path, durable=False)
+        entries = await store.load()
+    except StoreError as error:
+        if not _set_aside(path, boot_id):
+            raise
+        log.error("%s; the machine has restarted since: starting as a new agent", error)
+        store = SqliteStore(path, durable=False)
+        entries = {}
+    _mark_boot(work_dir, boot_id)
+    return store, entries
+
+
+def _marker(work_dir: Path) -> Path:
+    return work_dir / "meta" / "boot_id"
+
+
+def _mark_boot(work_dir: Path, boot_id: str) -> None:
+    marker = _marker(work_dir)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.write_text(boot_id)
+
+
+def _set_aside(path: Path, boot_id: str) -> bool:
+    """Move a database away, if it was written before the machine restarted."""
+    marker = _marker(path.parent)
+    if not marker.exists() or marker.read_text() == boot_id:
+        return False
+    for leftover in path.parent.glob(f"{path.name}*"):
+        leftover.rename(leftover.with_name(f"unreadable-{leftover.name}"))
+    return True
+
+
+class Agent:
+    """One agent at work: the performing of effects, and the way out."""
+
+    def __init__(self, config: AgentConfig) -> None:
+        self.config = config
+        self.left: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
+        self.server = AgentServer(config, authenticator(config))
+        self.loop: MainLoop
+        self.link: MasterLink
+        self.containerizer: ProcessContainerizer
+
+    def perform(self, effect: Any) -> None:
+        """Carry out one effect of the core, without waiting."""
+        match effect:
+            case ToMaster(message):
+                self.link.send(message)
+            case LaunchContainer():
+                self.containerizer.launch(effect)
+            case ForgetContainer(container_id):
+                self.containerizer.forget(container_id)
+            case SignalContainer(container_id, number):
+                self.containerizer.signal(container_id, number)
+            case ContainerEnded():
+                self.server.waiters.ended(effect)
+            case ToExecutor(stream, event):
+                self.server.streams.send(stream, event)
+            case CloseExecutorStream(stream):
+                self.server.streams.close(stream)
+            case CloseMasterLink(reason):
+                self.link.drop(reason)
+            case AgentNamed(agent_id):
+                self.name(agent_id)
+            case Leave():
+                if not self.left.done():
+                    self.left.set_result(effect)
+            case _:
+                raise AssertionError(f"the agent's edge cannot perform {type(effect).__name__}")
+
+    def flush(self) -> None:
+        """Begin what `perform` gathered."""
+        self.link.flush()
+        self.containerizer.flush()
+
+    def name(self, agent_id: str) -> None:
+        """The agent has an id: its sandboxes can be shown under it."""
+        log.info("registered as %s", agent_id)
+        self.server.files.agent_id = agent_id
+        folder = Path(self.config.work_dir) / "slaves"
+        (folder / agent_id).mkdir(parents=True, exist_ok=True)
+        sandbox.link(str(folder / "latest"), agent_id)
+
+    async def serve(self) -> Leave:
+        """Work until it is time to leave."""
+        config, clock = self.config, SystemClock()
+        work_dir = Path(config.work_dir)
+        boot_id = detect.boot_id()
+        announced = node(config)
+        credential = load_credential(config.credential) if config.credential else None
+        detector = FixedDetector(parse_address(config.master))
+        store, entries = await open_store(work_dir, boot_id)
+        try:
+            port = await self.server.start(config.ip, config.port)
+            config = self.config = msgspec.structs.replace(config, port=port)
+            log.info("agent listens on %s port %d", config.ip, port)
+            identity = Identity(uuid.uuid4().hex, os.urandom(8), boot_id)
+            core = AgentCore(config, identity, announced, entries, clock.now())
+            if core.state.agent_id:
+                self.name(core.state.agent_id)
+            self.loop = MainLoop(core, store, self.perform, self.flush, clock)
+            self.containerizer = ProcessContainerizer(work_dir / "launcher", self.loop.post)
+            self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
+            gc.collect()
+            gc.freeze()  # What was loaded stays: full collections need not look at it.
+            self.server.begin(self.loop, lambda: core.state.recovered)
+            return await self._work()
+        finally:
+            await self.server.stop()
+            await store.close()
+
+    async def _work(self) -> Leave:
+        deciding = asyncio.create_task(self.loop.run())
+        helpers = [asyncio.create_task(self.containerizer.launcher.run()), asyncio.create_task(self.link.run())]
+        for number, final in ((signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGUSR1, True)):
+            asyncio.get_running_loop().add_signal_handler(number, self.loop.post, Stop(final))
+        try:
+            awaited: list[asyncio.Future[Any]] = [deciding, self.left, *helpers]
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            for task in (deciding, *helpers):
+                if task.done():
+                    task.result()
+            leave = await self.left
+            log.info("leaving: %s", leave.reason)
+            await self.link.sent(GOODBYE_S)
+            await self.containerizer.launcher.stop(kill_all=leave.final)
+            return leave
+        finally:
+            self.loop.stop()
+            for helper in helpers:
+                helper.cancel()
+            await asyncio.gather(deciding, *helpers, return_exceptions=True)
+            self.containerizer.close()
+
+
+async def serve(config: AgentConfig) -> None:
+    """Run an agent. Raises Unavailable when the master sent it away."""
+    leave = await Agent(config).serve()
+    if leave.status != 0:
+        raise Unavailable(f"the master does not take this agent: {leave.reason}")
+
+
+def _own_address() -> str:
+    """The address packets to elsewhere leave from; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))
+        except OSError:
+            return "127.0.0.1"
+        address: str = probe.getsockname()[0]
+        return address

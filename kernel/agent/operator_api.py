@@ -1,0 +1,160 @@
+"""The operator API of the agent: `POST /api/v1` (spec: mesos-v1, section 4.2).
+
+Reads of the state go through the core as views, so that nothing is shown which is not yet written; what a process
+says about itself is answered here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from aiohttp import web
+
+from kernel.agent.config import AgentConfig
+from kernel.agent.effects import ContainerEnded, KillContainer, View
+from kernel.errors import CallError, NotSupported
+from kernel.executor.command import describe
+from kernel.mainloop import MainLoop
+from kernel.net import common, response
+from kernel.net.files import Files, in_thread
+from kernel.net.logging_level import LoggingLevel
+from kernel.net.request import JSON, RECORDIO, Request, acceptable, content_type, read_body
+from kernel.wire import agent_operator as api
+from kernel.wire import codec
+
+SIGKILL = 9
+
+# Reads that views render: each is answered by the view named as the call, in lower case.
+READS = ("GET_STATE", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_TASKS", "GET_AGENT", "GET_RESOURCE_PROVIDERS")
+# Known and not built yet.
+LATER = frozenset({
+    "LAUNCH_CONTAINER", "REMOVE_CONTAINER", "LAUNCH_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER", "LAUNCH_NESTED_CONTAINER_SESSION",
+    "ATTACH_CONTAINER_INPUT", "ATTACH_CONTAINER_OUTPUT", "ADD_RESOURCE_PROVIDER_CONFIG", "UPDATE_RESOURCE_PROVIDER_CONFIG",
+    "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "PRUNE_IMAGES", "UNKNOWN",
+})  # fmt: skip
+
+Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
+
+
+class Waiters:
+    """Those who wait for the end of containers."""
+
+    def __init__(self) -> None:
+        self._waiting: dict[str, list[asyncio.Future[ContainerEnded]]] = {}
+
+    def wait(self, container_id: str) -> asyncio.Future[ContainerEnded]:
+        """Return the future end of a container that runs."""
+        future: asyncio.Future[ContainerEnded] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(container_id, []).append(future)
+        future.add_done_callback(lambda done: self._leave(container_id, done))
+        return future
+
+    def ended(self, effect: ContainerEnded) -> None:
+        for future in self._waiting.pop(effect.container_id, ()):
+            if not future.done():
+                future.set_result(effect)
+
+    def _leave(self, container_id: str, future: asyncio.Future[ContainerEnded]) -> None:
+        waiting = self._waiting.get(container_id, [])
+        if future in waiting:
+            waiting.remove(future)
+            if not waiting:
+                del self._waiting[container_id]
+
+
+class OperatorApi:
+    """The handler. loop: gives the main loop, once the agent has recovered."""
+
+    def __init__(self, config: AgentConfig, loop: Callable[[], MainLoop], files: Files, waiters: Waiters) -> None:
+        self._config, self._loop, self._files, self._waiters = config, loop, files, waiters
+        self._level = LoggingLevel()
+        # Type -> (handler, the part of the call it needs).
+        self._handlers: dict[str, tuple[Handler, str | None]] = {
+            "GET_HEALTH": (self._health, None),
+            "GET_FLAGS": (self._flags, None),
+            "GET_VERSION": (self._version, None),
+            "GET_METRICS": (self._metrics, "get_metrics"),
+            "GET_LOGGING_LEVEL": (self._logging_level, None),
+            "SET_LOGGING_LEVEL": (self._set_logging_level, "set_logging_level"),
+            "LIST_FILES": (self._list_files, "list_files"),
+            "READ_FILE": (self._read_file, "read_file"),
+            "KILL_CONTAINER": (self._kill, "kill_container"),
+            "KILL_NESTED_CONTAINER": (self._kill, "kill_nested_container"),
+            "WAIT_CONTAINER": (self._wait, "wait_container"),
+            "WAIT_NESTED_CONTAINER": (self._wait, "wait_nested_container"),
+        }
+
+    async def handle(self, request: Request) -> web.StreamResponse:
+        """Answer one call. Unlike elsewhere the headers are all looked at before the body."""
+        media = content_type(request, (JSON, RECORDIO))
+        if media == RECORDIO:
+            raise NotSupported("ATTACH_CONTAINER_INPUT is not built yet")
+        acceptable(request)
+        call = codec.decode(await read_body(request), api.Call)
+        kind = call.type or ""
+        if kind in READS:
+            return await response.json(request, await self._loop().submit(View(kind.lower())))
+        if kind == "GET_CONTAINERS":
+            return await response.json(request, await self._loop().submit(View("get_containers", call.get_containers)))
+        if kind in LATER:
+            raise NotSupported(f"{kind} is not built yet")
+        if kind not in self._handlers:
+            raise CallError("Failed to validate agent::Call: Expecting 'type' to be present")
+        handler, part = self._handlers[kind]
+        body = getattr(call, part) if part is not None else None
+        if part is not None and body is None:
+            raise CallError(f"Failed to validate agent::Call: Expecting '{part}' to be present")
+        return await handler(request, body)
+
+    async def _answer(self, request: Request, kind: str, **parts: Any) -> web.StreamResponse:
+        return await response.json(request, codec.encode(api.Response(kind, **parts)))
+
+    # ---- The process itself -----------------------------------------------------------------------------
+
+    async def _health(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_HEALTH", get_health=api.GetHealth(True))
+
+    async def _flags(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_FLAGS", get_flags=api.GetFlags(common.flag_messages(self._config)))
+
+    async def _version(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_VERSION", get_version=api.GetVersion(common.version_info()))
+
+    async def _metrics(self, request: Request, body: api.GetMetricsCall) -> web.StreamResponse:
+        numbers: dict[str, float] = await self._loop().submit(View("metrics"))
+        metrics = tuple(api.Metric(name, value) for name, value in numbers.items())
+        return await self._answer(request, "GET_METRICS", get_metrics=api.GetMetrics(metrics))
+
+    async def _logging_level(self, request: Request, body: None) -> web.StreamResponse:
+        return await self._answer(request, "GET_LOGGING_LEVEL", get_logging_level=api.GetLoggingLevel(self._level.get()))
+
+    async def _set_logging_level(self, request: Request, body: api.SetLoggingLevel) -> web.StreamResponse:
+        self._level.set(body.level, body.duration.nanoseconds / 1e9)
+        return response.text(200)
+
+    async def _list_files(self, request: Request, body: api.ListFilesCall) -> web.StreamResponse:
+        return await self._answer(request, "LIST_FILES", list_files=await in_thread(common.list_files, self._files, body))
+
+    async def _read_file(self, request: Request, body: api.ReadFileCall) -> web.StreamResponse:
+        return await self._answer(request, "READ_FILE", read_file=await in_thread(common.read_file, self._files, body))
+
+    # ---- Containers -------------------------------------------------------------------------------------
+
+    async def _kill(self, request: Request, body: api.KillContainer | api.KillNestedContainer) -> web.StreamResponse:
+        number = SIGKILL if body.signal is None else body.signal
+        if not 0 < number <= 64:
+            raise CallError(f"kill_container.signal: {number} is no signal")
+        await self._loop().submit(KillContainer(body.container_id.value, number))
+        return response.text(200)
+
+    async def _wait(self, request: Request, body: api.WaitContainerCall | api.WaitNestedContainerCall) -> web.StreamResponse:
+        container_id = body.container_id.value
+        await self._loop().submit(View("container", container_id))  # Raises NotFound.
+        ended = await self._waiters.wait(container_id)
+        status = None if ended.exit is None else ended.exit.status
+        message = "the container was not started" if ended.exit is None else describe(status)
+        if isinstance(body, api.WaitContainerCall):
+            return await self._answer(request, "WAIT_CONTAINER", wait_container=api.WaitContainer(status, message=message))
+        return await self._answer(request, "WAIT_NESTED_CONTAINER", wait_nested_container=api.WaitNestedContainer(status, message=message))

@@ -1,0 +1,102 @@
+"""Sandboxes on the disk: made for a container before it starts, shown over HTTP as long as they exist.
+
+Paths come from `kernel.agent.layout`, where ids are checked. Parents belong to the agent and only the sandbox itself to
+the task's user: no task can put a symlink into a path that the agent will follow.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import re
+from functools import lru_cache
+
+from kernel.agent.effects import LaunchContainer
+from kernel.errors import KernelError
+from kernel.net.files import Files
+
+SANDBOX_MODE = 0o750
+PARENT_MODE = 0o755
+
+
+class SandboxError(KernelError):
+    """A sandbox cannot be made; the text says why, for the task's user."""
+
+
+def prepare(launch: LaunchContainer) -> None:
+    """Make the sandbox of a container with its parents and symlink. A repeat changes nothing. Raises SandboxError."""
+    try:
+        _make_parents(os.path.dirname(launch.directory))
+        _make_sandbox(launch.directory, launch.user)
+        path, target = launch.link
+        _make_parents(os.path.dirname(path))
+        link(path, target)
+    except OSError as error:
+        raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
+
+
+def link(path: str, target: str) -> None:
+    """Make a symlink, replacing one that is there. Raises OSError."""
+    try:
+        os.symlink(target, path)
+    except FileExistsError:
+        if os.readlink(path) != target:
+            os.symlink(target, f"{path}.new")
+            os.replace(f"{path}.new", path)
+
+
+def _make_sandbox(path: str, user: str | None) -> None:
+    try:
+        os.mkdir(path, SANDBOX_MODE)
+    except FileExistsError:
+        return
+    os.chmod(path, SANDBOX_MODE)  # Whatever the umask says.
+    if user is not None:
+        uid, gid = owner(user)
+        os.chown(path, uid, gid)
+
+
+def _make_parents(path: str) -> None:
+    """Make folders that others may pass through but not write."""
+    try:
+        os.mkdir(path, PARENT_MODE)
+    except FileExistsError:
+        return
+    except FileNotFoundError:
+        _make_parents(os.path.dirname(path))
+        os.mkdir(path, PARENT_MODE)
+    os.chmod(path, PARENT_MODE)
+
+
+@lru_cache(maxsize=256)
+def owner(user: str) -> tuple[int, int]:
+    """A user's ids. Raises SandboxError."""
+    try:
+        found = pwd.getpwnam(user)
+    except KeyError:
+        raise SandboxError(f"no user is called '{user}' on this agent") from None
+    return found.pw_uid, found.pw_gid
+
+
+class SandboxFiles(Files):
+    """Files under virtual paths: what is attached, and every sandbox there is, also of tasks long gone.
+
+    A sandbox is shown under its own path; under that with `latest` for the container; and under
+    `/frameworks/FID/executors/EID/runs/latest` (spec: mesos-v1, section 5.5).
+    """
+
+    def __init__(self, work_dir: str) -> None:
+        super().__init__()
+        self.agent_id = ""
+        self._root = f"{work_dir}/slaves"
+        self._sandbox = re.compile(rf"(?:{re.escape(self._root)}/([^/]+))?(/frameworks/[^/]+/executors/[^/]+/runs/[^/]+)")
+
+    def real(self, virtual: str) -> str | None:
+        found = self._sandbox.fullmatch(virtual)
+        if found is None:
+            return super().real(virtual)
+        agent_id = found[1] or self.agent_id
+        if not agent_id or any(part in (".", "..") for part in (agent_id, *found[2].split("/"))):
+            return None
+        path = f"{self._root}/{agent_id}{found[2]}"
+        return path if os.path.isdir(path) else None

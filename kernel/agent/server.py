@@ -1,0 +1,147 @@
+"""What an agent serves: its routes, and the performing of what its core decides.
+
+Realms: spec mesos-v1, section 10.1; routes: section 5.3.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import stat
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from kernel.agent import sandbox
+from kernel.agent.config import AgentConfig
+from kernel.agent.effects import View
+from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
+from kernel.agent.operator_api import OperatorApi, Waiters
+from kernel.errors import Forbidden, Unavailable
+from kernel.mainloop import MainLoop
+from kernel.net import common, response
+from kernel.net.auth import Authenticator
+from kernel.net.files import FileApi
+from kernel.net.prometheus import exposition
+from kernel.net.request import Request
+from kernel.net.server import HttpServer, Routes
+
+READ, WRITE = "mesos-agent-readonly", "mesos-agent-readwrite"
+REALMS = (READ, WRITE)
+
+# Legacy reads, each a view of the same name that gets the query.
+VIEWS = ("state", "monitor/statistics", "containers", "containerizer/debug")
+
+
+class AgentServer:
+    """The HTTP edge of one agent. Answers 503 until `begin` was called and the core knows what runs here."""
+
+    def __init__(self, config: AgentConfig, authenticator: Authenticator | None) -> None:
+        self.streams, self.waiters = ExecutorStreams(), Waiters()
+        self.files = sandbox.SandboxFiles(config.work_dir)
+        log = _log_file()
+        if log is not None:
+            self.files.attach("/slave/log", log)
+        self._config = config
+        self._loop: MainLoop | None = None
+        self._recovered: Callable[[], bool] = lambda: False
+        self._http = HttpServer(self._routes(), authenticator)
+
+    async def start(self, ip: str, port: int) -> int:
+        """Listen; return the port."""
+        return await self._http.start(ip, port)
+
+    def begin(self, loop: MainLoop, recovered: Callable[[], bool]) -> None:
+        """From now on calls go to this main loop, as soon as `recovered` says so."""
+        self._loop, self._recovered = loop, recovered
+
+    async def stop(self) -> None:
+        """End all streams; the main loop must have stopped, or it would take this for the executors' doing."""
+        self.streams.close_all()
+        await self._http.stop()
+
+    def loop(self) -> MainLoop:
+        """Return the main loop. Raises as `gate` does."""
+        self.gate()
+        assert self._loop is not None
+        return self._loop
+
+    def gate(self) -> None:
+        """Raises Unavailable while the agent does not know yet what runs on it (spec: mesos-v1, 1.2, check 4)."""
+        if self._loop is None or not self._recovered():
+            raise Unavailable("Agent has not finished recovery")
+
+    # ---- Routes -----------------------------------------------------------------------------------------
+
+    def _routes(self) -> Routes:
+        routes = Routes(prefix="/slave(1)")
+        operators = OperatorApi(self._config, self.loop, self.files, self.waiters)
+        executors = ExecutorApi(self.loop, self.streams)
+        files = FileApi(self.files)
+        routes.add("/api/v1/executor", self._from_this_machine(executors.handle), realm=None, methods=("POST",))
+        routes.add("/api/v1", operators.handle, realm=WRITE, methods=("POST",), gate=self.gate)
+        routes.add("/api/v1/operator", operators.handle, realm=WRITE, methods=("POST",), gate=self.gate)
+        routes.add("/health", self._health, realm=None)
+        routes.add("/version", self._version, realm=None)
+        routes.add("/flags", self._flags, realm=READ)
+        routes.add("/metrics/snapshot", self._metrics_snapshot, realm=READ, gate=self.gate)
+        routes.add("/metrics", self._metrics, realm=READ, gate=self.gate)
+        for name in VIEWS:
+            routes.add(f"/{name}", self._view, realm=READ, gate=self.gate)
+        for name in ("browse", "read", "download", "debug"):
+            routes.add(f"/files/{name}", getattr(files, name), realm=READ)
+        return routes
+
+    def _from_this_machine(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
+        """Executors run beside the agent and have no credentials: nobody else may speak for one."""
+
+        async def checked(request: Request) -> web.StreamResponse:
+            if not self._config.insecure and not _is_local(request):
+                raise Forbidden("executors call from the agent's own machine")
+            answered: web.StreamResponse = await handler(request)
+            return answered
+
+        return checked
+
+    async def _health(self, request: Request) -> web.StreamResponse:
+        self.gate()
+        return response.text(200)
+
+    async def _version(self, request: Request) -> web.StreamResponse:
+        return await response.json(request, common.version_json())
+
+    async def _flags(self, request: Request) -> web.StreamResponse:
+        return await response.json(request, msgspec.json.encode({"flags": common.flags(self._config)}))
+
+    async def _view(self, request: Request) -> web.StreamResponse:
+        name = request.path.removeprefix("/slave(1)").strip("/").removesuffix(".json")
+        return await response.json(request, await self.loop().submit(View(name, dict(request.query))))
+
+    async def _metrics_snapshot(self, request: Request) -> web.StreamResponse:
+        return await response.json(request, msgspec.json.encode(await self._numbers()))
+
+    async def _metrics(self, request: Request) -> web.StreamResponse:
+        body, media = exposition(await self._numbers(), request.headers.get("Accept"))
+        return web.Response(body=body, headers={"Content-Type": media})
+
+    async def _numbers(self) -> dict[str, float]:
+        numbers: dict[str, float] = await self.loop().submit(View("metrics"))
+        return numbers
+
+
+def _is_local(request: Request) -> bool:
+    transport = request.transport
+    if transport is None:
+        return False
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return peer is not None and (peer[0] == own[0] or ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback)
+
+
+def _log_file() -> str | None:
+    """The file our log goes to, if it is one: what stderr is."""
+    try:
+        return os.readlink("/proc/self/fd/2") if stat.S_ISREG(os.fstat(2).st_mode) else None
+    except OSError:
+        return None
