@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
 from kernel import endpoints
 from kernel.errors import KernelError
 from kernel.net.auth import Credential, load_credential
+
+MASTER_PORT = 5050
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -44,11 +47,23 @@ def masters(given: str | None) -> list[str]:
     if given:
         if given.startswith("zk://"):
             raise CommandError("masters cannot be looked up in ZooKeeper yet", field="--master", hint="give http://HOST:PORT")
-        return [url if "//" in url else f"http://{url}" for url in (part.strip().rstrip("/") for part in given.split(",")) if url]
+        return [_url(part.strip()) for part in given.split(",") if part.strip()]
     url = endpoints.endpoints().get("master")
     if url is None:
         raise CommandError("no master is known", field="--master", hint="start one with `meseta up`, or give --master or MESETA_MASTER")
     return [url]
+
+
+def _url(text: str) -> str:
+    """`http://host:port` of what people write for it."""
+    parts = urlsplit(text if "//" in text else f"http://{text}")
+    try:
+        host, port = parts.hostname, parts.port or MASTER_PORT
+    except ValueError:
+        host, port = None, MASTER_PORT
+    if parts.scheme not in ("http", "https") or not host:
+        raise CommandError(f"{text!r} is not the URL of a master", field="--master", hint="write http://HOST:PORT")
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def unreachable(urls: list[str], reason: str) -> CommandError:

@@ -1,0 +1,106 @@
+"""Show the cluster's agents: what they have, what is used, what runs there."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from kernel.commands import output
+from kernel.commands.api import Master
+from kernel.commands.context import credential, master_options, masters
+from kernel.commands.lookup import find, scalars, seconds, value
+from kernel.commands.task import HEADINGS as TASK_HEADINGS
+from kernel.commands.task import rows as task_rows
+
+HEADINGS = ("ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE")
+
+
+@click.group("node")
+def node() -> None:
+    """Show the cluster's agents."""
+
+
+@node.command("list")
+@master_options
+def node_list(master: str | None, credential_file: str | None, as_json: bool) -> None:
+    """List agents: what is allocated of what they have."""
+    agents = _agents(Master(masters(master), credential(credential_file)))
+    if as_json:
+        output.emit_json(agents)
+    else:
+        output.table(HEADINGS, [_row(agent) for agent in agents], empty="No agent has registered yet.")
+
+
+@node.command("show")
+@click.argument("agent")
+@master_options
+def node_show(agent: str, master: str | None, credential_file: str | None, as_json: bool) -> None:
+    """Show one agent, by id (or its beginning) or hostname."""
+    asked = Master(masters(master), credential(credential_file))
+    found = find("agent", agent, _agents(asked), _names, "meseta node list")
+    agent_id = value(found["agent_info"], "id")
+    tasks = [task for task in asked.call("GET_TASKS").get("tasks", []) if value(task, "agent_id") == agent_id]
+    if as_json:
+        output.emit_json({**found, "tasks": tasks})
+        return
+    info = found["agent_info"]
+    total, used = scalars(found.get("total_resources", [])), scalars(found.get("allocated_resources", []))
+    offered = scalars(found.get("offered_resources", []))
+    output.details(
+        {
+            "id": agent_id,
+            "host": info["hostname"],
+            "address": str(found.get("pid", "")).rpartition("@")[2],
+            "state": state(found),
+            "version": str(found.get("version", "")),
+            "registered": output.age(seconds(found.get("registered_time"))) + " ago",
+            "attributes": ", ".join(f"{attribute['name']}={_attribute(attribute)}" for attribute in info.get("attributes", [])),
+            **{name: _amounts(used.get(name, 0.0), offered.get(name, 0.0), amount) for name, amount in total.items()},
+        }
+    )
+    if tasks:
+        click.echo()
+        output.table(TASK_HEADINGS, task_rows(tasks, [found], []), empty="")
+
+
+def state(agent: dict[str, Any]) -> str:
+    """One word for how an agent is."""
+    if (drain := agent.get("drain_info")) is not None:
+        return str(drain["state"]).lower()
+    return "deactivated" if agent.get("deactivated") else "active" if agent.get("active") else "disconnected"
+
+
+def _agents(master: Master) -> list[dict[str, Any]]:
+    agents: list[dict[str, Any]] = master.call("GET_AGENTS").get("agents", [])
+    return sorted(agents, key=lambda agent: (agent["agent_info"]["hostname"], agent["agent_info"].get("port", 0)))
+
+
+def _names(agent: dict[str, Any]) -> tuple[str, ...]:
+    return value(agent["agent_info"], "id"), agent["agent_info"]["hostname"]
+
+
+def _row(agent: dict[str, Any]) -> tuple[str, ...]:
+    total, used = scalars(agent.get("total_resources", [])), scalars(agent.get("allocated_resources", []))
+    info = agent["agent_info"]
+    return (
+        value(info, "id"),
+        f"{info['hostname']}:{info.get('port', 5051)}",
+        state(agent),
+        f"{output.number(used.get('cpus', 0))}/{output.number(total.get('cpus', 0))}",
+        f"{output.mebibytes(used.get('mem', 0))}/{output.mebibytes(total.get('mem', 0))}",
+        f"{output.number(used.get('gpus', 0))}/{output.number(total['gpus'])}" if total.get("gpus") else "-",
+        output.age(seconds(agent.get("registered_time"))),
+    )
+
+
+def _amounts(used: float, offered: float, total: float) -> str:
+    return f"{output.number(used)} used, {output.number(offered)} offered, {output.number(total)} in all"
+
+
+def _attribute(attribute: dict[str, Any]) -> str:
+    if "text" in attribute:
+        return str(attribute["text"]["value"])
+    if "scalar" in attribute:
+        return output.number(attribute["scalar"]["value"])
+    return ",".join(f"{span['begin']}-{span['end']}" for span in attribute.get("ranges", {}).get("range", []))

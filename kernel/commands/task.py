@@ -1,0 +1,261 @@
+"""Show tasks, read what they print, end them."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import click
+
+from kernel.commands import output
+from kernel.commands.api import Master, Peer, read_file
+from kernel.commands.context import CommandError, credential, master_options, masters
+from kernel.commands.lookup import find, scalars, value
+from kernel.net.client import Refused, Unreachable
+
+HEADINGS = ("ID", "NAME", "FRAMEWORK", "HOST", "STATE", "CPUS", "MEM", "SINCE")
+LISTS = ("tasks", "unreachable_tasks", "completed_tasks")
+TERMINAL = frozenset(
+    f"TASK_{state}" for state in ("FINISHED", "FAILED", "KILLED", "ERROR", "LOST", "DROPPED", "GONE", "GONE_BY_OPERATOR", "UNKNOWN")
+)
+FOLLOW_S = 0.25
+STATE_EVERY = 4  # Looks at the output between two looks at the task's state.
+
+
+@click.group("task")
+def task() -> None:
+    """Show tasks, read what they print, end them."""
+
+
+@task.command("list")
+@click.option("--all", "everything", is_flag=True, help="Completed ones too.")
+@click.option("--framework", metavar="ID", help="Only of this framework, by id (or its beginning) or name.")
+@click.option("--node", metavar="ID", help="Only on this agent, by id (or its beginning) or hostname.")
+@master_options
+def task_list(
+    everything: bool, framework: str | None, node: str | None, master: str | None, credential_file: str | None, as_json: bool
+) -> None:
+    """List tasks."""
+    asked = Master(masters(master), credential(credential_file))
+    tasks = _tasks(asked, LISTS if everything else LISTS[:2])
+    agents: list[dict[str, Any]] = [] if as_json and node is None else asked.call("GET_AGENTS").get("agents", [])
+    frameworks = [] if as_json and framework is None else _frameworks(asked)
+    if framework is not None:
+        chosen = find("framework", framework, frameworks, _framework_names, "meseta framework list --all")
+        tasks = [one for one in tasks if value(one, "framework_id") == value(chosen["framework_info"], "id")]
+    if node is not None:
+        agent = find("agent", node, agents, _agent_names, "meseta node list")
+        tasks = [one for one in tasks if value(one, "agent_id") == value(agent["agent_info"], "id")]
+    if as_json:
+        output.emit_json(tasks)
+    else:
+        empty = "There are no tasks." if everything else "No task is running; --all shows those that have ended."
+        output.table(HEADINGS, rows(tasks, agents, frameworks), empty=empty)
+
+
+@task.command("show")
+@click.argument("task")
+@master_options
+def task_show(task: str, master: str | None, credential_file: str | None, as_json: bool) -> None:
+    """Show one task, by id (or its beginning) or name."""
+    asked = Master(masters(master), credential(credential_file))
+    found = _find(asked, task)
+    if as_json:
+        output.emit_json(found)
+        return
+    status = _last_status(found)
+    agents = asked.call("GET_AGENTS").get("agents", [])
+    amounts = scalars(found.get("resources", []))
+    output.details(
+        {
+            "id": value(found, "task_id"),
+            "name": found.get("name", ""),
+            "state": _word(found["state"]),
+            "message": status.get("message", ""),
+            "reason": _reason(status.get("reason", "")),
+            "healthy": {True: "yes", False: "no"}.get(status.get("healthy", ""), ""),
+            "since": output.age(status.get("timestamp")),
+            "framework": value(found, "framework_id"),
+            "agent": value(found, "agent_id"),
+            "host": _hosts(agents).get(value(found, "agent_id"), ""),
+            "executor": value(found, "executor_id"),
+            "user": found.get("user", ""),
+            "resources": ", ".join(f"{name} {output.number(amount)}" for name, amount in amounts.items()),
+            "history": ", ".join(_word(one["state"]) for one in found.get("statuses", [])),
+        }
+    )
+
+
+@task.command("logs")
+@click.argument("task")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the task ends.")
+@click.option("--stdout", "only", flag_value="stdout", help="Only what it wrote to stdout.")
+@click.option("--stderr", "only", flag_value="stderr", help="Only what it wrote to stderr.")
+@master_options
+def task_logs(task: str, follow: bool, only: str | None, master: str | None, credential_file: str | None, as_json: bool) -> None:
+    """Print what a task has written: its stdout to stdout, its stderr to stderr."""
+    asked = Master(masters(master), credential(credential_file))
+    found = _find(asked, task)
+    agents: list[dict[str, Any]] = asked.call("GET_AGENTS").get("agents", [])
+    agent = next((one for one in agents if value(one["agent_info"], "id") == value(found, "agent_id")), None)
+    if agent is None:
+        hint = "what it printed is there; wait until the agent is back"
+        raise CommandError(f"the agent of task {value(found, 'task_id')} is not registered", field="task", hint=hint)
+    peer = asked.agent(agent)
+    try:
+        _copy(asked, peer, found, (only,) if only is not None else ("stdout", "stderr"), follow=follow, as_json=as_json)
+    except Unreachable as error:
+        raise CommandError(f"cannot read from the task's agent: {error}", hint="is it running? see `meseta node list`") from error
+
+
+@task.command("kill")
+@click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
+@master_options
+def task_kill(tasks: tuple[str, ...], master: str | None, credential_file: str | None, as_json: bool) -> None:
+    """End tasks: SIGTERM, then SIGKILL after their grace period. Their frameworks may start them again."""
+    asked = Master(masters(master), credential(credential_file))
+    live = _tasks(asked, LISTS[:2])
+    chosen = [find("task", given, live, _names, "meseta task list") for given in tasks]
+    for found in chosen:
+        asked.call("KILL_TASK", framework_id=found["framework_id"], task_id=found["task_id"])
+    if as_json:
+        output.emit_json([{"framework_id": value(found, "framework_id"), "task_id": value(found, "task_id")} for found in chosen])
+    else:
+        for found in chosen:
+            click.echo(f"Killing task {value(found, 'task_id')}.")
+
+
+# ---- What the commands show -----------------------------------------------------------------------------
+
+
+def rows(tasks: list[dict[str, Any]], agents: list[dict[str, Any]], frameworks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
+    """The rows of a table of tasks."""
+    hosts = _hosts(agents)
+    called = {value(one["framework_info"], "id"): one["framework_info"]["name"] for one in frameworks}
+    shown: list[tuple[str, ...]] = []
+    for one in tasks:
+        amounts = scalars(one.get("resources", []))
+        framework_id = value(one, "framework_id")
+        shown.append(
+            (
+                value(one, "task_id"),
+                one.get("name", ""),
+                called.get(framework_id, framework_id),
+                hosts.get(value(one, "agent_id"), value(one, "agent_id")),
+                _word(one["state"]),
+                output.number(amounts.get("cpus", 0)),
+                output.mebibytes(amounts.get("mem", 0)),
+                output.age(_last_status(one).get("timestamp")),
+            )
+        )
+    return shown
+
+
+def _copy(master: Master, agent: Peer, found: dict[str, Any], names: tuple[str, ...], *, follow: bool, as_json: bool) -> None:
+    sandbox = _sandbox(agent, found)
+    offsets = dict.fromkeys(names, 0)
+    looks = 0
+    over = not follow or found["state"] in TERMINAL
+    while True:
+        last = over  # Known before the output is read: what is read then is all.
+        for name in names:
+            try:
+                for data in read_file(agent, f"{sandbox}/{name}", offsets[name]):
+                    offsets[name] += len(data)
+                    _print(name, data, as_json=as_json)
+            except Refused as error:
+                if error.status != 404:
+                    raise
+        if last:
+            return
+        time.sleep(FOLLOW_S)
+        looks += 1
+        if looks % STATE_EVERY == 0:
+            present = next((one for one in _tasks(master, LISTS) if _same(one, found)), None)
+            over = present is None or present["state"] in TERMINAL
+
+
+def _sandbox(agent: Peer, found: dict[str, Any]) -> str:
+    """The virtual path of a task's sandbox: that of its executor, or below it for a task of a group."""
+    task_id = value(found, "task_id")
+    executor_id = value(found, "executor_id") or task_id
+    run = f"/frameworks/{value(found, 'framework_id')}/executors/{executor_id}/runs/latest"
+    own = f"{run}/tasks/{task_id}"
+    try:
+        if executor_id != task_id and agent.call("LIST_FILES", path=own).get("file_infos"):
+            return own
+        agent.call("LIST_FILES", path=run)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        if executor_id == task_id:
+            hint = "it has not started yet, or its sandbox has been removed by age"
+            raise CommandError(f"task {task_id} has no sandbox on its agent", field="task", hint=hint) from error
+    return run
+
+
+def _print(name: str, data: bytes, *, as_json: bool) -> None:
+    if as_json:
+        output.emit_json({"stream": name, "data": data.decode(errors="replace")})
+        return
+    target = sys.stdout if name == "stdout" else sys.stderr
+    target.buffer.write(data)
+    target.buffer.flush()
+
+
+def _tasks(master: Master, lists: tuple[str, ...]) -> list[dict[str, Any]]:
+    answer = master.call("GET_TASKS")
+    return [one for name in lists for one in answer.get(name, [])]
+
+
+def _find(master: Master, given: str) -> dict[str, Any]:
+    """One task, the live ones first: an ended one of the same id is older."""
+    tasks = _tasks(master, LISTS)
+    live = [one for one in tasks if given in _names(one) and one["state"] not in TERMINAL]
+    found: dict[str, Any] = live[0] if len(live) == 1 else find("task", given, _latest(tasks), _names, "meseta task list --all")
+    return found
+
+
+def _latest(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last of each run of attempts that share an id within a framework."""
+    return list({(value(one, "framework_id"), value(one, "task_id")): one for one in tasks}.values())
+
+
+def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return bool(one["task_id"] == other["task_id"] and one["framework_id"] == other["framework_id"])
+
+
+def _frameworks(master: Master) -> list[dict[str, Any]]:
+    answer = master.call("GET_FRAMEWORKS")
+    return [*answer.get("frameworks", []), *answer.get("completed_frameworks", [])]
+
+
+def _names(task: dict[str, Any]) -> tuple[str, ...]:
+    return value(task, "task_id"), task.get("name", "")
+
+
+def _agent_names(agent: dict[str, Any]) -> tuple[str, ...]:
+    return value(agent["agent_info"], "id"), agent["agent_info"]["hostname"]
+
+
+def _framework_names(framework: dict[str, Any]) -> tuple[str, ...]:
+    return value(framework["framework_info"], "id"), framework["framework_info"]["name"]
+
+
+def _hosts(agents: list[dict[str, Any]]) -> dict[str, str]:
+    return {value(one["agent_info"], "id"): one["agent_info"]["hostname"] for one in agents}
+
+
+def _last_status(task: dict[str, Any]) -> dict[str, Any]:
+    statuses = task.get("statuses") or [{}]
+    status: dict[str, Any] = statuses[-1]
+    return status
+
+
+def _word(state: str) -> str:
+    return state.removeprefix("TASK_").lower()
+
+
+def _reason(reason: str) -> str:
+    return reason.removeprefix("REASON_").lower().replace("_", " ")
