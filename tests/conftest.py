@@ -1,0 +1,37 @@
+"""Fixtures that start real clusters, see `tests/cluster.py`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster with two agents, shared: leave it as you find it, and name your tasks so that others' do not disturb."""
+    shared = Cluster(tmp_path_factory.mktemp("cluster"))
+    try:
+        shared.up()
+        yield shared
+    finally:
+        shared.down()
+
+
+@pytest.fixture
+def start_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Cluster]]:
+    """Starts clusters of the test's own; takes the arguments of `Cluster` after the first."""
+    started: list[Cluster] = []
+
+    def start(**arguments: Any) -> Cluster:
+        made = Cluster(tmp_path_factory.mktemp("cluster"), **arguments)
+        started.append(made)
+        made.up()
+        return made
+
+    yield start
+    for made in started:
+        made.down()
