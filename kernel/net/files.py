@@ -11,6 +11,7 @@ import grp
 import mimetypes
 import os
 import pwd
+import re
 import stat
 from collections.abc import Callable, Mapping
 from pathlib import PurePosixPath
@@ -27,6 +28,7 @@ from kernel.net.request import Request
 
 READ_BYTES_MAX = 64 * 1024
 PATH_BYTES_MAX = 4096
+_NOT_IN_HEADERS = re.compile(r'[^ -~]|["\\]')
 
 T = TypeVar("T")
 
@@ -86,7 +88,7 @@ class Files:
             real = self.real(str(root))
             if real is not None:
                 base = os.path.realpath(real)
-                return _open_below(base, os.path.join(base, path.relative_to(root)), virtual)
+                return _open_below(base, base if path == root else os.path.join(base, path.relative_to(root)), virtual)
         raise NotFound(f"path: '{virtual}' is not shown here")
 
     def browse(self, virtual: str) -> list[Entry]:
@@ -157,7 +159,7 @@ class FileApi:
         with await in_thread(self.files.open, path) as opened:
             if opened.folder:
                 raise CallError(f"path: '{path}' is a folder")
-            name = os.path.basename(path.rstrip("/")).replace('"', "").encode("ascii", "replace").decode()
+            name = _NOT_IN_HEADERS.sub("?", os.path.basename(path.rstrip("/")))
             media = mimetypes.guess_type(name)[0] or "application/octet-stream"
             headers = {"Content-Disposition": f'attachment; filename="{name}"', "Content-Type": media, "X-Content-Type-Options": "nosniff"}
             stream = web.StreamResponse(headers=headers)
