@@ -1,4 +1,4 @@
-"""Run a command on the cluster as if it ran here: its output, its exit status, Ctrl-C."""
+"""Run a command on the cluster as if it ran here, with its output, exit status and Ctrl-C."""
 
 from __future__ import annotations
 

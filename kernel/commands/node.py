@@ -1,4 +1,4 @@
-"""Show the cluster's agents: what they have, what is used, what runs there."""
+"""Show the cluster's agents, what they have and what runs there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Show the roles that share the cluster: weights, what each has."""
+"""Show the roles that share the cluster, and what each has."""
 
 from __future__ import annotations
 

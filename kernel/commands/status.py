@@ -1,4 +1,4 @@
-"""Show at a glance how the cluster is: master, agents, frameworks, tasks, and the daemons of `meseta up`."""
+"""Show at a glance how the cluster and its daemons are."""
 
 from __future__ import annotations
 
