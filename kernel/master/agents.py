@@ -119,7 +119,12 @@ def _take_info(s: MasterState, agent: Agent, info: AgentInfo, ip: str, total: Re
 
 def _with_id(info: AgentInfo, agent_id: str) -> AgentInfo:
     return AgentInfo(
-        hostname=info.hostname, port=info.port, resources=info.resources, attributes=info.attributes, id=AgentID(agent_id), domain=info.domain
+        hostname=info.hostname,
+        port=info.port,
+        resources=info.resources,
+        attributes=info.attributes,
+        id=AgentID(agent_id),
+        domain=info.domain,
     )
 
 
@@ -194,7 +199,9 @@ def _learn_task(s: MasterState, agent: Agent, framework: Framework, report: Task
     if task is None:
         task = framework.unreachable.pop(task_id, None)
         if task is None:
-            task = Task(framework.framework_id, report.task, _role_of(framework, report), Resources.of(report.task.resources), report.executor_id)
+            task = Task(
+                framework.framework_id, report.task, _role_of(framework, report), Resources.of(report.task.resources), report.executor_id
+            )
             task.state = report.state
             if report.status is not None:
                 task.note(report.status)
@@ -327,7 +334,9 @@ def _lose_task(
             framework.completed.append(task)
         return
     told = s.lost_as(framework, state)
-    status = s.status(task.task_id, told, now, message, reason, agent.agent_id, task.executor_id, now.wall_s if to is AgentState.UNREACHABLE else None)
+    status = s.status(
+        task.task_id, told, now, message, reason, agent.agent_id, task.executor_id, now.wall_s if to is AgentState.UNREACHABLE else None
+    )
     task.state = TaskState.TASK_UNREACHABLE if to is AgentState.UNREACHABLE else told
     task.note(status)
     s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
@@ -339,7 +348,7 @@ def _lose_task(
             framework.unreachable.popitem(last=False)
     else:
         framework.completed.append(task)
-        s.count_end(framework, task)
+        s.count_end(framework, task.state, task.statuses[-1])
 
 
 def _forget_oldest(s: MasterState) -> None:
@@ -358,7 +367,9 @@ def mark_gone(s: MasterState, call: MarkAgentGone, now: Now) -> None:
         link = agent.link
         if link is not None:
             s.out.append(ToAgent(link, ShutdownAgent("marked gone by an operator")))
-        remove_agent(s, agent, now, AgentState.GONE, TaskState.TASK_GONE_BY_OPERATOR, Reason.REASON_AGENT_REMOVED_BY_OPERATOR, "Agent marked gone")
+        remove_agent(
+            s, agent, now, AgentState.GONE, TaskState.TASK_GONE_BY_OPERATOR, Reason.REASON_AGENT_REMOVED_BY_OPERATOR, "Agent marked gone"
+        )
         if link is not None:
             s.out.append(CloseLink(link))
         return
@@ -371,11 +382,13 @@ def mark_gone(s: MasterState, call: MarkAgentGone, now: Now) -> None:
     for framework in s.frameworks.values():
         for task in [task for task in framework.unreachable.values() if task.agent_id == agent_id]:
             told = s.lost_as(framework, TaskState.TASK_GONE_BY_OPERATOR)
-            status = s.status(task.task_id, told, now, "Agent marked gone", Reason.REASON_AGENT_REMOVED_BY_OPERATOR, agent_id, task.executor_id)
+            status = s.status(
+                task.task_id, told, now, "Agent marked gone", Reason.REASON_AGENT_REMOVED_BY_OPERATOR, agent_id, task.executor_id
+            )
             del framework.unreachable[task.task_id]
             if not task.terminal:
                 task.state = told
-                s.count_end(framework, task)
+                s.count_end(framework, task.state, task.statuses[-1])
             task.note(status)
             framework.completed.append(task)
             s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
@@ -417,4 +430,3 @@ def from_agent(s: MasterState, message: FromAgent) -> Agent:
     if agent is None:
         raise PeerError("the first message of an agent link must be Register")
     return agent
-

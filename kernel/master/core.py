@@ -107,7 +107,7 @@ class MasterCore:
     def _from_agent(self, message: FromAgent, now: Now) -> None:
         state, body = self.state, message.message
         try:
-            if type(body) is Register:
+            if isinstance(body, Register):
                 agents.register(state, message.link, body, now)
                 return
             agent = agents.from_agent(state, message)
@@ -115,16 +115,15 @@ class MasterCore:
             state.out.append(CloseLink(message.link))
             return
         agents.touch(state, agent, now)
-        kind = type(body)
-        if kind is StatusUpdate:
+        if isinstance(body, StatusUpdate):
             tasks.status_update(state, agent, body, now)
-        elif kind is AgentHeartbeat:
+        elif isinstance(body, AgentHeartbeat):
             agents.heartbeat(state, agent)
-        elif kind is ExecutorMessage:
+        elif isinstance(body, ExecutorMessage):
             tasks.executor_message(state, agent, body)
-        elif kind is ExecutorExited:
+        elif isinstance(body, ExecutorExited):
             agents.executor_exited(state, agent, body, now)
-        elif kind is Goodbye:
+        elif isinstance(body, Goodbye):
             agents.goodbye(state, agent, body, now)
 
     def _subscribe(self, call: SubscribeFramework, now: Now) -> None:

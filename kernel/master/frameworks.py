@@ -70,7 +70,9 @@ def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> None:
         framework,
         scheduler.Event(
             "SUBSCRIBED",
-            subscribed=scheduler.Subscribed(render.framework_id(framework.framework_id), heartbeat_interval_seconds=HEARTBEAT_S, master_info=s.master),
+            subscribed=scheduler.Subscribed(
+                render.framework_id(framework.framework_id), heartbeat_interval_seconds=HEARTBEAT_S, master_info=s.master
+            ),
         ),
     )
     s.tell(framework, scheduler.Event("HEARTBEAT"))
@@ -187,8 +189,10 @@ def remove_framework(s: MasterState, framework: Framework, now: Now) -> None:
         agent = s.agents.get(task.agent_id)
         if not task.terminal:
             task.state = TaskState.TASK_KILLED
-            task.note(s.status(task.task_id, TaskState.TASK_KILLED, now, "Framework removed", Reason.REASON_FRAMEWORK_REMOVED, task.agent_id))
-            s.count_end(framework, task)
+            task.note(
+                s.status(task.task_id, TaskState.TASK_KILLED, now, "Framework removed", Reason.REASON_FRAMEWORK_REMOVED, task.agent_id)
+            )
+            s.count_end(framework, task.state, task.statuses[-1])
         s.complete_task(framework, agent if task.task_id in framework.tasks else None, task, now)
     framework.unreachable.clear()
     for executor in list(framework.executors.values()):
@@ -237,7 +241,9 @@ def authorise(s: MasterState, call: SchedulerCall) -> Framework:
     if call.stream_id is None:
         raise CallError("All non-subscribe calls should include the 'Mesos-Stream-Id' header")
     if call.stream_id != framework.stream:
-        raise CallError("The stream ID included in this request didn't match the stream ID currently associated with framework ID " + call.framework_id)
+        raise CallError(
+            "The stream ID included in this request didn't match the stream ID currently associated with framework ID " + call.framework_id
+        )
     return framework
 
 

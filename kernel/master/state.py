@@ -11,6 +11,7 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from kernel.clock import Now
@@ -37,7 +38,18 @@ from kernel.wire.task import (
     TimeInfo,
 )
 
+_EVENTS = "SUBSCRIBED OFFERS INVERSE_OFFERS RESCIND RESCIND_INVERSE_OFFER UPDATE UPDATE_OPERATION_STATUS MESSAGE FAILURE ERROR HEARTBEAT"
+_EVENT_COUNTS = {name: f"events/{name.lower()}" for name in _EVENTS.split()}
 TaskKey = tuple[str, str]  # Framework id, task id (or executor id, for executors).
+
+
+class Rendered(Struct, gc=False):
+    """A task as /state shows it. Valid while state and statuses are these very objects, the only parts of a task that it
+    shows and that change: so nothing ever needs to be invalidated. body: None until somebody reads it."""
+
+    state: TaskState
+    statuses: tuple[TaskStatus, ...]
+    body: bytes | None = None
 
 
 class Task:
@@ -45,8 +57,8 @@ class Task:
     sent: the last status a scheduler was sent by way of an agent's update (None: none yet)."""
 
     __slots__ = (
-        "agent_id", "executor_id", "framework_id", "freed", "healthy", "info", "kill", "killing", "resources",
-        "role", "sent", "state", "statuses", "task_id", "unreachable_wall_s",
+        "agent_id", "executor_id", "framework_id", "freed", "healthy", "info", "kill", "killing", "rendered", "resources", "role",
+        "sent", "state", "statuses", "task_id", "unreachable_wall_s",
     )  # fmt: skip
 
     def __init__(self, framework_id: str, info: TaskInfo, role: str, resources: Resources, executor_id: str) -> None:
@@ -64,6 +76,7 @@ class Task:
         self.kill: KillPolicy | None = None
         self.killing = False  # Somebody asked for its end: told again to an agent that comes back.
         self.unreachable_wall_s: float | None = None
+        self.rendered: Rendered | None = None
 
     def note(self, status: TaskStatus) -> None:
         """Add to the history, which keeps the last status of each run of equal states."""
@@ -108,8 +121,8 @@ class Agent:
     """A machine that runs tasks."""
 
     __slots__ = (
-        "agent_id", "contact_due_s", "executors", "frameworks_known", "goodbye", "info", "ip", "link", "offered", "offers", "registered_wall_s",
-        "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
+        "agent_id", "contact_due_s", "executors", "frameworks_known", "goodbye", "info", "ip", "link", "offered", "offers",
+        "registered_wall_s", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
     )  # fmt: skip
 
     def __init__(self, agent_id: str, info: AgentInfo, ip: str, total: Resources) -> None:
@@ -161,6 +174,10 @@ class Quantities:
             for key, held in amount.other.items():
                 self.other[key.name] += sign * quantity(key, held)
 
+    def plain(self) -> Resources:
+        """The scalars that every agent has, as one amount."""
+        return Resources(self.cpus, self.mem, self.disk, self.gpus)
+
     def scalars(self) -> dict[str, int]:
         """Thousandths by name; names with nothing are left out."""
         sums = Counter({"cpus": self.cpus, "mem": self.mem, "disk": self.disk, "gpus": self.gpus})
@@ -172,9 +189,9 @@ class Framework:
     """A scheduler's session and everything it runs."""
 
     __slots__ = (
-        "agents_in_use", "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "offered", "offers", "partition_aware",
-        "refinement", "registered_wall_s", "reregistered_wall_s", "roles", "state", "stream", "suppressed", "tasks", "unreachable",
-        "unregistered_wall_s", "used", "multi_role", "task_killing", "offer_constraints",
+        "agents_in_use", "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "multi_role",
+        "offer_constraints", "offered", "offers", "partition_aware", "refinement", "registered_wall_s", "reregistered_wall_s",
+        "roles", "state", "stream", "suppressed", "task_killing", "tasks", "unreachable", "unregistered_wall_s", "used",
     )  # fmt: skip
 
     def __init__(self, framework_id: str, info: FrameworkInfo, completed_max: int) -> None:
@@ -291,7 +308,7 @@ class MasterState:
             return False
         self.out.append(ToStream(framework.stream, event))
         self.counts["events"] += 1
-        framework.counts[f"events/{event.type.lower()}"] += 1
+        framework.counts[_EVENT_COUNTS[event.type or ""]] += 1
         return True
 
     def tell_agent(self, agent: Agent, message: MasterMessage, framework: Framework | None = None) -> None:
@@ -332,7 +349,7 @@ class MasterState:
     def rescind(self, offer: Offer, now: Now, tell: bool) -> None:
         """End an offer; what it held is free again, without a filter. tell: send RESCIND."""
         self.drop_offer(offer)
-        self.allocator.close_offers((offer.allocation,), EMPTY, 0.0, now)
+        self.allocator.close_offers((offer.allocation,), EMPTY, None, now)
         if tell:
             offer.framework.counts["offers/rescinded"] += 1
             self.tell(offer.framework, Event("RESCIND", rescind=Rescind(OfferID(offer.offer_id))))
@@ -384,18 +401,13 @@ class MasterState:
 
     # ---- counting ---------------------------------------------------------------------------------------
 
-    def count_end(self, framework: Framework, task: Task) -> None:
-        """Count the end of a task, by its last status."""
-        if task.statuses:
-            self.count_ended(framework, task.statuses[-1])
-
-    def count_ended(self, framework: Framework, status: TaskStatus) -> None:
-        """Count a terminal status."""
-        state = status.state.value.lower()
-        self.counts[f"master/tasks_{state.removeprefix('task_')}"] += 1
-        framework.counts[f"tasks/terminal/{state}"] += 1
-        if status.reason is not None and status.source is not None:
-            self.counts[f"master/{state}/{status.source.value.lower()}/{status.reason.value.lower()}"] += 1
+    def count_end(self, framework: Framework, state: TaskState, status: TaskStatus | None) -> None:
+        """Count a task's end; status: the one that told it, when it is at hand."""
+        name = state.value.lower()
+        self.counts[f"master/{name.replace('task_', 'tasks_')}"] += 1
+        framework.counts[f"tasks/terminal/{name}"] += 1
+        if status is not None and status.reason is not None and status.source is not None:
+            self.counts[f"master/{name}/{status.source.value.lower()}/{status.reason.value.lower()}"] += 1
 
     # ---- statuses ---------------------------------------------------------------------------------------
 
@@ -426,4 +438,3 @@ class MasterState:
     def lost_as(self, framework: Framework, state: TaskState) -> TaskState:
         """The state as this framework understands it: TASK_LOST for all five of the newer names."""
         return state if framework.partition_aware else TaskState.TASK_LOST
-

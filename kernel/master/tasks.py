@@ -158,7 +158,7 @@ def _tasks_of(operation: Operation) -> tuple[TaskInfo, ...] | None:
 
 def _refuse_task(s: MasterState, framework: Framework, task: TaskInfo, state: TaskState, message: str, reason: Reason, now: Now) -> None:
     status = s.status(task.task_id.value, state, now, message, reason, task.agent_id.value)
-    s.count_ended(framework, status)
+    s.count_end(framework, status.state, status)
     s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
 
 
@@ -327,11 +327,10 @@ def _note_update(s: MasterState, framework: Framework, agent: Agent, task: Task,
     before = task.statuses[-1] if task.statuses else None
     if before is None or before.uuid != status.uuid:
         task.note(status)
-    if not task.terminal:
-        task.state = advance(task.state, message.latest_state)
-        if task.terminal:
-            s.free_task(framework, agent, task, now)
-            s.count_end(framework, task)
+    was, task.state = task.state, advance(task.state, message.latest_state)
+    if task.state is not was and task.state in TERMINAL:
+        s.free_task(framework, agent, task, now)
+        s.count_end(framework, task.state, status if status.state is task.state else None)
     if before is None or before.state is not status.state or before.healthy != status.healthy:
         events.task_updated(s, task, status)
 

@@ -20,7 +20,6 @@ from kernel.wire.task import (
     FrameworkCapability,
     FrameworkInfo,
     HealthCheck,
-    HealthCheckType,
     KillPolicy,
     TaskInfo,
     VariableType,
@@ -119,19 +118,21 @@ def _check_health(health: HealthCheck | None, networks: bool) -> None:
         return
     kind = health.type
     _require(kind is not None, "Health check's 'type' must be set")
-    if kind is HealthCheckType.COMMAND:
+    if kind is CheckType.COMMAND:
         _require(health.command is not None and health.command.value is not None, "Health check's 'command.value' must be set")
         _check_command(health.command, "Health check's")
-    elif kind is HealthCheckType.HTTP:
+    elif kind is CheckType.HTTP:
         _require(health.http is not None, "Health check's 'http' must be set")
         assert health.http is not None
-        _require(health.http.scheme in (None, "http", "https"), f"Health check's 'http.scheme' '{health.http.scheme}' must be http or https")
+        _require(
+            health.http.scheme in (None, "http", "https"), f"Health check's 'http.scheme' '{health.http.scheme}' must be http or https"
+        )
         _require(health.http.path is None or health.http.path.startswith("/"), "Health check's 'http.path' must start with '/'")
-    elif kind is HealthCheckType.TCP:
+    elif kind is CheckType.TCP:
         _require(health.tcp is not None, "Health check's 'tcp' must be set")
     else:
         _require(False, "Health check's 'type' must be COMMAND, HTTP or TCP")
-    _require(not (networks and kind is not HealthCheckType.COMMAND), "HTTP and TCP health checks do not go with the task's 'network_infos'")
+    _require(not (networks and kind is not CheckType.COMMAND), "HTTP and TCP health checks do not go with the task's 'network_infos'")
     for name in ("delay_seconds", "interval_seconds", "timeout_seconds", "grace_period_seconds"):
         _require(_duration_ok(getattr(health, name)), f"Health check's '{name}' must be non-negative")
 
@@ -209,7 +210,10 @@ def check_executor(executor: ExecutorInfo, framework_id: str, role: str, group: 
     if kind is ExecutorType.DEFAULT:
         _require(executor.command is None, "'ExecutorInfo.command' must not be set for 'DEFAULT' executor")
         container = executor.container
-        _require(container is None or container.type is ContainerType.MESOS, "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor")
+        _require(
+            container is None or container.type is ContainerType.MESOS,
+            "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor",
+        )
         _require(
             container is None or container.mesos is None or container.mesos.image is None,
             "'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor",
@@ -243,7 +247,8 @@ def check_executor(executor: ExecutorInfo, framework_id: str, role: str, group: 
 def check_group_task(task: TaskInfo, executor: ExecutorInfo) -> None:
     """What a task of a group must obey beyond `check_task`. Raises TaskFault."""
     _require(
-        task.container is None or task.container.type is not ContainerType.DOCKER, "Docker ContainerInfo is not supported on the task of a group"
+        task.container is None or task.container.type is not ContainerType.DOCKER,
+        "Docker ContainerInfo is not supported on the task of a group",
     )
     _check_health(task.health_check, bool(task.container is not None and task.container.network_infos))
     _require(task.executor is None or task.executor == executor, "The 'ExecutorInfo' of a task in a group must equal the group's")

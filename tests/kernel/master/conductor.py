@@ -11,7 +11,7 @@ from kernel.master import registry
 from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
 from kernel.wire import scheduler
-from kernel.wire.agent import Register, Registered, StatusUpdate
+from kernel.wire.agent import AgentHeartbeat, Register, Registered, StatusUpdate
 from kernel.wire.framework import FrameworkInfo
 from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.nodes import MasterInfo
@@ -41,8 +41,17 @@ class Conductor:
             self._perform(self.core.settle(at(self.time_s), 1.0))
 
     def later(self, seconds: float) -> None:
+        """Time passes; nobody says anything."""
         self.time_s += seconds
         self.give(Tick())
+
+    def wait(self, seconds: float) -> None:
+        """Time passes; agents send their heartbeats."""
+        until_s = self.time_s + seconds
+        while self.time_s < until_s:
+            self.later(min(3.0, until_s - self.time_s))
+            for link in list(self.core.state.links):
+                self.give(e.FromAgent(link, AgentHeartbeat()))
 
     def subscribe(self, stream: str = "s", info: FrameworkInfo | None = None, **fields: Any) -> str:
         """Subscribe; return the framework's id, empty when it was refused by an ERROR event."""
