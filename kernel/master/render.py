@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
+
+from msgspec import Struct
 from msgspec.structs import replace
 
-from kernel.master.state import Agent, Framework, Offer, Task
+from kernel.master.state import Agent, Executor, Framework, MasterState, Offer, Quantities, Task
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire import operator, scheduler
-from kernel.wire.common import URL, Address, TimeInfo
+from kernel.wire.common import URL, Address, Secret, TimeInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID
-from kernel.wire.nodes import AgentCapability, AgentInfoCapability
+from kernel.wire.nodes import AgentCapability, AgentInfo, AgentInfoCapability
 from kernel.wire.offer import Offer as OfferMessage
-from kernel.wire.resources import AllocationInfo, Form, Resource
-from kernel.wire.task import ExecutorInfo
+from kernel.wire.resources import AllocationInfo, Amount, Form, Key, Resource, Resources
+from kernel.wire.task import ExecutorInfo, TaskInfo, TaskState, TaskStatus
 from kernel.wire.task import Task as TaskMessage
+from kernel.wire.values import coalesce
+
+T = TypeVar("T")
 
 AGENT_CAPABILITIES = tuple(
     AgentInfoCapability(capability)
@@ -68,34 +75,95 @@ def _allocated(resources: tuple[Resource, ...], role: str | None) -> tuple[Resou
 
 
 def task_message(task: Task) -> TaskMessage:
-    info, sent = task.info, task.sent
-    command = info.command
+    return task_message_of(task, task.state, task.statuses, task.sent)
+
+
+def task_message_of(task: Task, state: TaskState, statuses: tuple[TaskStatus, ...], sent: TaskStatus | None) -> TaskMessage:
+    """The task as it was at some instant: with what of it changes as it was then."""
+    info = task.info
     return TaskMessage(
         name=info.name,
         task_id=info.task_id,
         framework_id=FrameworkID(task.framework_id),
         agent_id=AgentID(task.agent_id),
-        state=task.state,
+        state=state,
         executor_id=ExecutorID(task.executor_id) if task.executor_id else None,
         resources=task.resources.messages(task.role),
-        statuses=task.statuses,
+        statuses=statuses,
         status_update_state=sent.state if sent is not None else None,
         status_update_uuid=sent.uuid if sent is not None else None,
         labels=info.labels,
         discovery=info.discovery,
-        container=info.container,
-        health_check=info.health_check,
+        container=without_secrets(info.container),
+        health_check=without_secrets(info.health_check),
         kill_policy=info.kill_policy,
-        user=command.user if command is not None else None,
+        user=task_user(info),
         limits=info.limits,
     )
 
 
-def agent_message(agent: Agent) -> operator.Agent:
+def task_user(info: TaskInfo) -> str | None:
+    """Whom the task or its executor asks to run as."""
+    command = info.command or (info.executor.command if info.executor is not None else None)
+    return command.user if command is not None else None
+
+
+def without_secrets(message: T) -> T:
+    """The message without the values of secrets, which are never shown; itself when it has none."""
+    if isinstance(message, Secret):
+        return message if message.value is None else replace(message, value=None)
+    if isinstance(message, Struct):
+        changed = {}
+        for name in message.__struct_fields__:
+            part = getattr(message, name)
+            if isinstance(part, Struct | tuple | dict) and part and (shown := without_secrets(part)) is not part:
+                changed[name] = shown
+        return replace(message, **changed) if changed else message
+    if isinstance(message, tuple):
+        parts: Any = tuple(map(without_secrets, message))
+        return message if all(new is old for new, old in zip(parts, message, strict=True)) else parts
+    if isinstance(message, dict):
+        found: Any = {name: without_secrets(part) for name, part in message.items()}
+        return message if all(found[name] is part for name, part in message.items()) else found
+    return message
+
+
+class AgentPicture(Struct, gc=False):
+    """An agent at one instant, to be shown later."""
+
+    agent_id: str
+    info: AgentInfo
+    pid: str
+    registered_wall_s: float
+    reregistered_wall_s: float | None
+    total: Resources
+    used: Resources
+    offered: Resources
+    state: AgentState
+    software: str
+
+    @classmethod
+    def of(cls, agent: Agent) -> AgentPicture:
+        return cls(
+            agent.agent_id,
+            agent.info,
+            agent.pid,
+            agent.registered_wall_s,
+            agent.reregistered_wall_s,
+            agent.total,
+            agent.used,
+            agent.offered,
+            agent.state,
+            agent.software,
+        )
+
+
+def agent_message(agent: Agent | AgentPicture) -> operator.Agent:
     return operator.Agent(
         agent_info=agent.info,
         active=agent.state is AgentState.REGISTERED,
         version=agent.software,
+        deactivated=False,
         pid=agent.pid,
         registered_time=time_info(agent.registered_wall_s),
         reregistered_time=time_info(agent.reregistered_wall_s) if agent.reregistered_wall_s is not None else None,
@@ -116,7 +184,49 @@ def framework_message(framework: Framework) -> operator.Framework:
         reregistered_time=time_info(framework.reregistered_wall_s) if framework.reregistered_wall_s is not None else None,
         unregistered_time=time_info(framework.unregistered_wall_s) if framework.unregistered_wall_s is not None else None,
         offers=tuple(map(offer_message, framework.offers.values())),
-        allocated_resources=framework.used.messages(),
-        offered_resources=framework.offered.messages(),
+        allocated_resources=used_resources(framework).messages(),
+        offered_resources=offered_resources(framework).messages(),
         offer_constraints=framework.offer_constraints,
     )
+
+
+def holders(framework: Framework) -> Iterator[Task | Executor]:
+    """Everything of the framework that holds resources now."""
+    yield from (task for task in framework.tasks.values() if not task.freed)
+    yield from framework.executors.values()
+
+
+def used_resources(framework: Framework) -> Resources:
+    """What the framework's tasks and executors hold. Only when something of it is no plain scalar are they all asked."""
+    return _sum(framework.used, (holder.resources for holder in holders(framework)))
+
+
+def offered_resources(framework: Framework) -> Resources:
+    return _sum(framework.offered, (offer.resources for offer in framework.offers.values()))
+
+
+def _sum(sums: Quantities, parts: Iterable[Resources]) -> Resources:
+    """The sum of the parts, whose scalars are known. Ranges and sets, which many agents have alike, are united."""
+    plain = sums.plain()
+    if not any(sums.other.values()):
+        return plain
+    scalars: dict[Key, int] = {}
+    spans: dict[Key, list[tuple[int, int]]] = {}
+    items: dict[Key, set[str]] = {}
+    for part in parts:
+        for key, amount in (part.other or {}).items():
+            if isinstance(amount, int):
+                scalars[key] = scalars.get(key, 0) + amount
+            elif isinstance(amount, tuple):
+                spans.setdefault(key, []).extend(amount)
+            else:
+                items.setdefault(key, set()).update(amount)
+    other: dict[Key, Amount] = {**scalars}
+    other |= {key: coalesce(sorted(pairs)) for key, pairs in spans.items()}
+    other |= {key: frozenset(names) for key, names in items.items()}
+    return replace(plain, other=other or None)
+
+
+def started_s(state: MasterState) -> float | None:
+    """When this master began to lead, in seconds since the epoch."""
+    return state.started.wall_s if state.started is not None else None
