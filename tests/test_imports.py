@@ -52,7 +52,7 @@ MAY_IMPORT = {
     "kernel.executor": WIRE,
     "kernel.agent": (*SERVICES, "kernel.executor"),  # The built-in executors run inside the agent.
     "kernel.agent.launcher": (),  # A process of its own, standard library only.
-    "kernel.agent.launcher.client": ("kernel.errors",),  # The agent's end of it.
+    "kernel.agent.launcher.client": ("kernel.errors", "kernel.agent.launcher"),  # The agent's end of it.
     "frameworks": (),
     "frameworks.sdk": SERVICES,
     "frameworks.run": (*SDK, *CLIENT),
@@ -82,8 +82,8 @@ HOMES = {
 
 CORES = ("kernel.master.core", "kernel.agent.core", "kernel.agent.launcher.core", "frameworks.sdk.scheduler", "frameworks.run.core")
 IMPURE = {"asyncio", "concurrent", "os", "pathlib", "random", "secrets", "select", "socket", "subprocess", "tempfile", "threading", "time"}
-# What cores need of these is inert: the loop's own messages (Tick, Persist, Reply) and `Now`.
-EDGES_WITH_VALUES = {"kernel.mainloop", "kernel.clock"}
+# What cores need of these is inert: the loop's own messages (Tick, Persist, Reply), `Now`, `Setting`.
+EDGES_WITH_VALUES = {"kernel.mainloop", "kernel.clock", "kernel.config"}
 
 
 def imports(module: str) -> Iterator[str]:
