@@ -17,6 +17,7 @@ from collections.abc import Awaitable
 from pathlib import Path
 
 from kernel.clock import SystemClock
+from kernel.config import shown
 from kernel.election.election import Contender, Leader
 from kernel.election.standalone import FixedDetector, StandaloneContender
 from kernel.errors import ConfigError, Unavailable
@@ -73,7 +74,7 @@ def authenticator(config: MasterConfig) -> Authenticator | None:
     if config.credentials is None:
         asked = [flag for flag in _REALM_OF if getattr(config, flag)]
         if asked:
-            raise ConfigError(f"--{asked[0]}: needs --credentials")
+            raise ConfigError(f"{shown(asked[0])}: needs --credentials")
         return None
     credentials = load_credentials(config.credentials)
     if not ip_of(config).is_loopback and not config.insecure:

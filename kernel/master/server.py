@@ -31,13 +31,12 @@ READ, WRITE = "mesos-master-readonly", "mesos-master-readwrite"
 SCHEDULER, AGENT = "mesos-master-scheduler", "mesos-master-agent"
 REALMS = (READ, WRITE, SCHEDULER, AGENT)
 
-# Legacy reads, each a view of the same name that gets the query.
+# Older reads: each is a view of the same name that gets the query.
 VIEWS = ("state", "state-summary", "slaves", "frameworks", "tasks", "roles")
-# What the operator writes that is not built yet, and its realm.
-LATER = (
-    "weights", "quota", "reserve", "unreserve", "create-volumes", "destroy-volumes", "maintenance/schedule", "maintenance/status",
-    "machine/down", "machine/up",
-)  # fmt: skip
+# Those whose writing is not built yet, and what can only be written.
+VIEWS_LATER_WRITTEN = ("weights", "quota", "maintenance/schedule", "maintenance/status")
+LATER = ("reserve", "unreserve", "create-volumes", "destroy-volumes", "machine/down", "machine/up")
+WRITING = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
 
 class MasterServer:
@@ -99,10 +98,8 @@ class MasterServer:
         for name in ("browse", "read", "download", "debug"):
             routes.add(f"/files/{name}", getattr(files, name), realm=READ)
         routes.add("/teardown", self._teardown, realm=WRITE, methods=("POST",), gate=gate)
-        for name in LATER:
-            routes.add(
-                f"/{name}", self._later, realm=WRITE, methods=("GET", "HEAD", "POST", "PUT", "DELETE"), gate=gate, tree=name == "quota"
-            )
+        for name in VIEWS_LATER_WRITTEN + LATER:
+            routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, tree=name == "quota")
         return routes
 
     async def _health(self, request: Request) -> web.StreamResponse:
@@ -121,8 +118,7 @@ class MasterServer:
         return response.text(307, headers={"Location": f"//{leader.address}"})
 
     async def _view(self, request: Request) -> web.StreamResponse:
-        name = request.path.removeprefix("/master").strip("/").removesuffix(".json")
-        return await response.json(request, await self._ask(View(name, dict(request.query))))
+        return await response.json(request, await self._ask(View(_view_name(request), dict(request.query))))
 
     async def _ask(self, view: View) -> bytes | Iterable[bytes]:
         rendered: bytes | Iterable[bytes] = await self._leadership.loop().submit(view)
@@ -149,7 +145,13 @@ class MasterServer:
         return response.text(200)
 
     async def _later(self, request: Request) -> web.StreamResponse:
+        if request.method in ("GET", "HEAD") and _view_name(request) in VIEWS_LATER_WRITTEN:
+            return await self._view(request)
         raise NotSupported(f"{request.path} is not built yet")
+
+
+def _view_name(request: Request) -> str:
+    return request.path.removeprefix("/master").strip("/").removesuffix(".json")
 
 
 def form(body: bytes) -> dict[str, str]:

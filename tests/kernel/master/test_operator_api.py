@@ -1,0 +1,247 @@
+"""The operator API and the older endpoints as the edge answers them, over a scripted core (spec: mesos-v1, sections 1, 4, 5)."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from kernel.errors import CallError
+from kernel.mainloop import Reply
+from kernel.master.effects import KillTaskByOperator, MarkAgentGone, StreamClosed, SubscribeOperator, TeardownFramework, ToStream, View
+from kernel.net.auth import Authenticator, Credential
+from kernel.wire import operator
+from kernel.wire.recordio import Decoder
+from tests.kernel.master.edge import edge, run
+
+
+def viewing(message: Any) -> Sequence[Any]:
+    """Answers every view with its name, metrics with a number, subscribers with one event."""
+    if isinstance(message, View):
+        return [Reply({"master/elected": 1.0} if message.name == "metrics" else [b'{"view":"', message.name.encode(), b'"}'])]
+    if isinstance(message, SubscribeOperator):
+        return [ToStream(message.stream, operator.Event("SUBSCRIBED", subscribed=operator.Subscribed(heartbeat_interval_seconds=15.0)))]
+    return ()
+
+
+def call(kind: str, **parts: Any) -> bytes:
+    return json.dumps({"type": kind, **parts}).encode()
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "text"),
+    [
+        (call("GET_STATE"), {"Content_Type": ""}, 400, "Expecting 'Content-Type' to be present"),
+        (call("GET_STATE"), {"Content_Type": "application/xml"}, 415, "Expecting 'Content-Type' of"),
+        (b"{", {}, 400, "not valid JSON"),
+        (b"{}", {}, 400, "Expecting 'type' to be present"),
+        (call("NO_SUCH_CALL"), {}, 400, "Expecting 'type' to be present"),
+        (call("TEARDOWN"), {}, 400, "Expecting 'teardown' to be present"),
+        (call("GET_METRICS"), {}, 400, "Expecting 'get_metrics' to be present"),
+        (call("TEARDOWN", teardown={}), {}, 400, "teardown.framework_id: required"),
+        (call("GET_STATE"), {"Accept": "text/html"}, 406, "Expecting 'Accept' to allow"),
+        (call("SUBSCRIBE"), {"Accept": "text/html"}, 406, "Expecting 'Accept' to allow"),
+        (call("UPDATE_QUOTA", update_quota={}), {}, 501, "UPDATE_QUOTA is not built yet"),
+        (call("DRAIN_AGENT", drain_agent={"agent_id": {"value": "a"}}), {}, 501, "not built yet"),
+        (call("UNKNOWN"), {}, 501, ""),
+        (call("LIST_FILES", list_files={"path": "/etc"}), {}, 404, "not shown"),
+        (call("READ_FILE", read_file={"path": "/etc/passwd", "offset": 0}), {}, 404, "not shown"),
+        (call("SET_LOGGING_LEVEL", set_logging_level={"level": 9, "duration": {"nanoseconds": 1}}), {}, 400, "set_logging_level.level: 9"),
+    ],
+)
+def test_what_is_wrong_is_refused_and_changes_nothing(body: bytes, headers: dict[str, str], status: int, text: str) -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            got, told = await master.post("/api/v1", body, **headers)
+            assert got == status
+            assert text in told
+            assert master.core.inputs == []
+
+    run(test)
+
+
+@pytest.mark.parametrize("path", ["/api/v1", "/api/v1/operator", "/master/api/v1/"])
+@pytest.mark.parametrize(
+    "kind", ["GET_STATE", "GET_AGENTS", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_TASKS", "GET_ROLES", "GET_MASTER"]
+)
+def test_reads_are_views(path: str, kind: str) -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            assert await master.post(path, call(kind)) == (200, f'{{"view":"{kind.lower()}"}}')
+
+    run(test)
+
+
+def test_a_master_tells_about_itself() -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+
+            async def answer(kind: str, **parts: Any) -> Any:
+                status, text = await master.post("/api/v1", call(kind, **parts))
+                assert status == 200
+                return json.loads(text)[kind.lower()]
+
+            assert await answer("GET_HEALTH") == {"healthy": True}
+            assert (await answer("GET_VERSION"))["version_info"]["version"] == "1.11.0"
+            assert {"name": "offer_hold", "value": "5secs"} in (await answer("GET_FLAGS"))["flags"]
+            assert await answer("GET_METRICS", get_metrics={}) == {"metrics": [{"name": "master/elected", "value": 1.0}]}
+
+    run(test)
+
+
+def test_a_logging_level_holds_for_its_time() -> None:
+    async def test() -> None:
+        normal = logging.getLogger().level
+        async with edge(viewing) as master:
+
+            async def level() -> int:
+                return json.loads((await master.post("/api/v1", call("GET_LOGGING_LEVEL")))[1])["get_logging_level"]["level"]
+
+            assert await level() == 0
+            body = call("SET_LOGGING_LEVEL", set_logging_level={"level": 2, "duration": {"nanoseconds": 60_000_000_000}})
+            assert await master.post("/api/v1", body) == (200, "")
+            assert await level() == 2
+            assert logging.getLogger().level == logging.DEBUG
+            await master.post("/api/v1", call("SET_LOGGING_LEVEL", set_logging_level={"level": 1, "duration": {"nanoseconds": 1}}))
+            await master.until(lambda: logging.getLogger().level == normal)
+            assert await level() == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (call("TEARDOWN", teardown={"framework_id": {"value": "f"}}), TeardownFramework("f")),
+        (call("MARK_AGENT_GONE", mark_agent_gone={"agent_id": {"value": "a"}}), MarkAgentGone("a")),
+        (call("KILL_TASK", kill_task={"framework_id": {"value": "f"}, "task_id": {"value": "t"}}), KillTaskByOperator("f", "t")),
+    ],
+)
+def test_what_operators_do_goes_to_the_core(body: bytes, message: Any) -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            assert await master.post("/api/v1", body) == (200, "")
+            assert master.core.inputs == [message]
+
+    run(test)
+
+
+def test_an_operator_follows_events_until_it_leaves() -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            headers = {"Content-Type": "application/json"}
+            async with master.client.post(master.url + "/api/v1", data=call("SUBSCRIBE"), headers=headers) as answer:
+                assert answer.status == 200
+                assert "Mesos-Stream-Id" not in answer.headers
+                (record,) = Decoder(10_000).feed(await answer.content.readany())
+                assert json.loads(record)["type"] == "SUBSCRIBED"
+                (subscribed,) = master.told(SubscribeOperator)
+            await master.until(lambda: master.told(StreamClosed) != [])
+            assert master.told(StreamClosed) == [StreamClosed(subscribed.stream)]
+
+    run(test)
+
+
+# ---- The older endpoints --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "body"),
+    [
+        ("/health", 200, ""),
+        ("/master/health/", 200, ""),
+        ("/state", 200, '{"view":"state"}'),
+        ("/master/state.json", 200, '{"view":"state"}'),
+        ("/state-summary", 200, '{"view":"state-summary"}'),
+        ("/master/slaves", 200, '{"view":"slaves"}'),
+        ("/master/frameworks/", 200, '{"view":"frameworks"}'),
+        ("/roles", 200, '{"view":"roles"}'),
+        ("/tasks?jsonp=f", 200, 'f({"view":"tasks"});'),
+        ("/metrics/snapshot", 200, '{"master/elected":1.0}'),
+        ("/quota", 200, '{"view":"quota"}'),
+        ("/master/maintenance/schedule", 200, '{"view":"maintenance/schedule"}'),
+        ("/reserve", 501, "/reserve is not built yet"),
+        ("/quota/eng/dev", 501, "/quota/eng/dev is not built yet"),
+        ("/files/browse", 400, "Expecting 'path=value' in query."),
+        ("/files/read?path=/etc/passwd", 404, "path: '/etc/passwd' is not shown here"),
+        ("/redirect/master", 404, "nothing is served at /redirect/master"),
+        ("/nothing", 404, "nothing is served at /nothing"),
+    ],
+)
+def test_reads_of_old_are_answered(path: str, status: int, body: str) -> None:
+    async def test() -> None:
+        async with edge(viewing) as master, master.client.get(master.url + path, allow_redirects=False) as answer:
+            assert (answer.status, await answer.text()) == (status, body)
+
+    run(test)
+
+
+def test_a_view_gets_the_query() -> None:
+    async def test() -> None:
+        async with edge(viewing) as master, master.client.get(master.url + "/tasks?limit=5&order=asc") as answer:
+            assert answer.status == 200
+            assert master.core.inputs == [View("tasks", {"limit": "5", "order": "asc"})]
+
+    run(test)
+
+
+def test_version_is_digits_and_dots_with_ours_beside_it() -> None:
+    async def test() -> None:
+        async with edge(viewing) as master, master.client.get(master.url + "/version") as answer:
+            version = await answer.json()
+            assert [int(part) for part in version["version"].split(".")] == [1, 11, 0]
+            assert "meseta_version" in version
+
+    run(test)
+
+
+def test_redirect_leads_to_the_leader_even_from_itself() -> None:
+    async def test() -> None:
+        for leads in (True, False):
+            async with edge(viewing, leads=leads) as master, master.client.get(master.url + "/redirect", allow_redirects=False) as answer:
+                assert (answer.status, answer.headers["Location"]) == (307, "//127.0.0.1:5050")
+        async with edge(viewing, leads=False, leader=None) as master, master.client.get(master.url + "/redirect") as answer:
+            assert (answer.status, await answer.text()) == (503, "No leader elected")
+
+    run(test)
+
+
+def test_a_master_that_does_not_lead_still_tells_its_health() -> None:
+    async def test() -> None:
+        async with edge(viewing, leads=False, leader=None) as master:
+            for path in ("/health", "/version", "/flags", "/metrics/snapshot", "/metrics"):
+                async with master.client.get(master.url + path) as answer:
+                    assert answer.status == 200
+
+    run(test)
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"frameworkId=f1", 200), (b"", 400), (b"frameworkId=", 400), (b"frameworkId=unknown", 400)])
+def test_a_framework_is_torn_down_by_a_form(body: bytes, status: int) -> None:
+    def answer(message: Any) -> Sequence[Any]:
+        if message == TeardownFramework("unknown"):
+            raise CallError("framework_id: no framework 'unknown' is known")
+        return ()
+
+    async def test() -> None:
+        async with edge(answer) as master:
+            assert (await master.post("/master/teardown", body, Content_Type="application/x-www-form-urlencoded"))[0] == status
+
+    run(test)
+
+
+def test_realms_decide_who_must_be_known_where() -> None:
+    async def test() -> None:
+        authenticator = Authenticator([Credential("p", "s")], ["mesos-master-readonly", "mesos-master-readwrite"])
+        async with edge(viewing, authenticator=authenticator) as master:
+            for path, status in {"/health": 200, "/version": 200, "/redirect": 307, "/state": 401, "/flags": 401, "/metrics": 401}.items():
+                async with master.client.get(master.url + path, allow_redirects=False) as answer:
+                    assert (path, answer.status) == (path, status)
+            assert (await master.post("/api/v1", call("GET_HEALTH")))[0] == 401
+            assert (await master.post("/teardown", b"frameworkId=f"))[0] == 401
+            assert (await master.post("/api/v1/scheduler", b"{}"))[0] == 400
+
+    run(test)
