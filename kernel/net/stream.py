@@ -73,6 +73,9 @@ class RecordStream:
             self.close()
 
     def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
+        if transport.is_closing():  # The subscriber hung up just now; uvloop raises on writing to what is closed.
+            self.close()
+            return
         if transport.get_write_buffer_size() > self._backlog_bytes_max:
             self.close()
             transport.abort()

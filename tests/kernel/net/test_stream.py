@@ -178,3 +178,21 @@ def test_an_old_proxy_gets_the_records_without_chunks() -> None:
             assert await subscription.reader.read() == b"5\nfirst"
 
     run(test)
+
+
+def test_a_subscriber_that_hangs_up_while_something_is_sent_harms_nobody() -> None:
+    """uvloop raises on writing to a closed transport; the daemon that sends must not notice."""
+
+    async def test() -> None:
+        stream = RecordStream()
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            assert stream._transport is not None
+            stream._transport.abort()
+            for _ in range(3):
+                stream.send(b"{}")
+                await asyncio.sleep(0)
+            stream.send(b"{}")
+            assert stream.closed
+
+    uvloop.run(test())
