@@ -176,7 +176,9 @@ class LauncherClient:
         self._connected = asyncio.Event()
         self._busy = asyncio.Event()
         self._replaced = False
-        self._stopping = asyncio.Event()
+        self._stopping = False
+        self._exit = b""
+        self._ended = asyncio.Event()
         self._unanswered: dict[str, Launch] = {}
         self._unsent: list[bytes] = []
         self._flushing = False
@@ -223,9 +225,9 @@ class LauncherClient:
             self._unsent.clear()
 
     async def run(self) -> None:
-        """Stay connected until `stop` or cancelled. The launcher is started when there is none."""
+        """Stay connected until cancelled, or until `stop` has ended the launcher. It is started when there is none."""
         retry_s = CONNECT_RETRY_S
-        while not self._stopping.is_set():
+        while True:
             try:
                 link = await self._connect()
             except (OSError, Unavailable) as error:
@@ -233,6 +235,9 @@ class LauncherClient:
                 await asyncio.sleep(retry_s)
                 retry_s = min(RETRY_S_MAX, 2 * retry_s)
                 continue
+            if link is None:
+                self._ended.set()
+                return
             try:
                 await link.closed.wait()
             finally:
@@ -240,41 +245,32 @@ class LauncherClient:
                 self._link, self.pid = None, None
                 self._connected.clear()
                 link.transport.close()
-            if self._stopping.is_set():
-                return
             if was_connected:
                 retry_s = CONNECT_RETRY_S
-                self._on_event(LauncherLost())
+                if not self._stopping:
+                    self._on_event(LauncherLost())
             await asyncio.sleep(retry_s)
             retry_s = min(RETRY_S_MAX, 2 * retry_s)
 
     async def stop(self, kill_all: bool = False, deadline_s: float = 10.0) -> bool:
         """Ask the launcher to end, killing what runs if asked to. Without kill_all it stays while it knows containers.
 
-        Returns whether it has ended by the deadline. `run` returns when it has.
+        Only while `run` runs. Returns whether it has ended by the deadline; if not, the client goes on as before.
         """
-        link = self._link
-        if link is None or not self.connected:
-            return False
-        self._flush()
         self._busy.clear()
-        self._stopping.set()
-        link.transport.write(_encode({"type": "exit", "kill_all": kill_all}) + b"\n")
-        answers = [asyncio.ensure_future(event.wait()) for event in (link.closed, self._busy)]
+        self._stopping, self._exit = True, _encode({"type": "exit", "kill_all": kill_all}) + b"\n"
+        if self.connected and self._link is not None:
+            self._flush()
+            self._link.transport.write(self._exit)
+        answers = [asyncio.ensure_future(event.wait()) for event in (self._ended, self._busy)]
         await asyncio.wait(answers, timeout=deadline_s, return_when=asyncio.FIRST_COMPLETED)
         for answer in answers:
             answer.cancel()
-        if not link.closed.is_set():
-            self._stopping.clear()
-            return False
-        for _ in range(int(deadline_s / CONNECT_RETRY_S)):  # Closing its socket is the last it does.
-            if not self._child_runs():
-                break
-            await asyncio.sleep(CONNECT_RETRY_S)
-        return True
+        self._stopping = self._ended.is_set()
+        return self._stopping
 
-    async def _connect(self) -> _Link:
-        """Connect, after starting the launcher if need be. Raises OSError, Unavailable."""
+    async def _connect(self) -> _Link | None:
+        """Connect, after starting the launcher if need be; None when it was to stop and has. Raises OSError, Unavailable."""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + START_DEADLINE_S
         while True:
@@ -282,7 +278,10 @@ class LauncherClient:
                 sock = self._open_socket()
                 break
             except (FileNotFoundError, ConnectionRefusedError, BlockingIOError):
-                self._start()
+                if not self._child_runs():
+                    if self._stopping:
+                        return None
+                    self._start()
             if loop.time() > deadline:
                 raise Unavailable(f"it does not answer within {START_DEADLINE_S:.0f} s; see {self.directory / 'launcher.log'}")
             await asyncio.sleep(CONNECT_RETRY_S)
@@ -306,9 +305,7 @@ class LauncherClient:
         return sock
 
     def _start(self) -> None:
-        """Start the process unless the last one is still on its way. Raises OSError, Unavailable when that one has failed."""
-        if self._child_runs():
-            return
+        """Start the process. Raises OSError."""
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         output = os.open(self.directory / "launcher.log", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -372,6 +369,8 @@ class LauncherClient:
         self._connected.set()
         self._flush()
         self._on_event(LauncherState(tuple(self._link.containers), part.version, part.build))
+        if self._stopping:
+            self._link.transport.write(self._exit)
 
     def _replace(self, what: str) -> None:
         """Make the launcher run our code. Its pid stays, so the tasks remain its children."""

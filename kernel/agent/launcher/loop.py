@@ -302,6 +302,8 @@ class Launcher:
                 self._send(connection, {"type": "refused", "version": VERSION, "build": self.core.build})
             else:
                 self._feed(command)
+                if isinstance(command, Replace) and not self.stopping:
+                    self._drop(connection)  # It waits for that.
 
     def _send(self, connection: Connection, message: Json) -> None:
         connection.outbound += protocol.encode(message)

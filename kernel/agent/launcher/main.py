@@ -24,10 +24,13 @@ def main(argv: list[str]) -> int:
     from kernel.agent.launcher import protocol
     from kernel.agent.launcher.loop import Launcher
 
+    kept = int(options.get("--lock", 2))
+    os.closerange(3, kept)  # What the agent's own starter forgot to close must not stay open as long as we and the tasks live.
+    os.closerange(kept + 1, 2**31 - 1)
     os.makedirs(options["--dir"], mode=0o700, exist_ok=True)
     os.chdir(options["--dir"])
     os.chmod(".", 0o700)  # What keeps other users away from the socket.
-    lock = int(options["--lock"]) if "--lock" in options else os.open(protocol.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = kept if kept > 2 else os.open(protocol.LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     os.set_inheritable(lock, False)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

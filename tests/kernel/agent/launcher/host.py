@@ -98,6 +98,18 @@ class Host:
         status = await self.exited(name)
         return status, "".join((self.sandbox / f"{name}.{end}").read_text() for end in ("out", "err"))
 
+    def told(self) -> dict[str, int | None]:
+        """Return the wait status of every container whose end was told, in whatever way."""
+        ends: dict[str, int | None] = {}
+        for event in self.events:
+            if isinstance(event, Exited):
+                ends.setdefault(event.container, event.status)
+            elif isinstance(event, LauncherState):
+                for report in event.containers:
+                    if report.exit is not None:
+                        ends.setdefault(report.container, report.exit.status)
+        return ends
+
     def state(self) -> LauncherState:
         """Return the state told at the last connect."""
         return next(event for event in reversed(self.events) if isinstance(event, LauncherState))

@@ -211,14 +211,15 @@ class World:
         self.truth: dict[str, int] = {}  # {container: status} of those that ended.
         self.zombies: set[str] = set()  # Ended, not reaped, and their parent lives.
         self.told: dict[str, list[Json]] = {}
-        self.steps_left = -1  # Until the launcher dies; negative: it lives.
+        self.lives: list[int] = []  # Steps of each launcher that dies; the one after them does not.
         self.stopped = False
 
     def step(self) -> None:
-        if self.steps_left == 0:
-            self.steps_left = -1
-            raise Died
-        self.steps_left -= 1
+        if self.lives:
+            if self.lives[0] == 0:
+                self.lives.pop(0)
+                raise Died
+            self.lives[0] -= 1
 
     def end(self, name: str, status: int) -> None:
         if name in self.processes and name not in self.truth:
@@ -315,14 +316,15 @@ def play(world: World, script: list[tuple[str, Any]]) -> int:
     return deaths
 
 
+@pytest.mark.parametrize("second", [None, *range(20)])
 @pytest.mark.parametrize("doubled", [False, True])
-def test_a_launcher_killed_at_any_step_doubles_and_loses_nothing(doubled: bool) -> None:
-    """Method: one script, the launcher killed before its n-th effect, for every n."""
+def test_a_launcher_killed_at_any_step_doubles_and_loses_nothing(doubled: bool, second: int | None) -> None:
+    """Method: one script, the launcher killed before its n-th effect, for every n; and, if second, the next one soon after."""
     script = [entry for entry in SCRIPT for _ in range(2)] if doubled else SCRIPT
     deaths = 0
     for steps in itertools.count():
         world = World(fails=frozenset({"bad"}))
-        world.steps_left = steps
+        world.lives = [steps] if second is None else [steps, second]
         died = play(world, script)
         deaths += died
         assert world.stopped

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import pwd
 import resource
+import shutil
 import signal
 import socket
+import subprocess
 import sys
 from collections.abc import Coroutine
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 import pytest
 
 from kernel.agent.launcher import loop, processes, protocol
-from kernel.agent.launcher.client import Exited, LauncherLost, LauncherState, Started
+from kernel.agent.launcher.client import LauncherLost, LauncherState, Started, build_id
 from tests.kernel.agent.launcher.host import DEADLINE_S, Host, gone, open_gate, until
 
 pytestmark = pytest.mark.e2e
@@ -174,6 +177,79 @@ def test_wrong_usage(arguments: list[str]) -> None:
         assert await process.wait() == 2
 
     run(test())
+
+
+def test_a_launcher_that_cannot_be_replaced_serves_on(tmp_path: Path) -> None:
+    async def test() -> None:
+        async with Host(tmp_path) as host:
+            await host.leave()
+            newer = Host(tmp_path, python="/no/such/python")
+            newer.client._build = "newer"
+            async with newer:
+                assert newer.state().build == host.state().build
+                assert (await newer.run("/bin/true"))[0] == 0
+
+    run(test())
+
+
+def test_it_imports_nothing_but_the_standard_library() -> None:
+    """An upgrade may take away every other package under it; and it stays small."""
+    program = f"""
+import runpy, sys
+try:
+    runpy.run_path({str(MAIN)!r}, run_name="__main__")
+except SystemExit:
+    pass
+sys.path.append({str(MAIN.parents[3])!r})
+import kernel.agent.launcher.loop
+print(*(name for name in sys.modules if name.partition(".")[0] not in sys.stdlib_module_names))
+"""
+    process = subprocess.run([sys.executable, "-S", "-E", "-I", "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    modules = {f"kernel.agent.launcher.{name}" for name in ("core", "journal", "loop", "processes", "protocol", "spawn")}
+    assert set(process.stdout.split()) == {"__main__", "kernel", "kernel.agent", "kernel.agent.launcher", *modules}
+
+
+def test_without_root_from_an_installed_copy(tmp_path: Path) -> None:
+    """Method: the files as pip lays them down, run by the first interpreter that an unprivileged user may execute."""
+    site = tmp_path / "site"
+    for file in ("__init__.py", "agent/__init__.py", *(f"agent/launcher/{path.name}" for path in MAIN.parent.glob("*.py"))):
+        (site / "kernel" / file).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(MAIN.parents[2] / file, site / "kernel" / file)
+    as_user: dict[str, Any] = {}
+    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
+        directory.chmod(0o755)
+    (tmp_path / "launcher").mkdir()
+    (tmp_path / "sandbox").mkdir()
+    if os.geteuid() == 0:
+        nobody = pwd.getpwnam("nobody")
+        as_user = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
+        for directory in (tmp_path / "launcher", tmp_path / "sandbox"):
+            os.chown(directory, nobody.pw_uid, nobody.pw_gid)
+    python = next((p for p in (sys.executable, "/usr/bin/python3") if can_execute(p, as_user)), None)
+    if python is None:
+        pytest.skip("no Python that an unprivileged user may execute")
+    main = str(site / "kernel/agent/launcher/main.py")
+    argv = [python, "-S", "-E", "-I", "-X", "utf8", main, "--dir", str(tmp_path / "launcher"), "--build", build_id()]
+    process = subprocess.Popen(argv, cwd="/", **as_user)
+
+    async def test() -> None:
+        await until((tmp_path / "launcher" / protocol.SOCKET).exists)
+        async with Host(tmp_path) as host:
+            assert host.client.pid == process.pid
+            shown = await host.run("/bin/sh", "-c", "id -u; exit 3")
+            assert shown == (3 << 8, f"{as_user.get('user', os.geteuid())}\n")
+            host.launch("other", "/bin/true", user="root" if as_user or os.geteuid() else "nobody")
+            assert (await host.failed("other")).reason == "not permitted"
+
+    run(test())
+    assert process.wait(timeout=DEADLINE_S) == 0
+
+
+def can_execute(python: str, as_user: dict[str, Any]) -> bool:
+    try:
+        return subprocess.run([python, "-c", "import sys; sys.exit(sys.version_info < (3, 11))"], cwd="/", **as_user).returncode == 0
+    except OSError:
+        return False
 
 
 MAIN = Path(loop.__file__).with_name("main.py")
@@ -335,7 +411,9 @@ def test_another_version_is_refused_and_can_be_replaced(tmp_path: Path) -> None:
             answer = peer.hear()
             assert answer is not None
             assert (answer["type"], answer["version"]) == ("refused", 1)
-            peer.say({"type": "replace", "argv": ["/no/such/python"]})  # Refused, too: it goes on.
+            peer.say({"type": "replace", "argv": ["/no/such/python"]})
+            assert peer.hear() is None
+            peer = Peer(tmp_path)  # It goes on as it was.
             peer.say({"type": "hello", "version": 1})
             assert (peer.hear() or {})["type"] == "state"
             peer.say({"type": "replace", "argv": [*host.client._command, "--build", "third"]})

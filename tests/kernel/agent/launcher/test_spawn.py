@@ -53,7 +53,7 @@ def test_what_a_process_gets(tmp_path: Path) -> None:
     script = """
         pwd; echo; env | sort; echo
         cut -d' ' -f1,5,6 /proc/$$/stat; umask; ulimit -n; readlink /proc/$$/fd/0; ls /proc/$$/fd; echo
-        grep -E '^Sig(Blk|Ign)' /proc/$$/status; echo to-stderr >&2
+        grep -E '^Sig(Blk|Ign)' /proc/self/status; echo to-stderr >&2
     """
 
     async def test() -> None:
