@@ -6,7 +6,7 @@ Nothing in it knows sockets or disks: whatever must happen is appended to `Agent
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from enum import Enum
 from typing import Any, TypeVar
@@ -232,6 +232,7 @@ class AgentState:
         self.departure_reason = ""
         self.departure_due_s = float("inf")
         self.started_wall_s = 0.0
+        self.counts: Counter[str] = Counter()  # Metrics, by name.
         self._counter = 0
         self._deadlines: list[tuple[float, int, Callable[[Any], None], Any]] = []
 

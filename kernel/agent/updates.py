@@ -25,6 +25,9 @@ RETRY_S = 10.0
 RETRY_S_MAX = 600.0
 
 
+_METRICS = {state: f"slave/tasks_{state.value.removeprefix('TASK_').lower()}" for state in TERMINAL}
+
+
 class Updates:
     """Makes, keeps, sends and forgets status updates."""
 
@@ -77,6 +80,8 @@ class Updates:
     def _add(self, task: Task, status: TaskStatus) -> None:
         task.state = status.state
         task.note(status)
+        if status.state in TERMINAL:
+            self.state.counts[_METRICS[status.state]] += 1
         if task.framework.terminating or self.state.departure is not None:  # Nobody would take it.
             return
         task.updates.pending.append(status)

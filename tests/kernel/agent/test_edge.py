@@ -18,7 +18,7 @@ import pytest
 from kernel.wire.agent import Goodbye, KillTask
 from kernel.wire.common import DurationInfo
 from kernel.wire.task import CommandInfo, KillPolicy, Reason, TaskInfo, TaskState
-from tests.kernel.agent.bench import command, framework
+from tests.kernel.agent.desk import command, framework
 from tests.kernel.agent.fake_master import DEADLINE_S, FakeMaster
 
 FRAMEWORK = framework("f", user="root" if os.geteuid() == 0 else "me")

@@ -1,0 +1,95 @@
+"""Bodies of the agent's operator API (spec: mesos-v1, section 4.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from kernel.agent.state import AgentState, Executor, Task
+from kernel.agent.views.parts import all_frameworks, container_status, executors, task_message
+from kernel.errors import NotFound
+from kernel.wire import agent_operator as api
+from kernel.wire import codec
+from kernel.wire.ids import AgentID, ContainerID, FrameworkID
+from kernel.wire.nodes import AgentInfo
+
+
+def get_tasks(state: AgentState) -> api.GetTasks:
+    live = [task for framework in state.frameworks.values() for task in framework.tasks.values()]
+    return api.GetTasks(
+        queued_tasks=tuple(task_message(task) for task in live if not task.terminal and not task.delivered),
+        launched_tasks=tuple(task_message(task) for task in live if not task.terminal and task.delivered),
+        terminated_tasks=tuple(task_message(task) for task in live if task.terminal),
+        completed_tasks=tuple(task_message(task) for framework in all_frameworks(state) for task in framework.completed_tasks),
+    )
+
+
+def get_executors(state: AgentState) -> api.GetExecutors:
+    live: list[api.Executor] = []
+    ended: list[api.Executor] = []
+    for framework in all_frameworks(state):
+        running, completed = executors(state, framework)
+        live += [api.Executor(executor.info) for executor in running]
+        ended += [api.Executor(executor.info) for executor in completed]
+    return api.GetExecutors(tuple(live), tuple(ended))
+
+
+def get_frameworks(state: AgentState) -> api.GetFrameworks:
+    return api.GetFrameworks(
+        tuple(api.Framework(framework.info) for framework in state.frameworks.values()),
+        tuple(api.Framework(framework.info) for framework in state.completed_frameworks),
+    )
+
+
+def get_state(state: AgentState) -> api.GetState:
+    return api.GetState(get_tasks(state), get_executors(state), get_frameworks(state))
+
+
+def agent_info(state: AgentState) -> AgentInfo:
+    config, node = state.config, state.node
+    known = AgentID(state.agent_id) if state.agent_id else None
+    return AgentInfo(config.public_hostname, config.public_port, node.resources, node.attributes, known, node.domain)
+
+
+def get_containers(state: AgentState, call: api.GetContainersCall | None) -> bytes:
+    """The containers of executors; with show_nested those of tasks inside default executors too. None stands alone yet."""
+    found = []
+    for framework in state.frameworks.values():
+        for running in executors(state, framework)[0]:
+            container_id = ContainerID(running.container_id)
+            ids = FrameworkID(framework.framework_id), running.info.executor_id
+            found.append(api.Container(container_id, *ids, running.name, container_status(container_id, running.pid)))
+            if call is None or not call.show_nested:
+                continue
+            for task in running.tasks:
+                if task.container_id not in ("", running.container_id):
+                    nested = ContainerID(task.container_id, container_id)
+                    status = container_status(nested, task.run.pid if task.run is not None else None)
+                    found.append(api.Container(ContainerID(task.container_id), *ids, running.name, status))
+    return codec.encode(api.Response("GET_CONTAINERS", get_containers=api.GetContainers(tuple(found))))
+
+
+def container(state: AgentState, container_id: str) -> Task | Executor:
+    """Whose a container is. Raises NotFound when it does not run."""
+    owner = state.containers.get(container_id)
+    if owner is None:
+        raise NotFound(f"Container {container_id} cannot be found")
+    return owner
+
+
+def _response(part: str, make: Callable[[AgentState], Any]) -> Callable[[AgentState, Any], bytes]:
+    kind = part.upper()
+    return lambda state, _: codec.encode(api.Response(kind, **{part: make(state)}))
+
+
+VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
+    "get_state": _response("get_state", get_state),
+    "get_tasks": _response("get_tasks", get_tasks),
+    "get_executors": _response("get_executors", get_executors),
+    "get_frameworks": _response("get_frameworks", get_frameworks),
+    "get_operations": _response("get_operations", lambda _: api.GetOperations()),
+    "get_agent": _response("get_agent", lambda state: api.GetAgent(agent_info(state))),
+    "get_resource_providers": _response("get_resource_providers", lambda _: api.GetResourceProviders()),
+    "get_containers": get_containers,
+    "container": container,
+}

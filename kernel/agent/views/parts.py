@@ -1,0 +1,159 @@
+"""What several views have in common: executors as Mesos shows them, names, resources."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from msgspec import Struct
+
+from kernel.agent import launch
+from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
+from kernel.wire.command import CommandInfo
+from kernel.wire.container import ContainerStatus
+from kernel.wire.ids import ContainerID, ExecutorID, FrameworkID
+from kernel.wire.legacy import without_secrets
+from kernel.wire.resources import Resource, Resources
+from kernel.wire.task import ExecutorInfo, TaskState
+from kernel.wire.task import Task as TaskMessage
+
+COMMAND_CHARS_MAX = 15
+
+
+class Running(Struct, gc=False):
+    """An executor as Mesos would have it: a command task has one of its own, which is only a name here.
+
+    info: without the secrets of its command. container_id, pid: of its process.
+    """
+
+    framework: Framework
+    info: ExecutorInfo
+    name: str
+    source: str
+    container_id: str
+    pid: int | None
+    tasks: list[Task]
+    queued: list[Task]
+    completed: list[Task]
+    resources: Resources
+    directory: str
+    role: str | None
+
+
+def executors(state: AgentState, framework: Framework) -> tuple[list[Running], list[Running]]:
+    """The executors of a framework: those that live, those that ended."""
+    by_executor: dict[str, list[Task]] = {}
+    for task in framework.tasks.values():
+        by_executor.setdefault(task.executor_id, []).append(task)
+    past: dict[str, list[Task]] = {}
+    for task in framework.completed_tasks:
+        past.setdefault(task.executor_id, []).append(task)
+    live: list[Running] = []
+    ended: list[Running] = []
+    for executor in framework.executors.values():
+        live.append(_running(state, executor, by_executor.pop(executor.executor_id, []), past.pop(executor.executor_id, [])))
+    for executor in framework.completed_executors:
+        ended.append(_running(state, executor, by_executor.pop(executor.executor_id, []), past.pop(executor.executor_id, [])))
+    for tasks, found in ((framework.tasks.values(), live), (framework.completed_tasks, ended)):
+        for task in tasks:
+            if task.kind is Kind.COMMAND:
+                found.append(_command_executor(state, task))
+    return live, ended
+
+
+def _running(state: AgentState, executor: Executor, tasks: list[Task], past: list[Task]) -> Running:
+    live = [task for task in tasks if not task.terminal]
+    resources = Resources.of(executor.info.resources)
+    for task in live:
+        resources += Resources.of(task.info.resources)
+    framework = executor.framework
+    return Running(
+        framework,
+        without_secrets(executor.info),
+        executor.info.name or "",
+        executor.info.source or "",
+        executor.container_id,
+        executor.pid,
+        [task for task in live if task.delivered],
+        [task for task in live if not task.delivered],
+        [task for task in tasks if task.terminal] + past,
+        resources,
+        launch.sandbox(state, framework.framework_id, executor.executor_id, executor.container_id),
+        role_of([*executor.info.resources, *(resource for task in tasks for resource in task.info.resources)]),
+    )
+
+
+def _command_executor(state: AgentState, task: Task) -> Running:
+    framework, live = task.framework, not task.terminal
+    info = ExecutorInfo(
+        ExecutorID(task.task_id), framework_id=FrameworkID(framework.framework_id), command=without_secrets(task.info.command)
+    )
+    return Running(
+        framework,
+        info,
+        command_executor_name(task.task_id, task.info.command),
+        task.task_id,
+        task.container_id,
+        task.run.pid if task.run is not None else None,
+        [task] if live else [],
+        [],
+        [] if live else [task],
+        Resources.of(task.info.resources) if live else Resources(),
+        launch.sandbox(state, framework.framework_id, task.task_id, task.container_id) if task.container_id else "",
+        role_of(task.info.resources),
+    )
+
+
+def command_executor_name(task_id: str, command: CommandInfo | None) -> str:
+    """`Command Executor (Task: ID) (Command: sh -c '...')`, as tools know it."""
+    if command is None or not command.value:
+        text = "NO COMMAND" if command is None or command.shell else "NO EXECUTABLE"
+    elif command.shell:
+        text = f"sh -c '{_cut(command.value)}'"
+    else:
+        text = f"[{_cut(', '.join((command.value, *command.arguments)))}]"
+    return f"Command Executor (Task: {task_id}) (Command: {text})"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= COMMAND_CHARS_MAX else text[: COMMAND_CHARS_MAX - 3] + "..."
+
+
+def role_of(resources: Iterable[Resource]) -> str | None:
+    """The role that resources are allocated to."""
+    return next((found.allocation_info.role for found in resources if found.allocation_info is not None), None)
+
+
+def task_message(task: Task, state: TaskState | None = None) -> TaskMessage:
+    """A task as the operator API shows it."""
+    info, queue = task.info, task.updates
+    told = queue.pending[0] if queue.pending else queue.acknowledged
+    command = info.command or (info.executor.command if info.executor is not None else None)
+    return TaskMessage(
+        name=info.name,
+        task_id=info.task_id,
+        framework_id=FrameworkID(task.framework.framework_id),
+        agent_id=info.agent_id,
+        state=state or task.state,
+        executor_id=None if task.kind is Kind.COMMAND else ExecutorID(task.executor_id),
+        resources=info.resources,
+        statuses=tuple(task.statuses),
+        status_update_state=told.state if told is not None else None,
+        status_update_uuid=told.uuid if told is not None else None,
+        labels=info.labels,
+        discovery=info.discovery,
+        container=without_secrets(info.container),
+        health_check=without_secrets(info.health_check),
+        kill_policy=info.kill_policy,
+        user=command.user if command is not None else None,
+        limits=info.limits,
+    )
+
+
+def container_status(container_id: ContainerID, pid: int | None) -> ContainerStatus:
+    return ContainerStatus(container_id, executor_pid=pid)
+
+
+def all_frameworks(state: AgentState) -> Iterator[Framework]:
+    """Those of now, then those of the past."""
+    yield from state.frameworks.values()
+    yield from state.completed_frameworks
