@@ -307,7 +307,9 @@ class Scheduler:
             return
         if status.state is record.state and status.reason is Reason.REASON_RECONCILIATION:
             return
-        if status.state is TaskState.TASK_DROPPED and not record.killing:
+        # Gone, of a task never heard of: its agent is there and does not know it, so the launch was lost on the way.
+        never_ran = status.state is TaskState.TASK_GONE and record.state is TaskState.TASK_STAGING
+        if (status.state is TaskState.TASK_DROPPED or never_ran) and not record.killing:
             log.info("task %s was not launched (%s); it waits again", record.task_id, status.message)
             self.tasks.waits_again(record)
             self._keep(record)

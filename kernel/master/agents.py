@@ -218,7 +218,7 @@ def _learn_task(s: MasterState, agent: Agent, framework: Framework, report: Task
         task.state = advance(task.state, report.state)
         if task.terminal:
             s.free_task(framework, agent, task, now)
-    if returned:
+    if returned and not task.terminal:  # An end comes as an update of its own, with what it has to say.
         status = s.status(
             task_id, task.state, now, "Agent re-registered", Reason.REASON_AGENT_REREGISTERED, agent.agent_id, task.executor_id
         )

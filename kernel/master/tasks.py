@@ -144,6 +144,10 @@ def _drop_operations(s: MasterState, framework: Framework, call: scheduler.Accep
             _operation_error(s, framework, operation, fault)
         else:
             for task in tasks:
+                held = framework.tasks.get(task.task_id.value)
+                if held is not None:  # An ACCEPT that came twice: what it launched is not dropped.
+                    _send_known(s, framework, held, now)
+                    continue
                 message = f"Task launched with invalid offers: {fault}"
                 _refuse_task(s, framework, task, state, message, Reason.REASON_INVALID_OFFERS, now)
 
@@ -425,7 +429,7 @@ def _send_known(s: MasterState, framework: Framework, task: Task, now: Now) -> N
     status = TaskStatus(
         task_id=task.info.task_id,
         state=sent.state if sent is not None else _unsent_state(task),
-        message="Reconciliation: Latest task state",
+        message=_told_again(sent),
         source=Source.SOURCE_MASTER,
         reason=Reason.REASON_RECONCILIATION,
         agent_id=AgentID(task.agent_id),
@@ -437,6 +441,13 @@ def _send_known(s: MasterState, framework: Framework, task: Task, now: Now) -> N
         labels=sent.labels if sent is not None else None,
     )
     s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
+
+
+def _told_again(sent: TaskStatus | None) -> str:
+    """The end of a task keeps what it said, such as an exit status: the scheduler may have missed the update."""
+    if sent is not None and sent.message and sent.state in TERMINAL:
+        return f"Reconciliation: Latest task state: {sent.message}"
+    return "Reconciliation: Latest task state"
 
 
 def _unsent_state(task: Task) -> TaskState:

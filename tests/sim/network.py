@@ -45,10 +45,11 @@ class Network:
 class End:
     """One process's end of a connection. Set `on_item` and `on_close` before anything arrives."""
 
-    def __init__(self, network: Network, owner: Process) -> None:
-        self.network, self.owner = network, owner
+    def __init__(self, network: Network, owner: Process, strict: bool) -> None:
+        self.network, self.owner, self.strict = network, owner, strict
         self.life = owner.life
         self.open = True
+        self.broken = False
         self.peer: End
         self.on_item: Callable[[Any], None] = lambda item: None
         self.on_close: Callable[[], None] = lambda: None
@@ -59,15 +60,29 @@ class End:
             return
         world, faults = self.network.world, self.network.faults
         if world.chance.random() < faults.drop:
+            if self.strict:
+                self._break()
             return
         self._deliver(item)
-        if world.chance.random() < faults.double:
+        if world.chance.random() < faults.double and not self.strict:
             self._deliver(item)
+
+    def _break(self, within_s: float = 2.0) -> None:
+        """The connection fails, each side noticing in its own time; until then nothing more gets through."""
+        self.broken = self.peer.broken = True
+        for end in (self, self.peer):
+            self.network.world.after(self.network.world.chance.uniform(0, within_s), end.fail)
+
+    def fail(self) -> None:
+        if self.open:
+            self.open = False
+            if self.owner.alive(self.life):
+                self.on_close()
 
     def _deliver(self, item: Any) -> None:
         world, faults = self.network.world, self.network.faults
         delay_s = world.chance.uniform(0, faults.delay_s)
-        if world.chance.random() < faults.hold:
+        if world.chance.random() < faults.hold and not self.strict:
             delay_s += world.chance.uniform(0, 5)  # Later ones overtake it.
         else:
             self._arrival_s = max(self._arrival_s, world.now_s + delay_s)
@@ -76,8 +91,12 @@ class End:
         world.after(delay_s, lambda: peer._take(item))
 
     def _take(self, item: Any) -> None:
-        if self.open and self.owner.alive(self.life) and self.network.reaches(self.owner, self.peer.owner):
+        if not self.open or self.broken or not self.owner.alive(self.life):
+            return
+        if self.network.reaches(self.owner, self.peer.owner):
             self.on_item(item)
+        elif self.strict:
+            self._break(40.0)
 
     def close(self) -> None:
         """Close from this side; the other is told after what was sent before."""
@@ -99,10 +118,11 @@ class End:
             self.network.world.after(1.0, self._told_closed)  # TCP goes on trying.
 
 
-def connect(network: Network, caller: Process, listener: Process) -> tuple[End, End] | None:
-    """A new connection, or None when nobody answers."""
+def connect(network: Network, caller: Process, listener: Process, strict: bool = False) -> tuple[End, End] | None:
+    """A new connection, or None when nobody answers. strict: as TCP is, a lost item breaks it and nothing is doubled or
+    overtaken; otherwise what is carried numbers itself (`kernel.wire.link`) and must bear everything."""
     if listener.core is None or not network.reaches(caller, listener):
         return None
-    near, far = End(network, caller), End(network, listener)
+    near, far = End(network, caller, strict), End(network, listener, strict)
     near.peer, far.peer = far, near
     return near, far
