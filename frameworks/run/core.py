@@ -125,7 +125,7 @@ class RunScheduler(Scheduler):
         self.phase = Phase.RUNNING
         self._drains = drains
         self._launched: set[str] = set()
-        self._begun: set[str] = set()  # Tasks something was heard of.
+        self._begun: set[str] = set()  # Tasks that ran or failed to.
         self._interrupted = False
         self._begun_s: float | None = None
         self.connected = False
@@ -173,7 +173,8 @@ class RunScheduler(Scheduler):
         self.emit(Launched(task.task_id, self.framework_id, task.hostname, task.agent_url))
 
     def updated(self, task: TaskRecord, status: TaskStatus, now: Now) -> None:
-        self._begun.add(task.task_id)
+        if status.state is not TaskState.TASK_STARTING:
+            self._begun.add(task.task_id)
         if status.state in TERMINAL:
             outcome = Outcome(task.task_id, status.state.value, exit_status(status), task.hostname, status.message or "")
             self.outcomes[task.task_id] = outcome

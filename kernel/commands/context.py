@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -68,8 +67,10 @@ def _url(text: str) -> str:
 
 def unreachable(urls: list[str], reason: str) -> CommandError:
     """The error for a master that does not answer."""
-    work_dir = os.environ.get("MESETA_WORK_DIR") or str(endpoints.last_work_dir())
-    hint = f"is it running? `meseta up` starts one; its log is {work_dir}/log/master.log"
+    work_dir = endpoints.last_work_dir()
+    daemons = endpoints.read_json(work_dir / "up.json").get("daemons", ())
+    ours = any(daemon.get("url") in urls for daemon in daemons)
+    hint = f"its log is {work_dir}/log/master.log" if ours else "is it running? `meseta up` starts one on this machine"
     return CommandError(f"cannot reach the master at {', '.join(urls)}: {reason}", field="--master", hint=hint)
 
 

@@ -38,7 +38,7 @@ def task_list(
 ) -> None:
     """List tasks."""
     asked = Master(masters(master), credential(credential_file))
-    tasks = _tasks(asked, LISTS if everything else LISTS[:2])
+    tasks = [one for one in _tasks(asked, LISTS if everything else LISTS[:2]) if everything or one["state"] not in TERMINAL]
     agents: list[dict[str, Any]] = [] if as_json and node is None else asked.call("GET_AGENTS").get("agents", [])
     frameworks = [] if as_json and framework is None else _frameworks(asked)
     if framework is not None:
