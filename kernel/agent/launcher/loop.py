@@ -229,10 +229,10 @@ class Launcher:
             os.close(pidfd)
 
     def _become(self, argv: tuple[str, ...]) -> None:
-        if os.access(argv[0], os.X_OK):
+        if os.access(argv[0], os.X_OK) and self.journal.flush():
             self.successor, self.stopping = argv, True
         else:
-            _say(f"cannot be replaced by {argv[0]}: it cannot be executed")
+            _say(f"cannot be replaced by {argv[0]}: it cannot be executed, or the journal not be written")
 
     # The socket.
 
@@ -296,6 +296,8 @@ class Launcher:
                     self.untold.clear()  # The state has it all.
                 elif self.agent is not connection and not isinstance(command, Replace):
                     raise BadCommand("hello comes first")
+            except protocol.BadLaunch as error:
+                self.untold.append({"type": "failed", "container": error.container, "reason": "invalid", "message": str(error)})
             except BadCommand as error:
                 self._refuse(connection, str(error))
             except protocol.OtherVersion:

@@ -17,6 +17,14 @@ ALREADY_RUNNING = 3
 Json = dict[str, Any]
 
 
+class BadLaunch(BadCommand):
+    """A launch is wrong in itself. It fails alone: an agent would send it again after each reconnect."""
+
+    def __init__(self, container: str, message: str) -> None:
+        super().__init__(message)
+        self.container = container
+
+
 class OtherVersion(Exception):
     """The agent speaks another version of the protocol."""
 
@@ -27,7 +35,7 @@ def encode(message: Json) -> bytes:
 
 
 def decode(line: bytes, version: int) -> Command:
-    """Return the command of a line. Raises BadCommand, OtherVersion."""
+    """Return the command of a line. Raises BadCommand, BadLaunch, OtherVersion."""
     try:
         message = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -36,7 +44,11 @@ def decode(line: bytes, version: int) -> Command:
         raise BadCommand("not an object")
     match message.get("type"):
         case "launch":
-            return _launch(message)
+            container = _field(message, "container", str)
+            try:
+                return _launch(message)
+            except BadCommand as error:
+                raise BadLaunch(container, str(error)) from None
         case "signal":
             number = _field(message, "signal", int)
             if not 0 <= number <= 64:

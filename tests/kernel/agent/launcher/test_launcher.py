@@ -264,6 +264,7 @@ MAIN = Path(loop.__file__).with_name("main.py")
         b'{"type":"signal","container":"c","signal":9}\n',  # Before hello.
         b"x" * (protocol.LINE_BYTES_MAX + 1),
         b'{"type":"hello","version":1}\n{"type":"launch","container":7}\n',
+        b'{"type":"hello","version":1}\n{"type":"signal","container":"c","signal":99}\n',
     ],
 )
 def test_a_peer_that_breaks_the_protocol_is_told_and_dropped(tmp_path: Path, said: bytes) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from kernel.agent.launcher import client
 from kernel.agent.launcher.client import _encode
 from kernel.agent.launcher.core import BadCommand, Exit, Forget, Hello, Launch, Replace, Signal
-from kernel.agent.launcher.protocol import OtherVersion, decode
+from kernel.agent.launcher.protocol import BadLaunch, OtherVersion, decode
 
 LAUNCH = {"type": "launch", "container": "c", "argv": ["true"], "env": {"A": "b"}, "cwd": "/", "stdout": "out", "stderr": "err"}
 
@@ -67,6 +67,12 @@ def test_commands(message: Any, command: Any) -> None:
 def test_what_is_not_a_command_is_refused(message: Any) -> None:
     with pytest.raises(BadCommand):
         decode(line(message), 1)
+
+
+def test_a_wrong_launch_is_told_apart_as_it_can_be_answered() -> None:
+    with pytest.raises(BadLaunch, match="cwd") as raised:
+        decode(line({**LAUNCH, "cwd": 1}), 1)
+    assert raised.value.container == "c"
 
 
 def test_another_version_is_told_apart() -> None:

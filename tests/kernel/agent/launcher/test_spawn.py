@@ -123,6 +123,8 @@ def test_how_a_program_is_found(tmp_path: Path) -> None:
         (["/bin/true", "a\0b"], {}, "invalid"),
         (["/bin/true"], {"cwd": "a\0b"}, "invalid"),
         (["/bin/true"], {"env": {"A=B": "c"}}, "invalid"),
+        (["/bin/true"], {"groups": (-1,)}, "invalid"),
+        ([], {}, "invalid"),
         (["/bin/true"], {"rlimits": {"RLIMIT_NONE": (1, 1)}}, "invalid"),
         (["/bin/true"], {"rlimits": {"RLIMIT_CORE": (2, 1)}}, "not permitted"),
         (["/bin/true", "x" * 200_000], {}, "too long"),
