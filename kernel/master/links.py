@@ -126,6 +126,8 @@ class Links:
 
 def _write(link: _Link, messages: Sequence[MasterMessage]) -> None:
     transport = link.transport
+    if transport.is_closing():  # The agent hung up just now; uvloop raises on writing to what is closed.
+        return
     if transport.get_write_buffer_size() > BACKLOG_BYTES_MAX:
         transport.abort()
         return

@@ -37,8 +37,10 @@ async def read_body(request: Request, limit_bytes: int = BODY_BYTES_MAX) -> byte
         if len(body) > limit_bytes:
             raise _too_large(limit_bytes)
         return body
-    if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
-        request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        transport = request.transport
+        if transport is not None and not transport.is_closing():
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     parts: list[bytes] = []
     size = 0
     try:

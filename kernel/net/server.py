@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -115,7 +116,7 @@ class HttpServer:
         try:
             self._listener = await asyncio.get_running_loop().create_server(self._server, ip, port, backlog=BACKLOG)
         except OSError as error:
-            raise Unavailable(f"cannot listen on {ip}:{port}: {error.strerror or error}") from error
+            raise Unavailable(f"cannot listen on {ip} port {port}: {os.strerror(error.errno) if error.errno else error}") from error
         bound: int = self._listener.sockets[0].getsockname()[1]
         return bound
 

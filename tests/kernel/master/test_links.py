@@ -203,6 +203,26 @@ def test_an_agent_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
     run(test)
 
 
+def test_an_agent_that_hangs_up_while_something_is_sent_harms_nobody() -> None:
+    """uvloop raises on writing to a closed transport; the master must not notice."""
+
+    async def test() -> None:
+        async with edge(quiet) as master, connect(master) as agent:
+            await agent.send_bytes(encode(AgentFrame(1, (AgentHeartbeat(),))))
+            await master.until(lambda: master.told(FromAgent) != [])
+            for link in master.server._links._links.values():
+                link.transport.abort()
+            while not master.told(LinkClosed):
+                master.server.perform(ToAgent(1, MasterHeartbeat()))
+                master.server.flush()
+                await asyncio.sleep(0)
+            master.server.perform(ToAgent(1, MasterHeartbeat()))
+            master.server.perform(CloseLink(1))
+            master.server.flush()
+
+    run(test)
+
+
 def test_an_agent_must_prove_who_it_is_where_that_is_asked() -> None:
     async def test() -> None:
         authenticator = Authenticator([Credential("agent", "s")], ["mesos-master-agent"])

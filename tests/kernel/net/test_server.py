@@ -15,6 +15,7 @@ from aiohttp import web
 from kernel.errors import CallError, Conflict, Forbidden, KernelError, NotFound, NotSupported, StoreError, Unavailable
 from kernel.net import request as net_request
 from kernel.net import response
+from kernel.net import server as net_server
 from kernel.net.auth import Authenticator, Credential
 from kernel.net.errors import Redirect
 from kernel.net.request import Request, acceptable, content_type, read_body
@@ -366,6 +367,30 @@ def test_connections_beyond_the_limit_are_refused_and_served_again_later() -> No
                     return refused, served
 
     assert uvloop.run(asyncio.wait_for(run(), LIMIT_S)) == (b"", b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /x HTTP/1.1\r\nHost: h\r\nX-Slow: "])
+def test_a_client_that_does_not_finish_its_headers_is_closed(monkeypatch: pytest.MonkeyPatch, sent: bytes) -> None:
+    monkeypatch.setattr(net_server, "IDLE_S", 0.05)
+
+    async def run() -> bytes:
+        async with serving(table(echo_path)) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+            writer.write(sent)
+            answer = await reader.read()
+            writer.close()
+            return answer
+
+    assert uvloop.run(asyncio.wait_for(run(), LIMIT_S)) == b""
+
+
+def test_a_port_that_is_taken_is_told() -> None:
+    async def run() -> None:
+        async with serving(table(echo_path)) as url:
+            with pytest.raises(Unavailable, match=r"cannot listen on 127\.0\.0\.1 port \d+: Address already in use"):
+                await HttpServer(Routes()).start("127.0.0.1", int(url.rpartition(":")[2]))
+
+    uvloop.run(run())
 
 
 def test_headers_that_are_too_large_are_refused() -> None:
