@@ -1,0 +1,457 @@
+"""The pass: who is offered what (spec: mesos-v1, section 7.2; design, section 3 "Allocator").
+
+Only what has changed is looked at: agents where something became free, against everybody who wants something; and leaves that
+want something new, against the agents where it may fit. A pass can stop within its budget and go on later.
+
+On one agent, leaves take turns in the order of DRF. A framework without a stated demand takes all that is free; one with a demand
+takes as many of its shapes as fit before it is another's turn. So equal demands end with equal shares, in few offers.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+
+from msgspec import Struct
+
+from kernel.master.allocator.demand import Entry
+from kernel.master.allocator.filters import is_refused
+from kernel.master.allocator.sorter import Leaf, shared_amounts
+from kernel.master.allocator.state import Agent, Allocation, Search, State
+from kernel.wire.resources import EMPTY, Key, Resources
+from kernel.wire.roles import is_same_or_below
+
+# A demand is spread over at least so many agents, where there are so many and unless it gets too little by that.
+SPREAD_AGENTS = 32
+# Agents between two looks at the stopwatch: some 100 us.
+STRIDE = 16
+# Of how many agents the one to keep for a starving demand is chosen, and how many of all may be kept at a time.
+CLAIM_CANDIDATES = 500
+CLAIMED_PART = 0.25
+
+
+class Pass(Struct):
+    """allocations: to be offered; rescind: offers to be taken back (`Allocator.close_offers` them); finished: nothing is left to do."""
+
+    allocations: list[Allocation]
+    rescind: list[Allocation]
+    finished: bool
+
+
+def allocate(state: State, budget_s: float, stopwatch: Callable[[], float] | None) -> Pass:
+    """Decide until all is settled or the budget (of stopwatch seconds) is used up.
+
+    Cost: per changed agent O(d log w + leaves that cannot use it) for each turn, d levels of roles, w wanting siblings.
+    """
+    turn = _Turn(state)
+    if state.totals_changed:
+        state.totals_changed = False
+        state.tree.set_totals(state.totals)
+    end_s = stopwatch() + budget_s if stopwatch is not None else 0.0
+    steps = 0
+    while turn.step():
+        steps += 1
+        if stopwatch is not None and steps % STRIDE == 0 and stopwatch() >= end_s:
+            return Pass(turn.allocations, turn.rescind, finished=False)
+    return Pass(turn.allocations, turn.rescind, finished=True)
+
+
+def admits(agent: Agent, leaf: Leaf, state: State) -> bool:
+    """Whether the agent may be offered to the leaf at all."""
+    return not (agent.gpus and state.config.filter_gpu_resources and not leaf.framework.options.gpu_aware)
+
+
+def open_part(agent: Agent, leaf: Leaf, of: Resources) -> Resources:
+    """The part of an agent's resources that may go to the leaf: not reserved, or for its role or one above; and nothing its
+    framework does not know of. Quota will cut here."""
+    if agent.uniform:
+        return of
+    options = leaf.framework.options
+
+    def is_open(key: Key) -> bool:
+        if (key.revocable and not options.revocable) or (key.shared and not options.shared):
+            return False
+        if len(key.reservations) > 1 and not options.refined:
+            return False
+        return not key.reservations or is_same_or_below(leaf.role, key.role)
+
+    return of.where(is_open, plain=True)
+
+
+def is_worth(piece: Resources, leaf: Leaf) -> bool:
+    """Whether the piece reaches the leaf's minimum for an offer."""
+    if not leaf.minimums:
+        return bool(piece)
+    amounts = {"cpus": piece.cpus, "mem": piece.mem} if piece.other is None else piece.scalars()
+    if not piece.gpus and not piece.disk:
+        return any(all(amounts.get(name, 0) >= least for name, least in minimum.items()) for minimum in leaf.minimums)
+    amounts = piece.scalars()
+    return any(all(amounts.get(name, 0) >= least for name, least in minimum.items()) for minimum in leaf.minimums)
+
+
+def may_serve(agent: Agent, entry: Entry) -> bool:
+    """Whether the demand allows the agent."""
+    return entry.demand.agent_id is None or entry.demand.agent_id == agent.agent_id
+
+
+class _Turn:
+    """One call of `allocate`."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.allocations: list[Allocation] = []
+        self.rescind: list[Allocation] = []
+
+    def step(self) -> bool:
+        """Do one piece of work; say whether there was one."""
+        state = self.state
+        if state.dirty_agents:
+            state.tree.refresh()
+            agent = state.dirty_agents.popleft()
+            agent.dirty = False
+            self._serve(agent)
+            return True
+        if state.dirty_leaves and state.index.apply():
+            return True
+        if state.dirty_leaves or state.search is not None:
+            self._search()
+            return True
+        if state.starving_due:
+            self._claim_for_starving()
+            return True
+        if state.stirred or state.unhelped:
+            self._take_back_for_waiting()
+            return True
+        return False
+
+    # ---- one agent --------------------------------------------------------------------------------------
+
+    def _serve(self, agent: Agent) -> None:
+        """Offer what is free on an agent to whoever comes next, until nobody can use the rest."""
+        if not self._is_open(agent):
+            return
+        tree, walk = self.state.tree, self.state.tree.next
+        made: dict[Leaf, _Grant] = {}
+        hopeless = self._is_hopeless(agent)
+        tree.begin()
+        while (leaf := walk()) is not None:
+            if leaf.framework.demands:
+                if hopeless:
+                    if not tree.takers:
+                        break
+                    tree.pass_over(leaf)
+                    continue
+                grant = self._cut(agent, leaf, alone=False)
+                if grant is None:
+                    tree.pass_over(leaf)
+                    continue
+                tree.grant(leaf, *shared_amounts(grant.resources))
+                if leaf in made:
+                    made[leaf].join(grant)
+                else:
+                    made[leaf] = grant
+                hopeless = self._is_hopeless(agent)
+            else:
+                piece = self._whole(agent, leaf)
+                if piece is None:
+                    tree.pass_over(leaf)
+                    continue
+                self.state.hold(agent, piece)
+                tree.grant(leaf, *shared_amounts(piece))
+                self._offer(leaf, agent, piece, [], whole=True)
+            if agent.free is EMPTY or not agent.free:
+                break
+        for leaf, grant in made.items():
+            self._offer(leaf, agent, grant.resources, grant.cover, whole=False)
+        if agent.free and self.state.demanding:
+            for allocation in agent.offers:
+                if allocation in self.state.old:
+                    self.state.stirred[allocation] = None
+
+    def _is_hopeless(self, agent: Agent) -> bool:
+        """Whether the agent has too little free for any demand."""
+        return agent.uniform and not self.state.tree.wanted.may_fit(agent.free.cpus, agent.free.mem)
+
+    def _serve_one(self, agent: Agent, leaf: Leaf) -> None:
+        """Offer to one leaf only: nobody else can use what is free on the agent."""
+        if not self._is_open(agent):
+            return
+        tree = self.state.tree
+        if leaf.framework.demands:
+            grant = self._cut(agent, leaf, alone=True)
+            if grant is not None:
+                tree.add(leaf, *shared_amounts(grant.resources), allocations=1)
+                self._offer(leaf, agent, grant.resources, grant.cover, whole=False)
+        else:
+            piece = self._whole(agent, leaf)
+            if piece is not None:
+                self.state.hold(agent, piece)
+                tree.add(leaf, *shared_amounts(piece), allocations=1)
+                self._offer(leaf, agent, piece, [], whole=True)
+
+    def _is_open(self, agent: Agent) -> bool:
+        """Whether there is something that is not kept for a demand; serves that demand first."""
+        state = self.state
+        if not agent.open or not agent.free:
+            return False
+        entry = agent.claim
+        if entry is None:
+            return True
+        leaf, awaited = entry.leaf, entry.awaited
+        times = 0
+        if entry.needed and leaf.wants and admits(agent, leaf, state):
+            piece = open_part(agent, leaf, agent.free)
+            times = entry.shape.fits(piece, agent.uniform)
+        if not times:
+            if awaited is None or awaited in agent.offers:
+                return False
+            state.release(entry)
+            return True
+        # What an offer gave back goes half to the demand, the rest to whoever comes next: a whole-agent framework would take it all.
+        times = min(entry.needed, 1 if awaited is None else max(1, times // 2))
+        state.release(entry)
+        resources = entry.shape.cut(piece, times, agent.uniform)
+        entry.tried.clear()
+        self._cover(entry, times)
+        state.hold(agent, resources)
+        state.tree.add(leaf, *shared_amounts(resources), allocations=1)
+        state.tree.refresh()
+        self._offer(leaf, agent, resources, [(entry, times)], whole=False)
+        if entry.needed:
+            state.unhelped[leaf] = None
+        return bool(agent.free)
+
+    def _whole(self, agent: Agent, leaf: Leaf) -> Resources | None:
+        """All that the leaf can be offered there."""
+        if not admits(agent, leaf, self.state):
+            return None
+        piece = open_part(agent, leaf, agent.free)
+        if not is_worth(piece, leaf) or is_refused(agent, leaf, piece):
+            return None
+        return piece
+
+    def _cut(self, agent: Agent, leaf: Leaf, alone: bool) -> _Grant | None:
+        """As many of the leaf's demands as fit before it is another's turn (alone: as fit). Holds them on the agent."""
+        state = self.state
+        if not admits(agent, leaf, state):
+            return None
+        piece = open_part(agent, leaf, agent.free)
+        search = state.search
+        grant: _Grant | None = None
+        for entry in list(leaf.open):
+            if not may_serve(agent, entry):
+                continue
+            shape = entry.shape
+            times = shape.fits(piece, agent.uniform)
+            if not times:
+                continue
+            if not alone:
+                turns = state.tree.room(leaf, shape, *((0, 0) if grant is None else (grant.resources.cpus, grant.resources.mem)))
+                if turns == 0 and grant is not None:
+                    break
+                times = min(times, max(1, turns))
+            if search is not None and not search.hurried:
+                spread = max(-(-entry.count // SPREAD_AGENTS), -(-entry.count // len(state.agents)))
+                if spread < min(times, entry.needed):
+                    search.spared = True
+                    times = spread
+            times = min(times, entry.needed)
+            cut = shape.cut(piece, times, agent.uniform)
+            if is_refused(agent, leaf, cut):
+                continue
+            if grant is None:
+                grant = _Grant(cut, [(entry, times)])
+            else:
+                grant.join(_Grant(cut, [(entry, times)]))
+            self._cover(entry, times)
+            state.hold(agent, cut)
+            piece -= cut
+        return grant
+
+    def _cover(self, entry: Entry, times: int) -> None:
+        entry.change(covered=times)
+        entry.since_s = self.state.now_s
+        if not entry.leaf.needed:
+            self.state.demanding.pop(entry.leaf, None)
+            self.state.unhelped.pop(entry.leaf, None)
+
+    def _offer(self, leaf: Leaf, agent: Agent, resources: Resources, cover: list[tuple[Entry, int]], whole: bool) -> None:
+        allocation = Allocation(leaf, agent, resources, self.state.now_s, cover, whole)
+        agent.offers[allocation] = leaf.offers[allocation] = None
+        if whole:
+            self.state.young.append(allocation)
+        self.allocations.append(allocation)
+
+    # ---- leaves that want something new -----------------------------------------------------------------
+
+    def _search(self) -> None:
+        """Look at one more agent for the leaves that want something new; begin, or end, the search."""
+        state = self.state
+        if state.dirty_leaves:
+            leaves = {**(state.search.leaves if state.search is not None else {}), **state.dirty_leaves}
+            state.dirty_leaves.clear()
+            self._begin_search(leaves, hurried=False)
+        search = state.search
+        if search is None:
+            return
+        state.tree.refresh()
+        leaves = search.leaves
+        while leaves and not (first := next(iter(leaves))).wants:
+            del leaves[first]
+        agent = next(search.agents, None) if leaves else None
+        if agent is None:
+            self._end_search(search)
+        elif len(leaves) == 1:
+            self._serve_one(agent, first)
+        else:
+            self._serve(agent)
+
+    def _begin_search(self, leaves: Iterable[Leaf], hurried: bool) -> None:
+        state = self.state
+        state.tree.refresh()
+        wanted: dict[tuple[int, int], None] = {}
+        wanting: dict[Leaf, None] = {}
+        for leaf in leaves:
+            if not leaf.wants:
+                continue
+            wanting[leaf] = None
+            if leaf.framework.demands:
+                for entry in leaf.open:
+                    if not entry.settled:
+                        wanted[entry.shape.cpus, entry.shape.mem] = None
+            else:
+                wanted[0, 0] = None
+        state.search = Search(wanting, state.index.matching(wanted), hurried) if wanted else None
+
+    def _end_search(self, search: Search) -> None:
+        state = self.state
+        state.search = None
+        if search.leaves and search.spared:
+            self._begin_search(search.leaves, hurried=True)
+            return
+        for leaf in search.leaves:
+            if leaf.wants and leaf.framework.demands:
+                state.unhelped[leaf] = None
+                for entry in leaf.open:
+                    entry.settled = True
+
+    # ---- demands that wait ------------------------------------------------------------------------------
+
+    def _take_back_for_waiting(self) -> None:
+        """For each leaf with a demand that would fit on an agent if a whole-agent offer, old enough, came back: take one back,
+        of the framework with the highest share."""
+        state = self.state
+        stirred, unhelped = state.stirred, state.unhelped
+        state.stirred, state.unhelped = {}, {}
+        pools: dict[bool, tuple[list[Allocation], set[object]]] = {
+            True: (self._ranked(state.old if unhelped else ()), set()),
+            False: (self._ranked(stirred), set()),
+        }
+        for leaf in list(state.demanding if stirred else unhelped):
+            if leaf.wants and not any(entry.awaited is not None for entry in leaf.open):
+                self._take_back_for(leaf, *pools[leaf in unhelped])
+
+    def _ranked(self, allocations: Iterable[Allocation]) -> list[Allocation]:
+        """Those of the highest share first."""
+        keys = {leaf: self.state.tree.path_key(leaf) for leaf in {allocation.leaf: None for allocation in allocations}}
+        return sorted(allocations, key=lambda allocation: keys[allocation.leaf], reverse=True)
+
+    def _take_back_for(self, leaf: Leaf, candidates: list[Allocation], hopeless: set[object]) -> None:
+        options = leaf.framework.options
+        for entry in leaf.open:
+            like = (
+                (leaf.role, options.gpu_aware, options.revocable, options.shared, options.refined),
+                (entry.demand.shape, entry.demand.agent_id),
+            )
+            if entry.claim is not None or like in hopeless:
+                continue
+            fitting = False
+            for place, allocation in enumerate(candidates):
+                agent = allocation.agent
+                if (
+                    allocation not in self.state.old
+                    or agent.claim is not None
+                    or not agent.open
+                    or not may_serve(agent, entry)
+                    or not admits(agent, leaf, self.state)
+                ):
+                    continue
+                piece = open_part(agent, leaf, agent.free + allocation.resources)
+                if not entry.shape.fits(piece, agent.uniform):
+                    continue
+                fitting = True
+                if allocation.leaf.framework is leaf.framework or is_refused(agent, leaf, entry.shape.cut(piece, 1, agent.uniform)):
+                    continue
+                del candidates[place]
+                self.state.claim(entry, agent, allocation)
+                self.rescind.append(allocation)
+                return
+            if not fitting:
+                hopeless.add(like)
+
+    def _claim_for_starving(self) -> None:
+        """A demand that has waited too long, and fits no free piece, gets an agent kept for it until it fits."""
+        state, now_s = self.state, self.state.now_s
+        entry = heapq.heappop(state.starving)[2]
+        state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
+        entry.timed = False
+        if entry.needed and entry.leaf.wants:
+            due_s = entry.since_s + state.config.starvation_s
+            if due_s <= now_s:
+                self._claim(entry)
+                due_s = now_s + state.config.starvation_s
+            entry.timed = True
+            state.time(entry, due_s)
+
+    def _claim(self, entry: Entry) -> None:
+        """Keep the agent that lacks least for it. One agent a leaf, and a part of all agents at most are kept; what was kept in
+        vain is tried last."""
+        state = self.state
+        kept = entry.claim
+        if kept is None and (
+            state.claimed >= max(1, int(len(state.agents) * CLAIMED_PART)) or any(other.claim is not None for other in entry.leaf.open)
+        ):
+            return
+        lacking: list[tuple[bool, float, int, Agent]] = []
+        for agent in state.agents.values():
+            lack = self._lack(entry, agent)
+            if lack is not None:
+                lacking.append((agent.agent_id in entry.tried, lack, len(lacking), agent))
+                if len(lacking) == CLAIM_CANDIDATES:
+                    break
+        if not lacking:
+            return
+        lacking.sort()
+        agent = lacking[0][3]
+        if agent is not kept:
+            state.release(entry)
+            state.claim(entry, agent, None)
+        entry.tried.add(agent.agent_id)
+        if len(entry.tried) >= len(lacking):
+            entry.tried = {agent.agent_id}
+
+    def _lack(self, entry: Entry, agent: Agent) -> float | None:
+        """Which part of a shape is not free on the agent; None when it never fits there or may not be offered."""
+        state, leaf, shape = self.state, entry.leaf, entry.shape
+        if not agent.open or (agent.claim is not None and agent.claim is not entry):
+            return None
+        if not may_serve(agent, entry) or not admits(agent, leaf, state):
+            return None
+        total = open_part(agent, leaf, agent.total)
+        if not shape.fits(total, agent.uniform) or is_refused(agent, leaf, shape.cut(total, 1, agent.uniform)):
+            return None
+        free = open_part(agent, leaf, agent.free).scalars()
+        return max((1 - free.get(name, 0) / wanted for name, wanted in shape.resources.scalars().items() if wanted), default=0.0)
+
+
+class _Grant:
+    """What a leaf gets of one agent."""
+
+    __slots__ = ("cover", "resources")
+
+    def __init__(self, resources: Resources, cover: list[tuple[Entry, int]]) -> None:
+        self.resources, self.cover = resources, cover
+
+    def join(self, more: _Grant) -> None:
+        self.resources += more.resources
+        self.cover += more.cover

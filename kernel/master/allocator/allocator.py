@@ -1,0 +1,391 @@
+"""The allocator as the master core sees it: events in, allocations out (design, section 3 "Allocator").
+
+It knows agents, frameworks and roles by id and what they hold as `Resources`; nothing of tasks, offers or the API. Events only
+note what has changed; `allocate` decides. Deterministic: equal events at equal times give equal allocations. An event that
+is told without the time happened at the last time told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from kernel.clock import Now
+from kernel.errors import CallError
+from kernel.master.allocator.allocate import Pass, allocate
+from kernel.master.allocator.demand import Demand, Entry, likeness, merged
+from kernel.master.allocator.explain import Reason, RoleView, reasons, role_views
+from kernel.master.allocator.filters import drop_all, lift
+from kernel.master.allocator.sorter import Leaf
+from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
+from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.task import Attribute
+from kernel.wire.values import to_milli
+
+REFUSE_S_MAX = 31_536_000.0
+
+
+class Allocator:
+    """Weighted DRF over roles, then frameworks. Every method but `explain` and `shares` costs no more than what it changes."""
+
+    def __init__(self, config: AllocatorConfig) -> None:
+        self._state = State(config)
+
+    # ---- agents -----------------------------------------------------------------------------------------
+
+    def add_agent(self, agent_id: str, total: Resources, hostname: str, attributes: tuple[Attribute, ...], now: Now) -> None:
+        """An agent, with nothing used yet (`charge` what it runs before the next `allocate`)."""
+        self._state.now_s = now.mono_s
+        state = self._state
+        assert agent_id not in state.agents, "an agent is added once"
+        agent = state.agents[agent_id] = Agent(agent_id, total, hostname, attributes)
+        state.count_total(total, 1)
+        state.judge(agent)
+
+    def update_agent(self, agent_id: str, total: Resources, hostname: str, attributes: tuple[Attribute, ...], now: Now) -> None:
+        """The agent has other resources or attributes. Other attributes lift all refusals there."""
+        self._state.now_s = now.mono_s
+        state, agent = self._state, self._state.agents[agent_id]
+        if (agent.total, agent.hostname, agent.attributes) == (total, hostname, attributes):
+            return
+        if (agent.hostname, agent.attributes) != (hostname, attributes):
+            drop_all(agent)
+        state.count_total(agent.total, -1)
+        state.count_total(total, 1)
+        agent.describe(total, hostname, attributes)
+        state.judge(agent)
+
+    def remove_agent(self, agent_id: str) -> None:
+        """The agent is gone. Its tasks must have been recovered; its open offers are void."""
+        state, agent = self._state, self._state.agents[agent_id]
+        for allocation in list(agent.offers):
+            self._close(allocation)
+        if agent.claim is not None:
+            state.release(agent.claim)
+        drop_all(agent)
+        state.count_total(agent.total, -1)
+        agent.active = False
+        state.judge(agent)
+        del state.agents[agent_id]
+
+    def set_agent_active(self, agent_id: str, active: bool) -> None:
+        """Of an inactive agent nothing is offered; what is, the caller takes back."""
+        agent = self._state.agents[agent_id]
+        if agent.active != active:
+            agent.active = active
+            if agent.claim is not None and not active:
+                self._state.release(agent.claim)
+            self._state.judge(agent)
+
+    def set_whitelist(self, hostnames: frozenset[str] | None) -> None:
+        """Only agents on these hosts are offered; None: all."""
+        self._state.whitelist = hostnames
+        for agent in self._state.agents.values():
+            self._state.judge(agent)
+
+    # ---- frameworks -------------------------------------------------------------------------------------
+
+    def add_framework(self, framework_id: str, roles: Iterable[str], suppressed: Iterable[str], options: FrameworkOptions) -> None:
+        """A framework, active, without a stated demand."""
+        assert framework_id not in self._state.frameworks, "a framework is added once"
+        self._state.frameworks[framework_id] = Framework(framework_id, options)
+        self.update_framework(framework_id, roles, suppressed, options)
+
+    def update_framework(self, framework_id: str, roles: Iterable[str], suppressed: Iterable[str], options: FrameworkOptions) -> None:
+        """The framework's roles, suppressed roles and options are now these. Offers in a role it left are the caller's matter."""
+        framework = self._state.frameworks[framework_id]
+        framework.options = options
+        subscribed, quiet = frozenset(roles), frozenset(suppressed)
+        for role in dict.fromkeys(roles):
+            leaf = framework.leaves.get(role) or self._add_leaf(framework, role)
+            leaf.subscribed, leaf.suppressed = True, role in quiet
+            leaf.minimums = _minimums(options, role, self._state.config.min_allocatable)
+            self._wake(leaf)
+        for role, leaf in list(framework.leaves.items()):
+            if role not in subscribed:
+                leaf.subscribed = False
+                self._state.forget(leaf)
+                self._remove_if_spent(leaf)
+
+    def remove_framework(self, framework_id: str) -> None:
+        """The framework is gone. Its tasks must have been recovered; its open offers are void."""
+        framework = self._state.frameworks.pop(framework_id)
+        framework.active = False
+        for leaf in list(framework.leaves.values()):
+            for allocation in list(leaf.offers):
+                self._close(allocation)
+            self._state.forget(leaf)
+            lift(leaf)
+            self._state.dirty_leaves.pop(leaf, None)
+            self._state.tree.remove_leaf(leaf)
+
+    def set_framework_active(self, framework_id: str, active: bool) -> None:
+        """To an inactive framework nothing is offered. Deactivation lifts its refusals and keeps its demand."""
+        framework = self._state.frameworks[framework_id]
+        if framework.active != active:
+            framework.active = active
+            for leaf in framework.leaves.values():
+                if not active:
+                    lift(leaf)
+                self._wake(leaf)
+
+    def suppress(self, framework_id: str, roles: Iterable[str]) -> None:
+        """No more offers for these roles (none named: for any)."""
+        for leaf in self._leaves(framework_id, roles):
+            leaf.suppressed = True
+            self._wake(leaf)
+
+    def revive(self, framework_id: str, roles: Iterable[str], now: Now) -> None:
+        """Offers again for these roles (none named: for all), whatever was refused."""
+        self._state.now_s = now.mono_s
+        for leaf in self._leaves(framework_id, roles):
+            lift(leaf)
+            leaf.suppressed = False
+            self._wake(leaf)
+
+    def set_weight(self, role: str, weight: float) -> None:
+        """weight: more than 0; a role of weight 2 may hold twice as much as its siblings of weight 1."""
+        self._state.tree.set_weight(role, weight)
+
+    # ---- demand -----------------------------------------------------------------------------------------
+
+    def request(self, framework_id: str, demands: Iterable[Demand], now: Now) -> None:
+        """The framework's whole demand (roles are its own). From now on it is offered only what it asks for. What its open
+        offers cover is not needed again."""
+        self._state.now_s = now.mono_s
+        framework = self._state.frameworks[framework_id]
+        by_role: dict[str, dict[Demand, int]] = {}
+        for demand, count in merged(demands).items():
+            if demand.role not in framework.leaves:
+                raise CallError(f"request.requests.role: '{demand.role}' is not one of the framework's roles")
+            by_role.setdefault(demand.role, {})[demand] = count
+        framework.demands = True
+        for leaf in framework.leaves.values():
+            self._demand(leaf, by_role.get(leaf.role, {}))
+
+    def forget_demand(self, framework_id: str) -> None:
+        """The framework states no demand any more: it is offered whole agents."""
+        framework = self._state.frameworks[framework_id]
+        if framework.demands:
+            framework.demands = False
+            for leaf in framework.leaves.values():
+                self._state.forget(leaf)
+                self._state.look_for(leaf)
+
+    def launched(self, framework_id: str, role: str, shapes: Iterable[Resources]) -> None:
+        """Tasks of these shapes were launched: they are waited for no more. Called after `close_offers`."""
+        framework = self._state.frameworks.get(framework_id)
+        leaf = framework.leaves.get(role) if framework is not None else None
+        if leaf is None or not leaf.entries:
+            return
+        counts: dict[Resources, int] = {}
+        for shape in shapes:
+            counts[shape] = counts.get(shape, 0) + 1
+        for shape, count in counts.items():
+            for entry in leaf.alike.get(likeness(shape), ()):
+                done = min(count, entry.count)
+                if done:
+                    entry.change(count=-done)
+                    entry.since_s = self._state.now_s
+                    count -= done
+        if not leaf.needed:
+            self._state.rest(leaf)
+
+    def _demand(self, leaf: Leaf, wanted: dict[Demand, int]) -> None:
+        state = self._state
+        known, leaf.entries = leaf.entries, {}
+        for demand, count in wanted.items():
+            entry = known.pop(demand, None) or Entry(leaf, demand, state.now_s)
+            leaf.entries[demand] = entry
+            entry.change(count=count - entry.count)
+        for entry in known.values():
+            state.release(entry)
+            entry.end()
+        leaf.open = {entry: None for entry in leaf.entries.values() if entry.needed}
+        leaf.alike = {}
+        for entry in leaf.entries.values():
+            leaf.alike.setdefault(likeness(entry.demand.shape), []).append(entry)
+        for allocation in leaf.offers:
+            _cover_again(allocation)
+        if leaf.softly_refused:
+            lift(leaf, soft_only=True)
+            for entry in leaf.entries.values():
+                entry.settled = False
+        if not leaf.needed:
+            state.rest(leaf)
+        for entry in leaf.entries.values():
+            state.need(entry)
+        state.tree.touch(leaf)
+
+    # ---- what is used -----------------------------------------------------------------------------------
+
+    def charge(self, framework_id: str, role: str, agent_id: str, resources: Resources) -> None:
+        """A task or executor that runs already (its agent has reported it)."""
+        state = self._state
+        framework = state.frameworks[framework_id]
+        leaf = framework.leaves.get(role)
+        if leaf is None:
+            leaf = self._add_leaf(framework, role)
+            leaf.subscribed = False
+        state.charge(leaf, resources)
+        state.hold(state.agents[agent_id], resources)
+
+    def recover(self, framework_id: str, role: str, agent_id: str, resources: Resources, now: Now) -> None:
+        """A task or executor has ended."""
+        self._state.now_s = now.mono_s
+        state = self._state
+        framework = state.frameworks.get(framework_id)
+        leaf = framework.leaves.get(role) if framework is not None else None
+        if leaf is not None:
+            state.discharge(leaf, resources)
+            self._remove_if_spent(leaf)
+        agent = state.agents.get(agent_id)
+        if agent is not None:
+            state.give_back(agent, resources)
+
+    def close_offers(self, allocations: Iterable[Allocation], used: Resources, refuse_s: float | None, now: Now) -> None:
+        """Open offers of one framework, role and agent have ended: `used` of them stays charged, the rest is free.
+
+        refuse_s: the rest is refused for so long, at least AllocatorConfig.interval_s (at 0 until the next REQUEST, too); None: it
+        is not refused (the offer was taken back). Offers that are closed already are passed over.
+        """
+        self._state.now_s = now.mono_s
+        rest = EMPTY
+        first: Allocation | None = None
+        for allocation in allocations:
+            if allocation in allocation.agent.offers:
+                first = first or allocation
+                rest += allocation.resources
+                self._detach(allocation)
+        if first is None:
+            return
+        state, leaf, agent = self._state, first.leaf, first.agent
+        rest -= used
+        if not rest:
+            return
+        state.discharge(leaf, rest)
+        state.give_back(agent, rest)
+        if refuse_s is not None and leaf.framework.active:
+            interval_s = state.config.interval_s
+            due_s = now.mono_s + min(max(refuse_s, interval_s), REFUSE_S_MAX)
+            state.refusals.add(leaf, agent, rest, due_s, soft=refuse_s <= 0)
+
+    def _detach(self, allocation: Allocation) -> None:
+        """The offer covers no demand any more; what it held stays charged."""
+        state, leaf = self._state, allocation.leaf
+        del allocation.agent.offers[allocation]
+        del leaf.offers[allocation]
+        state.old.pop(allocation, None)
+        for entry, times in allocation.cover:
+            entry.change(covered=-times)
+            if entry.alive:
+                entry.since_s = state.now_s
+                state.need(entry)
+        state.tree.touch(leaf)
+
+    def _close(self, allocation: Allocation) -> None:
+        """The offer is void."""
+        self._detach(allocation)
+        self._state.discharge(allocation.leaf, allocation.resources)
+        self._state.give_back(allocation.agent, allocation.resources)
+
+    # ---- leaves -----------------------------------------------------------------------------------------
+
+    def _add_leaf(self, framework: Framework, role: str) -> Leaf:
+        leaf = framework.leaves[role] = self._state.tree.add_leaf(framework, role)
+        leaf.minimums = self._state.config.min_allocatable
+        return leaf
+
+    def _remove_if_spent(self, leaf: Leaf) -> None:
+        """A role the framework has left is remembered only while something is held there."""
+        if not leaf.subscribed and not leaf.offers and not (leaf.cpus or leaf.mem or leaf.disk or leaf.gpus or leaf.extra):
+            del leaf.framework.leaves[leaf.role]
+            self._state.tree.remove_leaf(leaf)
+
+    def _leaves(self, framework_id: str, roles: Iterable[str]) -> list[Leaf]:
+        """The framework's leaves in these roles; in all when none is named."""
+        leaves = self._state.frameworks[framework_id].leaves
+        return [leaves[role] for role in roles if role in leaves] or ([] if tuple(roles) else list(leaves.values()))
+
+    def _wake(self, leaf: Leaf) -> None:
+        """What decides whether the leaf wants something has changed."""
+        if leaf.subscribed and not leaf.suppressed and leaf.framework.active:
+            self._state.unsettle(leaf)
+        else:
+            self._state.rest(leaf)
+
+    # ---- decisions --------------------------------------------------------------------------------------
+
+    def expire(self, now: Now) -> None:
+        """Note what the time has changed: refusals that ended, offers grown old, demands that starve."""
+        state, now_s = self._state, now.mono_s
+        state.now_s = now_s
+        for agent in state.refusals.expire(now_s):
+            state.look_at(agent)
+        while state.young and state.young[0].made_s + state.config.offer_hold_s <= now_s:
+            allocation = state.young.popleft()
+            if allocation in allocation.agent.offers:
+                state.old[allocation] = None
+                if state.demanding:
+                    state.stirred[allocation] = None
+        state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
+
+    def next_due(self) -> float | None:
+        """The earliest instant (mono_s) at which `expire` has something to do."""
+        state = self._state
+        dues = [state.refusals.next_due_s]
+        dues.append(state.young[0].made_s + state.config.offer_hold_s if state.young else None)
+        dues.append(state.starving[0][0] if state.starving else None)
+        return min((due for due in dues if due is not None), default=None)
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether `allocate` has something to do."""
+        state = self._state
+        return bool(
+            state.dirty_agents or state.dirty_leaves or state.search is not None or state.starving_due or state.stirred or state.unhelped
+        )
+
+    def allocate(self, now: Now, budget_s: float = 0.0, stopwatch: Callable[[], float] | None = None) -> Pass:
+        """Decide who is offered what has changed. Stops after budget_s seconds of the stopwatch, when there is one; goes on at
+        the next call. The caller closes the offers in `rescind` and calls again while `unsettled`."""
+        self.expire(now)
+        return allocate(self._state, budget_s, stopwatch)
+
+    # ---- for those who look -----------------------------------------------------------------------------
+
+    def explain(self, framework_id: str) -> list[Reason]:
+        """Why each pending demand of the framework waits. Cost: agents times demands, at worst."""
+        return reasons(self._state, self._state.frameworks[framework_id])
+
+    def shares(self) -> list[RoleView]:
+        """All roles that somebody is in, by name."""
+        return role_views(self._state)
+
+
+def _minimums(options: FrameworkOptions, role: str, default: tuple[Quantities, ...]) -> tuple[Quantities, ...]:
+    """What an offer must reach; an empty list in FrameworkInfo.offer_filters means that anything will do."""
+    filters = options.offer_filters.get(role)
+    if filters is None or filters.min_allocatable_resources is None:
+        return default
+    return tuple(
+        {name: to_milli(scalar.value, f"offer_filters.{role}") for name, scalar in minimum.quantities.items()}
+        for minimum in filters.min_allocatable_resources.quantities
+    )
+
+
+def _cover_again(allocation: Allocation) -> None:
+    """The demand has changed: what the open offer has beyond demands that are still alive covers others."""
+    leaf, uniform = allocation.leaf, allocation.agent.uniform
+    kept = [(entry, times) for entry, times in allocation.cover if entry.alive]
+    if kept and len(kept) == len(allocation.cover):
+        return
+    rest = allocation.resources
+    for entry, times in kept:
+        rest = rest.without(entry.shape.cut(rest, times, uniform))
+    for entry in list(leaf.open):
+        times = min(entry.needed, entry.shape.fits(rest, uniform))
+        if times and entry.demand.agent_id in (None, allocation.agent_id):
+            entry.change(covered=times)
+            kept.append((entry, times))
+            rest = rest.without(entry.shape.cut(rest, times, uniform))
+    allocation.cover = kept

@@ -1,0 +1,264 @@
+"""What frameworks wait for: shapes of tasks (REQUEST), how often they fit a piece of an agent, and cutting them out of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
+
+from kernel.wire.offer import RoleConstraints
+from kernel.wire.resources import EMPTY, Amount, Key, Resources
+from kernel.wire.values import ValueType, span_size, span_take
+
+if TYPE_CHECKING:
+    from kernel.master.allocator.sorter import Leaf
+    from kernel.master.allocator.state import Agent, Allocation
+
+MANY = 1 << 62
+_ANY_PORTS = Key("ports")
+_PORTS = Key("ports", ValueType.RANGES)
+
+
+class Demand(Struct, frozen=True, gc=False):
+    """Tasks of one shape that wait, as a framework states them (spec: design, section 3 "Allocator").
+
+    shape: what one task needs; `ports` as ranges means these ports, as a scalar so many of any. agent_id: the only agent it may
+    run on. priority: higher first within the framework.
+    """
+
+    name: str
+    role: str
+    shape: Resources
+    count: int = 1
+    min: int | None = None
+    agent_id: str | None = None
+    constraints: RoleConstraints | None = None
+    priority: int = 0
+    prefer: tuple[str, ...] = ()
+
+
+class Shape:
+    """A demand's resources made ready for fitting.
+
+    exact: what must be there as it is (certain ports, sets, volumes); such a shape fits once at most. scalars: names beyond the
+    four of the slots. ports: how many of any.
+    """
+
+    __slots__ = ("cpus", "disk", "exact", "gpus", "mem", "plain", "ports", "resources", "scalars")
+
+    def __init__(self, resources: Resources) -> None:
+        self.resources = resources
+        self.cpus, self.mem, self.disk, self.gpus = resources.cpus, resources.mem, resources.disk, resources.gpus
+        self.ports = 0
+        self.scalars: dict[str, int] = {}
+        exact: dict[Key, Amount] = {}
+        for key, amount in (resources.other or {}).items():
+            if key == _ANY_PORTS and isinstance(amount, int):
+                self.ports = -(-amount // 1000)
+            elif key == Key(key.name) and isinstance(amount, int):
+                self.scalars[key.name] = amount
+            else:
+                exact[key] = amount
+        self.exact = Resources(other=exact or None)
+        self.plain = resources.other is None
+
+    def fits(self, piece: Resources, uniform: bool) -> int:
+        """How many of this shape can be cut out of the piece. uniform: nothing in the piece is reserved."""
+        if not uniform:
+            return self._fits_reserved(piece)
+        times = MANY
+        if self.cpus:
+            times = piece.cpus // self.cpus
+        if self.mem:
+            times = min(times, piece.mem // self.mem)
+        if self.disk:
+            times = min(times, piece.disk // self.disk)
+        if self.gpus:
+            times = min(times, piece.gpus // self.gpus)
+        return times if self.plain or not times else self._fits_rest(piece, times)
+
+    def _fits_rest(self, piece: Resources, times: int) -> int:
+        other = piece.other or {}
+        if self.exact:
+            if not piece.contains(self.exact):
+                return 0
+            times = min(times, 1)
+        for name, wanted in self.scalars.items():
+            held = other.get(Key(name), 0)
+            times = min(times, held // wanted if isinstance(held, int) else 0)
+        if self.ports:
+            spans = (piece.without(self.exact) if self.exact else piece).other or {}
+            free = spans.get(_PORTS, ())
+            times = min(times, span_size(free) // self.ports if isinstance(free, tuple) else 0)
+        return times
+
+    def _fits_reserved(self, piece: Resources) -> int:
+        """The same where parts of a scalar are reserved: what counts is their sum."""
+        if self.exact:
+            if not piece.contains(self.exact):
+                return 0
+            piece = piece.without(self.exact)
+        times = 1 if self.exact else MANY
+        sums = _divisible(piece)
+        for name, wanted in self._wanted():
+            times = min(times, sum(amount for _, amount in sums.get(name, ())) // wanted)
+        if self.ports:
+            times = min(times, sum(span_size(spans) for _, spans in _port_spans(piece)) // self.ports)
+        return times
+
+    def _wanted(self) -> list[tuple[str, int]]:
+        named = [("cpus", self.cpus), ("mem", self.mem), ("disk", self.disk), ("gpus", self.gpus), *self.scalars.items()]
+        return [(name, wanted) for name, wanted in named if wanted]
+
+    def cut(self, piece: Resources, times: int, uniform: bool) -> Resources:
+        """So many of this shape out of a piece in which they fit; what is reserved most narrowly goes first."""
+        if uniform and self.plain:
+            return Resources(self.cpus * times, self.mem * times, self.disk * times, self.gpus * times)
+        taken, rest = self.exact, piece.without(self.exact) if self.exact else piece
+        sums = _divisible(rest)
+        for name, wanted in self._wanted():
+            missing = wanted * times
+            for key, amount in sums[name]:
+                part = min(missing, amount)
+                if part:
+                    taken += _scalar(key, name, part)
+                    missing -= part
+        missing = self.ports * times
+        for key, spans in _port_spans(rest):
+            if missing:
+                part_spans = span_take(spans, missing)
+                taken += Resources(other={key: part_spans})
+                missing -= span_size(part_spans)
+        return taken
+
+
+def _divisible(piece: Resources) -> dict[str, list[tuple[Key | None, int]]]:
+    """Scalars that can be cut, by name: (key, amount), the narrowest reservation first, the unreserved (None) last."""
+    found: dict[str, list[tuple[Key | None, int]]] = {}
+    for key, amount in sorted((piece.other or {}).items(), key=lambda item: -len(item[0].role)):
+        if isinstance(amount, int) and key.size is None and key.disk is None and not key.revocable:
+            found.setdefault(key.name, []).append((key, amount))
+    for name in ("cpus", "mem", "disk", "gpus"):
+        if amount := getattr(piece, name):
+            found.setdefault(name, []).append((None, amount))
+    return found
+
+
+def _port_spans(piece: Resources) -> list[tuple[Key, tuple[tuple[int, int], ...]]]:
+    held = [
+        (key, amount)
+        for key, amount in (piece.other or {}).items()
+        if key.name == "ports" and isinstance(amount, tuple) and not key.revocable
+    ]
+    return sorted(held, key=lambda item: -len(item[0].role))
+
+
+def _scalar(key: Key | None, name: str, amount: int) -> Resources:
+    if key is not None:
+        return Resources(other={key: amount})
+    return Resources(**{name: amount})  # type: ignore[arg-type]  # One of the four slots.
+
+
+class Wanted:
+    """The smallest (cpus, mem) anybody waits for, so that an agent with less is not looked at by each. May know of some that were
+    waited for just before."""
+
+    def __init__(self) -> None:
+        self._counts: dict[tuple[int, int], int] = {}
+        self._least: list[tuple[int, int]] = []
+        self._gone = 0
+
+    def add(self, cpus: int, mem: int) -> None:
+        pair = (cpus, mem)
+        count = self._counts[pair] = self._counts.get(pair, 0) + 1
+        if count == 1 and not self.may_fit(cpus, mem):
+            self._least = [other for other in self._least if other[0] < cpus or other[1] < mem]
+            self._least.append(pair)
+
+    def remove(self, cpus: int, mem: int) -> None:
+        pair = (cpus, mem)
+        self._counts[pair] -= 1
+        if not self._counts[pair]:
+            del self._counts[pair]
+            self._gone += 1
+            if self._gone > len(self._counts):  # So that this costs little, however many come and go.
+                self._gone = 0
+                self._least = []
+                for other in sorted(self._counts):
+                    if not self._least or other[1] < self._least[-1][1]:
+                        self._least.append(other)
+
+    def may_fit(self, cpus: int, mem: int) -> bool:
+        """Whether something that is waited for needs no more than this."""
+        for least_cpus, least_mem in self._least:
+            if least_cpus <= cpus and least_mem <= mem:
+                return True
+        return False
+
+
+class Entry:
+    """A demand while it waits.
+
+    count: tasks not launched yet; covered: those of them for which an offer is open; needed: the rest. settled: no agent has a
+    free piece for it, as far as agents have not changed since. since_s: when it last got something, or began to wait.
+    claim: the agent kept for it; awaited: until this offer has come back (None: until it fits, as it is starving). tried: agents that
+    were kept for it in vain.
+    """
+
+    __slots__ = (
+        "alive", "awaited", "claim", "count", "covered", "demand", "leaf", "needed", "settled", "shape", "since_s", "timed", "tried",
+    )  # fmt: skip
+
+    def __init__(self, leaf: Leaf, demand: Demand, now_s: float) -> None:
+        self.leaf, self.demand, self.shape = leaf, demand, Shape(demand.shape)
+        self.count = self.covered = self.needed = 0
+        self.since_s = now_s
+        self.alive, self.settled, self.timed = True, False, False
+        self.claim: Agent | None = None
+        self.awaited: Allocation | None = None
+        self.tried: set[str] = set()
+
+    def change(self, count: int = 0, covered: int = 0) -> None:
+        """Adjust both numbers; the leaf's sum follows."""
+        self.count += count
+        self.covered += covered
+        if not self.alive:
+            return
+        leaf, before, needed = self.leaf, self.needed, max(0, self.count - self.covered)
+        leaf.needed += needed - before
+        self.needed = needed
+        if needed and not before:
+            leaf.open[self] = None
+            leaf.wanted.add(self.shape.cpus, self.shape.mem)
+        elif before and not needed:
+            self.settled = False
+            del leaf.open[self]
+            leaf.wanted.remove(self.shape.cpus, self.shape.mem)
+
+    def end(self) -> None:
+        """The framework does not want it any more."""
+        self.change(count=-self.count)
+        self.alive = False
+
+    def __repr__(self) -> str:
+        return f"Entry({self.demand.name!r}, {self.demand.shape}, count={self.count}, covered={self.covered})"
+
+
+def likeness(resources: Resources) -> object:
+    """Equal for a demand and a task launched for it, whichever ports or reservations the task got."""
+    if resources.other is None:
+        return resources
+    return frozenset(resources.scalars().items())
+
+
+def merged(demands: Iterable[Demand]) -> dict[Demand, int]:
+    """Count by demand, each with count 1, so that the same demand said again is recognised. Highest priority first."""
+    counts: dict[Demand, int] = {}
+    for demand in sorted(demands, key=lambda demand: -demand.priority):
+        one = Demand(
+            demand.name, demand.role, demand.shape, 1, demand.min, demand.agent_id, demand.constraints, demand.priority, demand.prefer
+        )
+        if demand.shape != EMPTY:
+            counts[one] = counts.get(one, 0) + demand.count
+    return counts

@@ -1,0 +1,279 @@
+"""What the allocator knows: agents, frameworks, what is offered, and what has changed since it last looked.
+
+Nothing here decides; `allocate` does, `allocator` takes the events.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+
+from msgspec import Struct
+
+from kernel.master.allocator.demand import Entry
+from kernel.master.allocator.filters import Refusal, Refusals
+from kernel.master.allocator.sorter import Leaf, RoleTree, shared_amounts
+from kernel.wire.framework import OfferFilters
+from kernel.wire.offer import OfferConstraints
+from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.task import Attribute
+
+APPLY_AT_ONCE = 256  # Changes of the index: some 300 us.
+
+Quantities = Mapping[str, int]  # Thousandths by name.
+
+
+class AllocatorConfig(Struct, frozen=True):
+    """offer_hold_s: a whole-agent offer older than this may be taken back for a demand. starvation_s: a demand that has waited so
+    long claims an agent. interval_s: the least time a refusal holds. min_allocatable: an agent's free part is offered when it
+    reaches all amounts of one of these. excluded_names: do not count into shares. filter_gpu_resources: agents with GPUs are
+    offered only to frameworks that know of them."""
+
+    offer_hold_s: float = 5.0
+    starvation_s: float = 60.0
+    interval_s: float = 1.0
+    min_allocatable: tuple[Quantities, ...] = ({"cpus": 10}, {"mem": 32_000})
+    excluded_names: frozenset[str] = frozenset()
+    filter_gpu_resources: bool = True
+
+
+class FrameworkOptions(Struct, frozen=True):
+    """What of a FrameworkInfo matters here: capabilities, minimum offers and constraints by role."""
+
+    gpu_aware: bool = False
+    revocable: bool = False
+    shared: bool = False
+    refined: bool = False
+    offer_filters: Mapping[str, OfferFilters] = {}
+    constraints: OfferConstraints | None = None
+
+
+class Agent:
+    """held: used or offered. free: the rest of total. open: active and whitelisted, so it may be offered. uniform: nothing of it is
+    reserved, revocable, shared or a special disk. claim: what it is kept for."""
+
+    __slots__ = (
+        "active", "agent_id", "attributes", "bucket", "claim", "dirty", "free", "gpus", "held", "hostname", "offers", "open", "refusals",
+        "total", "uniform",
+    )  # fmt: skip
+
+    def __init__(self, agent_id: str, total: Resources, hostname: str, attributes: tuple[Attribute, ...]) -> None:
+        self.agent_id, self.active, self.open, self.dirty = agent_id, True, True, False
+        self.held = EMPTY
+        self.offers: dict[Allocation, None] = {}
+        self.refusals: dict[Leaf, list[Refusal]] = {}
+        self.claim: Entry | None = None
+        self.bucket: tuple[int, int] | None = None
+        self.describe(total, hostname, attributes)
+
+    def describe(self, total: Resources, hostname: str, attributes: tuple[Attribute, ...]) -> None:
+        self.total, self.hostname, self.attributes = total, hostname, attributes
+        self.free = total.without(self.held)
+        self.uniform = not any(key.reservations or key.revocable or key.shared or key.disk for key in total.other or ())
+        self.gpus = bool(total.scalars().get("gpus"))
+
+
+class Framework:
+    """demands: it has sent REQUEST since it subscribed, so it is offered what it asks for and no more."""
+
+    __slots__ = ("active", "demands", "framework_id", "leaves", "options")
+
+    def __init__(self, framework_id: str, options: FrameworkOptions) -> None:
+        self.framework_id, self.options = framework_id, options
+        self.active, self.demands = True, False
+        self.leaves: dict[str, Leaf] = {}
+
+
+class Allocation:
+    """Resources of one agent set aside for one framework in one role, until `Allocator.close_offers`.
+
+    whole: all that was free there, for a framework that states no demand. cover: which demands it is for, how many of each.
+    Compared by identity.
+    """
+
+    __slots__ = ("agent", "agent_id", "cover", "framework_id", "leaf", "made_s", "resources", "role", "whole")
+
+    def __init__(self, leaf: Leaf, agent: Agent, resources: Resources, made_s: float, cover: list[tuple[Entry, int]], whole: bool) -> None:
+        self.framework_id, self.role, self.agent_id = leaf.framework.framework_id, leaf.role, agent.agent_id
+        self.leaf, self.agent, self.resources, self.made_s, self.cover, self.whole = leaf, agent, resources, made_s, cover, whole
+
+    def __repr__(self) -> str:
+        return f"Allocation({self.framework_id}, {self.role}, {self.agent_id}, {self.resources})"
+
+
+class Search:
+    """A look through agents that have not changed, for leaves that want something new. hurried: demands take all they can of
+    each agent; else they are spread, and spared says that one got less than would have fitted."""
+
+    __slots__ = ("agents", "hurried", "leaves", "spared")
+
+    def __init__(self, leaves: dict[Leaf, None], agents: Iterator[Agent], hurried: bool) -> None:
+        self.leaves, self.agents, self.hurried, self.spared = leaves, agents, hurried, False
+
+
+class FreeIndex:
+    """Active agents with something free, by the magnitude of their free cpus and mem: a shape is looked for only where it may fit.
+
+    Agents that changed go to the end of their bucket, so that work spreads. Changes are noted and applied at the next search.
+    """
+
+    def __init__(self) -> None:
+        self._buckets: dict[tuple[int, int], dict[Agent, None]] = {}
+        self._changed: dict[Agent, None] = {}
+
+    def touch(self, agent: Agent) -> None:
+        self._changed[agent] = None
+
+    def matching(self, wanted: Iterable[tuple[int, int]]) -> Iterator[Agent]:
+        """Agents where at least one of these (cpus, mem) may fit, the emptiest first. Agents may change meanwhile; a new search ends an
+        older one."""
+        while self.apply():
+            pass
+        corners = [(cpus.bit_length(), mem.bit_length()) for cpus, mem in wanted]
+        for bucket in sorted(self._buckets, reverse=True):
+            if any(bucket[0] >= cpus and bucket[1] >= mem for cpus, mem in corners):
+                yield from self._buckets[bucket]
+
+    def apply(self) -> bool:
+        """Take in some of the changes; say whether there were any."""
+        some = list(islice(self._changed, APPLY_AT_ONCE))
+        for agent in some:
+            del self._changed[agent]
+            if agent.bucket is not None:
+                members = self._buckets[agent.bucket]
+                del members[agent]
+                if not members:
+                    del self._buckets[agent.bucket]
+                agent.bucket = None
+            if agent.open and agent.claim is None and agent.free:
+                cpus, mem, _, _, _ = (agent.free.cpus, agent.free.mem, 0, 0, None) if agent.uniform else shared_amounts(agent.free)
+                agent.bucket = (cpus.bit_length(), mem.bit_length())
+                self._buckets.setdefault(agent.bucket, {})[agent] = None
+        return bool(some)
+
+
+class State:
+    """All of it. The methods keep the sums in step."""
+
+    def __init__(self, config: AllocatorConfig) -> None:
+        self.config = config
+        self.now_s = 0.0  # The latest time told.
+        self.agents: dict[str, Agent] = {}
+        self.frameworks: dict[str, Framework] = {}
+        self.tree = RoleTree(config.excluded_names)
+        self.totals: dict[str, int] = {}
+        self.index = FreeIndex()
+        self.refusals = Refusals()
+        self.whitelist: frozenset[str] | None = None
+        self.totals_changed = False
+        # What has changed since the last pass.
+        self.dirty_agents: deque[Agent] = deque()
+        self.dirty_leaves: dict[Leaf, None] = {}
+        self.search: Search | None = None
+        # For demands that wait: whom to help, from which offers (whole agents: young, then old enough to be taken back).
+        self.demanding: dict[Leaf, None] = {}
+        self.unhelped: dict[Leaf, None] = {}
+        self.stirred: dict[Allocation, None] = {}
+        self.young: deque[Allocation] = deque()
+        self.old: dict[Allocation, None] = {}
+        self.starving: list[tuple[float, int, Entry]] = []
+        self.starving_due = False
+        self.timers = 0
+        self.claimed = 0
+
+    # ---- agents -----------------------------------------------------------------------------------------
+
+    def hold(self, agent: Agent, resources: Resources) -> None:
+        """Take from an agent's free part (an agent may report more than it has)."""
+        agent.held += resources
+        agent.free = EMPTY if agent.held == agent.total else agent.total.without(agent.held)
+        self.index.touch(agent)
+
+    def give_back(self, agent: Agent, resources: Resources) -> None:
+        agent.held = agent.held.without(resources)
+        agent.free = agent.total.without(agent.held)
+        self.look_at(agent)
+
+    def judge(self, agent: Agent) -> None:
+        """Decide whether the agent may be offered."""
+        agent.open = agent.active and (self.whitelist is None or agent.hostname in self.whitelist)
+        self.look_at(agent)
+
+    def look_at(self, agent: Agent) -> None:
+        """Something there has become free, or open to somebody."""
+        self.index.touch(agent)
+        if not agent.dirty:
+            agent.dirty = True
+            self.dirty_agents.append(agent)
+
+    def count_total(self, resources: Resources, sign: int) -> None:
+        cpus, mem, disk, gpus, extra = shared_amounts(resources)
+        for name, amount in (("cpus", cpus), ("mem", mem), ("disk", disk), ("gpus", gpus), *(extra or {}).items()):
+            self.totals[name] = self.totals.get(name, 0) + sign * amount
+        self.totals_changed = True
+
+    # ---- leaves -----------------------------------------------------------------------------------------
+
+    def charge(self, leaf: Leaf, resources: Resources) -> None:
+        self.tree.add(leaf, *shared_amounts(resources))
+
+    def discharge(self, leaf: Leaf, resources: Resources) -> None:
+        cpus, mem, disk, gpus, extra = shared_amounts(resources)
+        self.tree.add(leaf, -cpus, -mem, -disk, -gpus, extra and {name: -amount for name, amount in extra.items()})
+
+    def look_for(self, leaf: Leaf) -> None:
+        """The leaf may want something it did not want before: agents that have not changed matter too."""
+        self.tree.touch(leaf)
+        self.dirty_leaves[leaf] = None
+
+    def need(self, entry: Entry) -> None:
+        """An entry may need something: watch over it."""
+        if entry.needed and entry.leaf.wants:
+            self.demanding[entry.leaf] = None
+            if not entry.timed:
+                entry.timed = True
+                self.time(entry, self.now_s + self.config.starvation_s)
+            if not entry.settled:
+                self.look_for(entry.leaf)
+
+    def time(self, entry: Entry, due_s: float) -> None:
+        self.timers += 1
+        heapq.heappush(self.starving, (due_s, self.timers, entry))
+
+    def unsettle(self, leaf: Leaf) -> None:
+        """What the leaf waits for may fit where it did not before."""
+        for entry in leaf.entries.values():
+            entry.settled = False
+            self.need(entry)
+        self.look_for(leaf)
+
+    def claim(self, entry: Entry, agent: Agent, awaited: Allocation | None) -> None:
+        """Keep an agent for an entry: nothing there goes to others."""
+        entry.claim, entry.awaited, agent.claim = agent, awaited, entry
+        self.claimed += 1
+        self.index.touch(agent)
+
+    def release(self, entry: Entry) -> None:
+        """The entry keeps no agent any more."""
+        if entry.claim is not None:
+            agent, entry.claim, entry.awaited = entry.claim, None, None
+            agent.claim = None
+            self.claimed -= 1
+            self.look_at(agent)
+
+    def rest(self, leaf: Leaf) -> None:
+        """The leaf wants nothing for now: nothing is kept for it."""
+        for entry in leaf.entries.values():
+            self.release(entry)
+        self.demanding.pop(leaf, None)
+        self.unhelped.pop(leaf, None)
+        self.tree.touch(leaf)
+
+    def forget(self, leaf: Leaf) -> None:
+        """The leaf states no demand any more."""
+        self.rest(leaf)
+        for entry in leaf.entries.values():
+            entry.end()
+        leaf.entries = {}
