@@ -18,7 +18,7 @@ from kernel.errors import CallError, NotSupported
 from kernel.executor.command import describe
 from kernel.mainloop import MainLoop
 from kernel.net import common, response
-from kernel.net.files import Files, in_thread
+from kernel.net.files import Files, in_thread, list_files, read_file
 from kernel.net.logging_level import LoggingLevel
 from kernel.net.request import JSON, RECORDIO, Request, acceptable, content_type, read_body
 from kernel.wire import agent_operator as api
@@ -135,10 +135,10 @@ class OperatorApi:
         return response.text(200)
 
     async def _list_files(self, request: Request, body: api.ListFilesCall) -> web.StreamResponse:
-        return await self._answer(request, "LIST_FILES", list_files=await in_thread(common.list_files, self._files, body))
+        return await self._answer(request, "LIST_FILES", list_files=await in_thread(list_files, self._files, body))
 
     async def _read_file(self, request: Request, body: api.ReadFileCall) -> web.StreamResponse:
-        return await self._answer(request, "READ_FILE", read_file=await in_thread(common.read_file, self._files, body))
+        return await self._answer(request, "READ_FILE", read_file=await in_thread(read_file, self._files, body))
 
     # ---- Containers -------------------------------------------------------------------------------------
 

@@ -19,7 +19,7 @@ from kernel.master.config import MasterConfig
 from kernel.master.effects import KillTaskByOperator, MarkAgentGone, StreamClosed, SubscribeOperator, TeardownFramework, View
 from kernel.master.streams import Streams
 from kernel.net import common, response
-from kernel.net.files import Files, in_thread
+from kernel.net.files import Files, in_thread, list_files, read_file
 from kernel.net.logging_level import LoggingLevel
 from kernel.net.request import Request, acceptable, content_type, read_body
 from kernel.wire import codec, operator
@@ -109,10 +109,10 @@ class OperatorApi:
         return response.text(200)
 
     async def _list_files(self, request: Request, body: operator.ListFilesCall) -> web.StreamResponse:
-        return await self._answer(request, "LIST_FILES", list_files=await in_thread(common.list_files, self._files, body))
+        return await self._answer(request, "LIST_FILES", list_files=await in_thread(list_files, self._files, body))
 
     async def _read_file(self, request: Request, body: operator.ReadFileCall) -> web.StreamResponse:
-        return await self._answer(request, "READ_FILE", read_file=await in_thread(common.read_file, self._files, body))
+        return await self._answer(request, "READ_FILE", read_file=await in_thread(read_file, self._files, body))
 
     # ---- The cluster ------------------------------------------------------------------------------------
 

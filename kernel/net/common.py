@@ -1,4 +1,4 @@
-"""What master and agent answer in the same way: version, flags, files."""
+"""What master and agent answer in the same way: version and flags. Pure."""
 
 from __future__ import annotations
 
@@ -7,9 +7,7 @@ from msgspec import Struct
 
 from kernel import __version__
 from kernel.config import fields
-from kernel.net.files import READ_BYTES_MAX, Files, group_name, user_name
-from kernel.wire.common import TimeInfo
-from kernel.wire.operator_common import FileInfo, Flag, ListFiles, ListFilesCall, ReadFile, ReadFileCall, VersionInfo
+from kernel.wire.operator_common import Flag, VersionInfo
 
 MESOS_VERSION = "1.11.0"  # The release whose API we speak; clients turn each part into an integer.
 
@@ -47,27 +45,3 @@ def flags(config: Struct) -> dict[str, str]:
 
 def flag_messages(config: Struct) -> tuple[Flag, ...]:
     return tuple(Flag(name, value) for name, value in flags(config).items())
-
-
-def list_files(files: Files, call: ListFilesCall) -> ListFiles:
-    """Answer LIST_FILES; waits for the disk."""
-    return ListFiles(
-        tuple(
-            FileInfo(
-                path=entry.path,
-                nlink=entry.nlink,
-                size=entry.size,
-                mtime=TimeInfo(int(entry.mtime_s * 1e9)),
-                mode=entry.mode,
-                uid=user_name(entry.uid),
-                gid=group_name(entry.gid),
-            )
-            for entry in files.browse(call.path)
-        )
-    )
-
-
-def read_file(files: Files, call: ReadFileCall) -> ReadFile:
-    """Answer READ_FILE; waits for the disk."""
-    size, data = files.read(call.path, call.offset, READ_BYTES_MAX if call.length is None else call.length)
-    return ReadFile(size, data)

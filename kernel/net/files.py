@@ -25,6 +25,8 @@ from kernel.errors import CallError, KernelError, NotFound
 from kernel.net import response
 from kernel.net.errors import HttpError
 from kernel.net.request import Request
+from kernel.wire.common import TimeInfo
+from kernel.wire.operator_common import FileInfo, ListFiles, ListFilesCall, ReadFile, ReadFileCall
 
 READ_BYTES_MAX = 64 * 1024
 PATH_BYTES_MAX = 4096
@@ -246,3 +248,27 @@ def _told(error: OSError, virtual: str) -> KernelError:
     if isinstance(error, PermissionError):
         return HttpError(403, f"path: '{virtual}' may not be read")
     return CallError(f"path: '{virtual}' cannot be read: {error.strerror}")
+
+
+def list_files(files: Files, call: ListFilesCall) -> ListFiles:
+    """Answer LIST_FILES; waits for the disk."""
+    return ListFiles(
+        tuple(
+            FileInfo(
+                path=entry.path,
+                nlink=entry.nlink,
+                size=entry.size,
+                mtime=TimeInfo(int(entry.mtime_s * 1e9)),
+                mode=entry.mode,
+                uid=user_name(entry.uid),
+                gid=group_name(entry.gid),
+            )
+            for entry in files.browse(call.path)
+        )
+    )
+
+
+def read_file(files: Files, call: ReadFileCall) -> ReadFile:
+    """Answer READ_FILE; waits for the disk."""
+    size, data = files.read(call.path, call.offset, READ_BYTES_MAX if call.length is None else call.length)
+    return ReadFile(size, data)
