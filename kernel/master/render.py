@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, TypeVar
 
 from msgspec import Struct
@@ -43,8 +45,12 @@ def resource_form(framework: Framework) -> Form:
 
 def offer_message(offer: Offer) -> OfferMessage:
     """The offer as its framework understands it: by its capabilities, with or without allocation roles."""
+    framework = offer.framework
+    return _offer_message(offer, offer.role if framework.multi_role else None, resource_form(framework))
+
+
+def _offer_message(offer: Offer, role: str | None, form: Form) -> OfferMessage:
     framework, agent = offer.framework, offer.agent
-    role = offer.role if framework.multi_role else None
     executors = agent.executors
     return OfferMessage(
         id=OfferID(offer.offer_id),
@@ -53,7 +59,7 @@ def offer_message(offer: Offer) -> OfferMessage:
         hostname=agent.info.hostname,
         url=URL("http", Address(agent.info.port, agent.info.hostname, agent.ip), "/slave(1)"),
         domain=agent.info.domain,
-        resources=offer.resources.messages(role, resource_form(framework)),
+        resources=offer.resources.messages(role, form),
         attributes=agent.info.attributes,
         executor_ids=tuple(ExecutorID(eid) for fid, eid in executors if fid == framework.framework_id) if executors else (),
         allocation_info=AllocationInfo(role) if role is not None else None,
@@ -183,7 +189,7 @@ def framework_message(framework: Framework) -> operator.Framework:
         registered_time=time_info(framework.registered_wall_s),
         reregistered_time=time_info(framework.reregistered_wall_s) if framework.reregistered_wall_s is not None else None,
         unregistered_time=time_info(framework.unregistered_wall_s) if framework.unregistered_wall_s is not None else None,
-        offers=tuple(map(offer_message, framework.offers.values())),
+        offers=tuple(_offer_message(offer, offer.role, Form.POST) for offer in framework.offers.values()),
         allocated_resources=used_resources(framework).messages(),
         offered_resources=offered_resources(framework).messages(),
         offer_constraints=framework.offer_constraints,
@@ -210,20 +216,19 @@ def _sum(sums: Quantities, parts: Iterable[Resources]) -> Resources:
     plain = sums.plain()
     if not any(sums.other.values()):
         return plain
-    scalars: dict[Key, int] = {}
+    amounts = Counter(chain.from_iterable(part.other.items() for part in parts if part.other is not None))  # Many are alike.
+    scalars: Counter[Key] = Counter()
     spans: dict[Key, list[tuple[int, int]]] = {}
-    items: dict[Key, set[str]] = {}
-    for part in parts:
-        for key, amount in (part.other or {}).items():
-            if isinstance(amount, int):
-                scalars[key] = scalars.get(key, 0) + amount
-            elif isinstance(amount, tuple):
-                spans.setdefault(key, []).extend(amount)
-            else:
-                items.setdefault(key, set()).update(amount)
-    other: dict[Key, Amount] = {**scalars}
+    items: dict[Key, frozenset[str]] = {}
+    for (key, amount), times in amounts.items():
+        if isinstance(amount, int):
+            scalars[key] += amount * times
+        elif isinstance(amount, tuple):
+            spans.setdefault(key, []).extend(amount)
+        else:
+            items[key] = items.get(key, frozenset()) | amount
+    other: dict[Key, Amount] = {**scalars, **items}
     other |= {key: coalesce(sorted(pairs)) for key, pairs in spans.items()}
-    other |= {key: frozenset(names) for key, names in items.items()}
     return replace(plain, other=other or None)
 
 

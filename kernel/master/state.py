@@ -122,7 +122,7 @@ class Agent:
 
     __slots__ = (
         "agent_id", "contact_due_s", "executors", "frameworks_known", "goodbye", "info", "ip", "link", "offered", "offers",
-        "registered_wall_s", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
+        "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
     )  # fmt: skip
 
     def __init__(self, agent_id: str, info: AgentInfo, ip: str, total: Resources) -> None:
@@ -144,10 +144,21 @@ class Agent:
         self.executors: dict[TaskKey, Executor] = {}
         self.offers: dict[str, Offer] = {}
         self.frameworks_known: set[str] = set()
+        self.rendered: Any = None  # Kept here by `kernel.master.views`.
 
     @property
     def pid(self) -> str:
         return f"slave(1)@{self.ip}:{self.info.port}"
+
+
+class Unreachable:
+    """An agent that was waited for in vain. tasks: those lost with it (framework id, task id), live or not yet
+    acknowledged; they stand in their frameworks' `unreachable`, unless forgotten since."""
+
+    __slots__ = ("info", "tasks", "wall_s")
+
+    def __init__(self, info: AgentInfo, wall_s: float, tasks: tuple[TaskKey, ...] = ()) -> None:
+        self.info, self.wall_s, self.tasks = info, wall_s, tasks
 
 
 class Quantities:
@@ -266,7 +277,7 @@ class MasterState:
         self.master = master
         self.out: list[Any] = []  # Effects of the input being handled.
         self.agents: dict[str, Agent] = {}
-        self.unreachable: OrderedDict[str, tuple[AgentInfo, float]] = OrderedDict()  # With the wall time of it.
+        self.unreachable: OrderedDict[str, Unreachable] = OrderedDict()
         self.gone: OrderedDict[str, float] = OrderedDict()
         self.frameworks: dict[str, Framework] = {}
         self.completed: OrderedDict[str, Framework] = OrderedDict()

@@ -20,6 +20,11 @@ def members(*parts: Any) -> bytes:
     return b",".join(body[1:-1] for body in map(encode, parts) if body != b"{}")
 
 
+def extended(body: bytes, *parts: Any) -> bytes:
+    """The encoded object with the members of more objects."""
+    return b"%b,%b}" % (body[:-1], members(*parts))
+
+
 def array(items: Iterable[bytes]) -> Iterator[bytes]:
     """An array of encoded items."""
     yield b"["

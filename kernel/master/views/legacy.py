@@ -16,10 +16,11 @@ from msgspec import Struct
 from kernel.master import render
 from kernel.master.state import Agent, Framework, MasterState, Task
 from kernel.master.transitions import AgentState
-from kernel.master.views.fragments import array, array_of_documents, document, members
+from kernel.master.views.fragments import array, array_of_documents, document, extended, members
 from kernel.master.views.roles import role_sums
 from kernel.master.views.shapes import (
-    agent_object,
+    RenderedAgent,
+    agents_rendered,
     executor_object,
     framework_detail,
     framework_summary,
@@ -84,7 +85,7 @@ def state(s: MasterState, query: Query) -> Fragments:
     return document(
         members(_master_object(s)),
         [
-            ("slaves", array(encode(agent_object(seen)) for seen in map(render.AgentPicture.of, known))),
+            ("slaves", array(agent.bytes() for agent in agents_rendered(known))),
             ("recovered_slaves", array([encode(recovered_agent_object(agent)) for agent in recovered])),
             *_frameworks(s, query),
             ("orphan_tasks", (b"[]",)),
@@ -157,8 +158,8 @@ def _framework(framework: Framework) -> Fragments:
             ("tasks", array(task_bodies(framework.tasks.values()))),
             ("unreachable_tasks", array(task_bodies(framework.unreachable.values()))),
             ("completed_tasks", array(task_bodies(framework.completed))),
-            ("offers", array([encode(offer_object(offer)) for offer in framework.offers.values()])),
-            ("executors", array([encode(executor_object(executor)) for executor in framework.executors.values()])),
+            ("offers", array(encode(offer_object(offer)) for offer in list(framework.offers.values()))),
+            ("executors", array(encode(executor_object(executor)) for executor in list(framework.executors.values()))),
         ],
     )
 
@@ -177,11 +178,11 @@ class FullResources(Struct):
 
 def slaves(s: MasterState, query: Query) -> Fragments:
     known, recovered = _agents(s, query)
-    pictures = [render.AgentPicture.of(agent) for agent in known]
+    rendered = agents_rendered(known)
     return document(
         b"",
         [
-            ("slaves", array(b"{%b}" % members(agent_object(seen), _full_resources(seen)) for seen in pictures)),
+            ("slaves", array(extended(agent.bytes(), _full_resources(agent.picture)) for agent in rendered)),
             ("recovered_slaves", array([encode(recovered_agent_object(agent)) for agent in recovered])),
         ],
     )
@@ -213,17 +214,18 @@ def state_summary(s: MasterState, query: Query) -> Fragments:
         for agent_id in agent_ids:
             frameworks_of.setdefault(agent_id, []).append(framework.framework_id)
         summary = framework_summary(framework, render.used_resources(framework), render.offered_resources(framework))
-        shown.append(b"{%b}" % members(summary, _counted(counts), {"slave_ids": list(agent_ids)}))
-    pictures = [render.AgentPicture.of(agent) for agent in _agents(s, query)[0]]
+        shown.append(extended(encode(summary), _counted(counts), {"slave_ids": list(agent_ids)}))
+    rendered = agents_rendered(_agents(s, query)[0])
 
-    def agent_body(seen: render.AgentPicture) -> bytes:
-        counts = _counted(by_agent.get(seen.agent_id, Counter()))
-        return b"{%b}" % members(agent_object(seen), counts, {"framework_ids": frameworks_of.get(seen.agent_id, [])})
+    def agent_body(agent: RenderedAgent) -> bytes:
+        agent_id = agent.picture.agent_id
+        counts = _counted(by_agent.get(agent_id, Counter()))
+        return extended(agent.bytes(), counts, {"framework_ids": frameworks_of.get(agent_id, [])})
 
     head: dict[str, str] = {"hostname": s.master.hostname or ""}
     if s.config.cluster is not None:
         head["cluster"] = s.config.cluster
-    return document(members(head), [("slaves", array(map(agent_body, pictures))), ("frameworks", array(shown))])
+    return document(members(head), [("slaves", array(map(agent_body, rendered))), ("frameworks", array(shown))])
 
 
 def _count(framework: Framework) -> Counter[tuple[str, str]]:

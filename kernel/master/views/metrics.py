@@ -6,12 +6,13 @@ What only the process knows (its uptime, the machine, the main loop, the registr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote
 
 from kernel.master.state import Framework, MasterState
 from kernel.master.transitions import TERMINAL, AgentState, FrameworkState
+from kernel.wire.resources import Resources, quantity
 from kernel.wire.task import TaskState
 
 _RESOURCES = ("cpus", "gpus", "mem", "disk")
@@ -91,22 +92,10 @@ def _mesos_name(name: str) -> str:
 
 
 def _of_agents(state: MasterState) -> dict[str, float]:
-    registered = connected = 0
-    total: Counter[str] = Counter()
-    used: Counter[str] = Counter()
-    for agent in state.agents.values():
-        if agent.state is AgentState.RECOVERED:
-            continue
-        registered += 1
-        connected += agent.state is AgentState.REGISTERED
-        for sums, resources in ((total, agent.total), (used, agent.used)):
-            sums["cpus"] += resources.cpus
-            sums["mem"] += resources.mem
-            sums["disk"] += resources.disk
-            sums["gpus"] += resources.gpus
-            for key, amount in (resources.other or {}).items():
-                if isinstance(amount, int) and key.name in _RESOURCES:
-                    sums[f"{key.name}_revocable" if key.revocable else key.name] += amount if key.size is None else key.size
+    agents = [agent for agent in state.agents.values() if agent.state is not AgentState.RECOVERED]
+    connected = sum(agent.state is AgentState.REGISTERED for agent in agents)
+    registered = len(agents)
+    total, used = _sum(agent.total for agent in agents), _sum(agent.used for agent in agents)
     found = {
         "master/slaves_active": float(connected),
         "master/slaves_connected": float(connected),
@@ -121,6 +110,22 @@ def _of_agents(state: MasterState) -> dict[str, float]:
         if name in ("cpus", "mem", "disk"):
             found[f"allocator/mesos/resources/{name}/total"] = total[name] / 1000
     return found
+
+
+def _sum(parts: Iterable[Resources]) -> Counter[str]:
+    """Scalars in thousandths by name, reserved or not, revocable apart."""
+    cpus = mem = disk = gpus = 0
+    sums: Counter[str] = Counter()
+    for part in parts:
+        cpus += part.cpus
+        mem += part.mem
+        disk += part.disk
+        gpus += part.gpus
+        for key, amount in (part.other or {}).items():
+            if isinstance(amount, int):
+                sums[f"{key.name}_revocable" if key.revocable else key.name] += quantity(key, amount)
+    sums.update(cpus=cpus, mem=mem, disk=disk, gpus=gpus)
+    return sums
 
 
 def _of_frameworks(state: MasterState) -> dict[str, float]:

@@ -126,13 +126,16 @@ class TaskObject(Struct, gc=False, omit_defaults=True):
 def task_bodies(tasks: Iterable[Task]) -> Iterator[bytes]:
     """The tasks as they are now, encoded when asked for."""
     kept = list(tasks)
-    rendered = []
-    for task in kept:
-        found = task.rendered
-        if found is None or found.statuses is not task.statuses or found.state is not task.state:
-            found = task.rendered = Rendered(task.state, task.statuses)
-        rendered.append(found)
+    rendered = [
+        found if (found := task.rendered) is not None and found.statuses is task.statuses and found.state is task.state else _begin(task)
+        for task in kept
+    ]
     return (found.body or _render(task, found) for task, found in zip(kept, rendered, strict=True))
+
+
+def _begin(task: Task) -> Rendered:
+    rendered = task.rendered = Rendered(task.state, task.statuses)
+    return rendered
 
 
 def _render(task: Task, rendered: Rendered) -> bytes:
@@ -203,7 +206,31 @@ class AgentObject(Struct, gc=False, omit_defaults=True):
 AGENT_CAPABILITIES = tuple(capability.type.value for capability in render.AGENT_CAPABILITIES if capability.type is not None)
 
 
-def agent_object(seen: render.AgentPicture) -> AgentObject:
+class RenderedAgent(Struct, gc=False):
+    """Kept on the agent, and valid while it looks like this. body: None until somebody reads it."""
+
+    picture: render.AgentPicture
+    body: bytes | None = None
+
+    def bytes(self) -> bytes:
+        if self.body is None:
+            self.body = encode(_agent_object(self.picture))
+        return self.body
+
+
+def agents_rendered(agents: Iterable[Agent]) -> list[RenderedAgent]:
+    """The agents as they are now, encoded when asked for."""
+    rendered = []
+    for agent in agents:
+        picture = render.AgentPicture.of(agent)
+        found: RenderedAgent | None = agent.rendered
+        if found is None or found.picture != picture:
+            found = agent.rendered = RenderedAgent(picture)
+        rendered.append(found)
+    return rendered
+
+
+def _agent_object(seen: render.AgentPicture) -> AgentObject:
     info, total = seen.info, resources_object(seen.total)
     reserved = reserved_by_role(seen.total)
     return AgentObject(
