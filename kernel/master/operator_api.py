@@ -44,9 +44,8 @@ Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
 class OperatorApi:
     """The handler. loop: gives the main loop of the master that leads."""
 
-    def __init__(self, config: MasterConfig, loop: Callable[[], MainLoop], streams: Streams, files: Files) -> None:
-        self._config, self._loop, self._streams, self._files = config, loop, streams, files
-        self._level = LoggingLevel()
+    def __init__(self, config: MasterConfig, loop: Callable[[], MainLoop], streams: Streams, files: Files, level: LoggingLevel) -> None:
+        self._config, self._loop, self._streams, self._files, self._level = config, loop, streams, files, level
         # Type -> (handler, the part of the call it needs).
         self._handlers: dict[str, tuple[Handler, str | None]] = {
             "SUBSCRIBE": (self._subscribe, None),

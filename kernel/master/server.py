@@ -20,9 +20,10 @@ from kernel.master.links import Links
 from kernel.master.operator_api import OperatorApi
 from kernel.master.scheduler_api import SchedulerApi
 from kernel.master.streams import Streams
-from kernel.net import common, response
+from kernel.net import common, logging_level, response
 from kernel.net.auth import Authenticator
 from kernel.net.files import FileApi, Files
+from kernel.net.logging_level import LoggingLevel
 from kernel.net.prometheus import exposition
 from kernel.net.request import Request, read_body
 from kernel.net.server import HttpServer, Routes
@@ -45,6 +46,7 @@ class MasterServer:
     def __init__(self, config: MasterConfig, leadership: Leadership, authenticator: Authenticator | None) -> None:
         self._config, self._leadership = config, leadership
         self._streams = Streams()
+        self._level = LoggingLevel()
         self._files = Files()  # Logs go to stderr: whoever keeps them shows them.
         self._links = Links(lambda message: leadership.loop().post(message), lambda: leadership.loop().room())
         self._http = HttpServer(self._routes(), authenticator)
@@ -81,7 +83,7 @@ class MasterServer:
         routes = Routes(prefix="/master")
         gate = self._leadership.gate
         scheduler = SchedulerApi(self._leadership.loop, self._streams)
-        operators = OperatorApi(self._config, self._leadership.loop, self._streams, self._files)
+        operators = OperatorApi(self._config, self._leadership.loop, self._streams, self._files, self._level)
         files = FileApi(self._files)
         routes.add("/api/v1/scheduler", scheduler.handle, realm=SCHEDULER, methods=("POST",), gate=gate)
         routes.add("/api/v1", operators.handle, realm=WRITE, methods=("POST",), gate=gate)
@@ -97,6 +99,7 @@ class MasterServer:
             routes.add(f"/{name}", self._view, realm=READ, gate=gate)
         for name in ("browse", "read", "download", "debug"):
             routes.add(f"/files/{name}", getattr(files, name), realm=READ)
+        routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"))
         routes.add("/teardown", self._teardown, realm=WRITE, methods=("POST",), gate=gate)
         for name in VIEWS_LATER_WRITTEN + LATER:
             routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, tree=name == "quota")
@@ -136,6 +139,9 @@ class MasterServer:
             return {"master/elected": 0.0}
         numbers: dict[str, float] = await self._leadership.loop().submit(View("metrics"))
         return numbers
+
+    async def _toggle(self, request: Request) -> web.StreamResponse:
+        return logging_level.toggle(request, self._level)
 
     async def _teardown(self, request: Request) -> web.StreamResponse:
         framework_id = form(await read_body(request)).get("frameworkId")

@@ -49,7 +49,7 @@ def call(kind: str, **parts: Any) -> bytes:
         (call("UNKNOWN"), {}, 501, ""),
         (call("LIST_FILES", list_files={"path": "/etc"}), {}, 404, "not shown"),
         (call("READ_FILE", read_file={"path": "/etc/passwd", "offset": 0}), {}, 404, "not shown"),
-        (call("SET_LOGGING_LEVEL", set_logging_level={"level": 9, "duration": {"nanoseconds": 1}}), {}, 400, "set_logging_level.level: 9"),
+        (call("SET_LOGGING_LEVEL", set_logging_level={"level": 9, "duration": {"nanoseconds": 1}}), {}, 400, "level: 9 is not allowed"),
     ],
 )
 def test_what_is_wrong_is_refused_and_changes_nothing(body: bytes, headers: dict[str, str], status: int, text: str) -> None:
@@ -108,6 +108,27 @@ def test_a_logging_level_holds_for_its_time() -> None:
             await master.post("/api/v1", call("SET_LOGGING_LEVEL", set_logging_level={"level": 1, "duration": {"nanoseconds": 1}}))
             await master.until(lambda: logging.getLogger().level == normal)
             assert await level() == 0
+
+    run(test)
+
+
+def test_the_logging_level_is_toggled_the_old_way_too() -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            path = "/logging/toggle"
+            assert await master.post(path + "?level=1&duration=10mins", b"") == (200, "")
+            assert await master.post(path, b"") == (200, "1\n")
+            for query in (
+                "level=1",
+                "level=x&duration=1secs",
+                "level=1&duration=soon",
+                "level=9&duration=1secs",
+                "level=1&duration=-1secs",
+            ):
+                assert (await master.post(f"{path}?{query}", b""))[0] == 400
+            async with master.client.get(f"{master.url}{path}?level=1&duration=1secs") as answer:
+                assert answer.status == 405
+            assert await master.post(path + "?level=0&duration=0secs", b"") == (200, "")
 
     run(test)
 
