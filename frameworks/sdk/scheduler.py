@@ -307,6 +307,8 @@ class Scheduler:
             return
         if status.state is record.state and status.reason is Reason.REASON_RECONCILIATION:
             return
+        if status.state is TaskState.TASK_DROPPED and status.reason is Reason.REASON_RECONCILIATION and not status.uuid:
+            return  # Its own update is on the way; until that is acknowledged the master holds the id.
         # Gone, of a task never heard of: its agent is there and does not know it, so the launch was lost on the way.
         never_ran = status.state is TaskState.TASK_GONE and record.state is TaskState.TASK_STAGING
         if (status.state is TaskState.TASK_DROPPED or never_ran) and not record.killing:

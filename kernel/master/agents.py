@@ -10,7 +10,7 @@ from kernel.clock import Now
 from kernel.errors import CallError, NotFound, PeerError
 from kernel.master import events, frameworks, registry
 from kernel.master.effects import CloseLink, FromAgent, LinkClosed, MarkAgentGone, ToAgent
-from kernel.master.state import Agent, Executor, Framework, MasterState, Task
+from kernel.master.state import Agent, Executor, Framework, MasterState, Task, Unreachable
 from kernel.master.transitions import TERMINAL, AgentState, advance
 from kernel.wire import scheduler
 from kernel.wire.agent import (
@@ -52,7 +52,7 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
     if agent_id in s.gone:
         _refuse(s, link, f"agent {agent_id} was marked gone")
         return
-    returned = agent_id in s.unreachable
+    returned = s.unreachable.get(agent_id)
     agent = s.agents.get(agent_id) if agent_id else None
     if agent is not None and agent.link is not None and agent.link != link:
         _detach_link(s, agent, now)  # A newer connection of the same agent: the old one is dead.
@@ -128,7 +128,7 @@ def _with_id(info: AgentInfo, agent_id: str) -> AgentInfo:
     )
 
 
-def _reconcile(s: MasterState, agent: Agent, message: Register, returned: bool, now: Now) -> list[str]:
+def _reconcile(s: MasterState, agent: Agent, message: Register, returned: Unreachable | None, now: Now) -> list[str]:
     """Make the master's picture of an agent equal to what it reports; return ids of spent frameworks there."""
     infos = {info.id.value: info for info in message.frameworks if info.id is not None}
     spent: dict[str, None] = {framework_id: None for framework_id in infos if framework_id in s.removed_ids}
@@ -143,7 +143,7 @@ def _reconcile(s: MasterState, agent: Agent, message: Register, returned: bool, 
         framework = _framework_of(s, report.framework_id, infos, spent, now)
         if framework is not None:
             reported.add((framework.framework_id, report.task.task_id.value))
-            _learn_task(s, agent, framework, report, returned, now)
+            _learn_task(s, agent, framework, report, returned is not None, now)
     for key, executor in list(agent.executors.items()):
         if key not in executors_reported:
             s.remove_executor(s.frameworks[key[0]], agent, executor, now)
@@ -159,6 +159,8 @@ def _reconcile(s: MasterState, agent: Agent, message: Register, returned: bool, 
             missing.append(key)
     if missing:
         s.tell_agent(agent, ReconcileTasks(tuple(missing)))
+    if returned is not None:
+        _give_up(s, returned, agent.agent_id, TaskState.TASK_GONE, Reason.REASON_AGENT_REREGISTERED, "The agent came back without it", now)
     return list(spent)
 
 
@@ -289,7 +291,7 @@ def remove_agent(s: MasterState, agent: Agent, now: Now, to: AgentState, state: 
     agent_id = agent.agent_id
     record = registry.AgentRecord(agent.info, agent.ip, agent.registered_wall_s)
     if to is AgentState.UNREACHABLE:
-        s.unreachable[agent_id] = (agent.info, now.wall_s)
+        s.unreachable[agent_id] = Unreachable(agent.info, now.wall_s, tuple(agent.tasks))
         record = registry.AgentRecord(agent.info, agent.ip, agent.registered_wall_s, unreachable_wall_s=now.wall_s)
         s.counts["master/slave_unreachable_completed"] += 1
         s.counts["master/slave_removals/reason_unhealthy"] += 1
@@ -375,23 +377,31 @@ def mark_gone(s: MasterState, call: MarkAgentGone, now: Now) -> None:
         return
     if agent_id not in s.unreachable:
         raise NotFound(f"agent_id: no agent '{agent_id}' is known")
-    info, _ = s.unreachable.pop(agent_id)
+    lost = s.unreachable.pop(agent_id)
     s.gone[agent_id] = now.wall_s
-    s.out.append(registry.keep_agent(agent_id, registry.AgentRecord(info, "", now.wall_s, gone_wall_s=now.wall_s)))
+    s.out.append(registry.keep_agent(agent_id, registry.AgentRecord(lost.info, "", now.wall_s, gone_wall_s=now.wall_s)))
     _forget_oldest(s)
-    for framework in s.frameworks.values():
-        for task in [task for task in framework.unreachable.values() if task.agent_id == agent_id]:
-            told = s.lost_as(framework, TaskState.TASK_GONE_BY_OPERATOR)
-            status = s.status(
-                task.task_id, told, now, "Agent marked gone", Reason.REASON_AGENT_REMOVED_BY_OPERATOR, agent_id, task.executor_id
-            )
-            del framework.unreachable[task.task_id]
-            if not task.terminal:
-                task.state = told
-                s.count_end(framework, task.state, task.statuses[-1])
-            task.note(status)
-            framework.completed.append(task)
-            s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
+    _give_up(s, lost, agent_id, TaskState.TASK_GONE_BY_OPERATOR, Reason.REASON_AGENT_REMOVED_BY_OPERATOR, "Agent marked gone", now)
+
+
+def _give_up(s: MasterState, lost: Unreachable, agent_id: str, state: TaskState, reason: Reason, message: str, now: Now) -> None:
+    """Tasks that were unreachable with this agent and still are will never come back."""
+    for framework_id, task_id in lost.tasks:
+        framework = s.frameworks.get(framework_id)
+        task = framework.unreachable.get(task_id) if framework is not None else None
+        if framework is None or task is None or task.agent_id != agent_id:
+            continue
+        del framework.unreachable[task_id]
+        framework.completed.append(task)
+        if task.terminal:
+            continue
+        told = s.lost_as(framework, state)
+        status = s.status(task_id, told, now, message, reason, agent_id, task.executor_id)
+        task.state = told
+        task.note(status)
+        s.count_end(framework, told, status)
+        s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
+        events.task_updated(s, task, status)
 
 
 def executor_exited(s: MasterState, agent: Agent, message: ExecutorExited, now: Now) -> None:
@@ -412,7 +422,7 @@ def recover(s: MasterState, record: registry.AgentRecord, agent_id: str, now: No
     if record.gone_wall_s is not None:
         s.gone[agent_id] = record.gone_wall_s
     elif record.unreachable_wall_s is not None:
-        s.unreachable[agent_id] = (record.info, record.unreachable_wall_s)
+        s.unreachable[agent_id] = Unreachable(record.info, record.unreachable_wall_s)
     else:
         agent = Agent(agent_id, record.info, record.ip, Resources.of(record.info.resources))
         agent.registered_wall_s = record.registered_wall_s

@@ -128,7 +128,9 @@ class MasterCore:
 
     def _subscribe(self, call: SubscribeFramework, now: Now) -> None:
         self.state.counts["master/messages_register_framework"] += 1
-        frameworks.subscribe(self.state, call, now)
+        framework = frameworks.subscribe(self.state, call, now)
+        if framework is not None:
+            tasks.send_owed(self.state, framework)
 
     def _stream_closed(self, closed: StreamClosed, now: Now) -> None:
         frameworks.stream_closed(self.state, closed, now)

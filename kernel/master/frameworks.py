@@ -24,8 +24,8 @@ REMOVED_MESSAGE = "Framework has been removed"
 # ---- Subscribing ----------------------------------------------------------------------------------------
 
 
-def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> None:
-    """SUBSCRIBE. Raises CallError for what fails before a stream exists; faults of the content come as one
+def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> Framework | None:
+    """SUBSCRIBE; return the framework unless it was refused. Raises CallError for what fails before a stream exists; faults of the content come as one
     ERROR event on the stream, which then ends (section 2.4)."""
     info = call.body.framework_info
     framework_id = info.id.value if info.id is not None else ""
@@ -40,7 +40,7 @@ def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> None:
     if fault is not None:
         s.out.append(ToStream(call.stream, scheduler.Event("ERROR", error=scheduler.Error(fault))))
         s.out.append(CloseStream(call.stream))
-        return
+        return None
     framework = s.frameworks.get(framework_id) if framework_id else None
     if framework is None:
         framework_id = framework_id or s.next_framework_id()
@@ -77,6 +77,7 @@ def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> None:
     )
     s.tell(framework, scheduler.Event("HEARTBEAT"))
     events.framework_changed(s, framework, added)
+    return framework
 
 
 def _content_fault(s: MasterState, info: FrameworkInfo, framework_id: str, body: scheduler.Subscribe) -> str | None:

@@ -54,10 +54,11 @@ class Rendered(Struct, gc=False):
 
 class Task:
     """One task. resources: what it holds on its agent while not freed; state: the newest known;
-    sent: the last status a scheduler was sent by way of an agent's update (None: none yet)."""
+    sent: the last status a scheduler was sent by way of an agent's update (None: none yet); owed: the newest of its
+    agent's updates that no scheduler has acknowledged."""
 
     __slots__ = (
-        "agent_id", "executor_id", "framework_id", "freed", "healthy", "info", "kill", "killing", "rendered", "resources", "role",
+        "agent_id", "executor_id", "framework_id", "freed", "healthy", "info", "kill", "killing", "owed", "rendered", "resources", "role",
         "sent", "state", "statuses", "task_id", "unreachable_wall_s",
     )  # fmt: skip
 
@@ -73,6 +74,7 @@ class Task:
         self.state = TaskState.TASK_STAGING
         self.statuses: tuple[TaskStatus, ...] = ()
         self.sent: TaskStatus | None = None
+        self.owed: TaskStatus | None = None
         self.kill: KillPolicy | None = None
         self.killing = False  # Somebody asked for its end: told again to an agent that comes back.
         self.unreachable_wall_s: float | None = None

@@ -319,6 +319,7 @@ def status_update(s: MasterState, agent: Agent, message: StatusUpdate, now: Now)
     status = message.status
     task = framework.tasks.get(status.task_id.value)
     if task is not None and task.agent_id == agent.agent_id:
+        task.owed = status
         _note_update(s, framework, agent, task, message, now)
     s.counts["master/valid_status_updates" if task is not None else "master/invalid_status_updates"] += 1
     # Sent even when the task is unknown here: only an acknowledgement ends the agent's sending it again.
@@ -348,8 +349,17 @@ def acknowledge(s: MasterState, framework: Framework, call: scheduler.Acknowledg
         return
     s.counts["master/valid_status_update_acknowledgements"] += 1
     s.tell_agent(agent, AcknowledgeUpdate(framework.framework_id, call.task_id.value, call.uuid), framework)
+    if task is not None and task.owed is not None and task.owed.uuid == call.uuid:
+        task.owed = None
     if task is not None and task.sent is not None and task.sent.uuid == call.uuid and task.sent.state in TERMINAL:
         s.complete_task(framework, agent, task, now)
+
+
+def send_owed(s: MasterState, framework: Framework) -> None:
+    """A scheduler is back: send it the updates it has not acknowledged, rather than when their agents try again."""
+    for task in framework.tasks.values():
+        if task.owed is not None and s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(task.owed))):
+            task.sent = task.owed
 
 
 def check_acknowledge(call: scheduler.Acknowledge) -> None:
@@ -473,7 +483,7 @@ def _reconcile_one(s: MasterState, framework: Framework, wanted: scheduler.Recon
         state, text = TaskState.TASK_GONE, "Task is unknown to the agent"
     elif agent_id in s.unreachable:
         state, text = TaskState.TASK_UNREACHABLE, "Task is unreachable"
-        unreachable_s = s.unreachable[agent_id][1]
+        unreachable_s = s.unreachable[agent_id].wall_s
     elif agent_id in s.gone:
         state, text = TaskState.TASK_GONE_BY_OPERATOR, "Task is gone by operator"
     else:

@@ -408,6 +408,8 @@ class Cluster:
                 assert status != 0 or "unknown" in told or killed, f"{task_id} is told failed: {told}"
             elif state is TaskState.TASK_KILLED:
                 assert killed, f"{task_id} is told killed; nobody asked for it"
+            elif state is TaskState.TASK_GONE:
+                assert runs[task_id] == 0, f"{task_id} is told gone; it ran"
             else:
                 raise AssertionError(f"{task_id} ended as {state.value}: {ends[0].message}")
 

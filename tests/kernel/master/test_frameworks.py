@@ -292,3 +292,23 @@ class TestDemand:
         c.take("s")
         c.call(fid, scheduler.Kill(TaskID("x")))
         assert [s.state for s in c.statuses()] == [TaskState.TASK_LOST]
+
+
+class TestOwedUpdates:
+    def test_an_update_missed_or_not_acknowledged_is_sent_on_resubscribing(self):
+        info = framework_info("f", failover_timeout=60.0)
+        c = Conductor()
+        fid = c.subscribe(info=info)
+        aid = c.agent()
+        (offer,) = c.offers()
+        c.call(fid, accept([offer.id.value], task("t1", aid), task("t2", aid)))
+        c.update(1, fid, "t1", TaskState.TASK_RUNNING)
+        c.give(e.StreamClosed("s"))
+        c.update(1, fid, "t2", TaskState.TASK_RUNNING)
+        c.subscribe("s2", info=framework_info("f", failover_timeout=60.0, id=framework_id(fid)))
+        statuses = c.statuses("s2")
+        assert [status.task_id.value for status in statuses] == ["t1", "t2"]
+        for status in statuses:
+            c.call(fid, scheduler.Acknowledge(AgentID(aid), status.task_id, status.uuid), stream="s2")
+        c.subscribe("s3", info=framework_info("f", failover_timeout=60.0, id=framework_id(fid)))
+        assert c.statuses("s3") == []
