@@ -56,6 +56,25 @@ def alive(process: dict[str, Any]) -> bool:
     return bool(process.get("pid")) and process.get("boot_id") == boot_id() and start_time(process["pid"]) == process.get("started")
 
 
+def running(plans: list[dict[str, Any]], earlier: dict[str, Any]) -> list[dict[str, Any]]:
+    """Records of the daemons that run already: those that an earlier supervisor wrote down, and those of the plans that it
+    had started and not yet written down when it was killed, found by their command line."""
+    records = [record for record in earlier.get("daemons", ()) if alive(record)]
+    known = {record["pid"] for record in records}
+    lines = {"\0".join(plan["argv"]).encode() + b"\0": plan for plan in plans}
+    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as stream:
+                plan = lines.get(stream.read())
+        except OSError:
+            continue
+        if plan is not None and pid not in known:
+            record = {**plan, "pid": pid, "started": start_time(pid), "boot_id": boot_id()}
+            if alive(record):
+                records.append(record)
+    return records
+
+
 def healthy(port: int, path: str) -> bool:
     """Whether a server on loopback answers GET path with 200."""
     try:
@@ -186,8 +205,7 @@ class Supervisor:
         now = time.monotonic()
         planned = {child.name: child for child in self.children}
         strays = []
-        records = [record for record in earlier.get("daemons", ()) if alive(record)]
-        for record in records + _unrecorded(records, self.children):
+        for record in running([child.plan for child in self.children], earlier):
             child = planned.get(record["name"])
             if child is not None and child.pidfd < 0 and child.plan["argv"] == record["argv"]:
                 child.restarts = record.get("restarts", 0)
@@ -333,24 +351,6 @@ class Supervisor:
             stream.write(line)
         if self.foreground:
             sys.stderr.write(line)
-
-
-def _unrecorded(records: list[dict[str, Any]], children: list[Child]) -> list[dict[str, Any]]:
-    """Daemons that were started and not yet written down when their supervisor was killed, found by their command line."""
-    known = {record["pid"] for record in records}
-    plans = {"\0".join(child.plan["argv"]).encode() + b"\0": child.plan for child in children}
-    found = []
-    for pid in [int(name) for name in os.listdir("/proc") if name.isdigit()]:
-        try:
-            with open(f"/proc/{pid}/cmdline", "rb") as stream:
-                plan = plans.get(stream.read())
-        except OSError:
-            continue
-        if plan is not None and pid not in known:
-            record = {**plan, "pid": pid, "started": start_time(pid), "boot_id": boot_id()}
-            if alive(record):
-                found.append(record)
-    return found
 
 
 def _phases(children: list[Child]) -> list[list[Child]]:

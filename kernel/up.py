@@ -159,7 +159,7 @@ def _check_ports(entries: list[dict[str, Any]], earlier: dict[str, Any]) -> None
     """Refuse ports that others listen on, before anything is started. Daemons to be adopted have theirs already."""
     import socket
 
-    ours = {found["url"] for found in earlier.get("daemons", ()) if supervisor.alive(found)}
+    ours = {found["url"] for found in supervisor.running(entries, earlier)}
     for entry in entries:
         if entry["url"] is not None and entry["url"] not in ours:
             port = int(entry["url"].rpartition(":")[2])
