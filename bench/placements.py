@@ -32,7 +32,7 @@ from kernel.wire.agent import (
     StatusUpdate,
 )
 from kernel.wire.framework import Capability, FrameworkCapability, FrameworkInfo
-from kernel.wire.ids import AgentID, FrameworkID, TaskID
+from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.offer import Filters, Launch, Offer, Operation, OperationType
 from kernel.wire.resources import Resources
 from kernel.wire.task import CommandInfo, Source, TaskInfo, TaskState, TaskStatus
@@ -122,22 +122,25 @@ class Framework:
         async with session.post(path, data=codec.encode(subscribe), headers=headers) as answer:
             answer.raise_for_status()
             decoder = recordio.Decoder(1 << 30)
-            stream_id, sender = answer.headers["Mesos-Stream-Id"], None
-            async for piece in answer.content.iter_any():
-                for record in decoder.feed(piece):
-                    event = _event(record)
-                    if event.subscribed is not None:
-                        self.framework_id = event.subscribed.framework_id
-                        sender = asyncio.create_task(self._send(session, path, stream_id))
-                    elif event.update is not None:
-                        self._updated(event.update.status)
-                    elif event.offers is not None:
-                        for offer in event.offers.offers:
-                            self._accept(offer)
-                if self.calls:
-                    self.wake.set()
-            if sender is not None:
+            sender = asyncio.create_task(self._send(session, path, answer.headers["Mesos-Stream-Id"]))
+            try:
+                async for piece in answer.content.iter_any():
+                    for record in decoder.feed(piece):
+                        self._heard(_event(record))
+                    if self.calls:
+                        self.wake.set()
+            finally:
                 sender.cancel()
+                await asyncio.gather(sender, return_exceptions=True)
+
+    def _heard(self, event: scheduler.Event) -> None:
+        if event.subscribed is not None:
+            self.framework_id = event.subscribed.framework_id
+        elif event.update is not None:
+            self._updated(event.update.status)
+        elif event.offers is not None:
+            for offer in event.offers.offers:
+                self._accept(offer)
 
     def _accept(self, offer: Offer) -> None:
         cpus = next((resource.scalar.value for resource in offer.resources if resource.name == "cpus" and resource.scalar), 0.0)
@@ -203,7 +206,7 @@ async def _measure(master: MasterProcess, agents: int, frameworks: Sequence[Fram
             "master_rss_mb": master.rss_mb(),
             "load_cpu_s": time.process_time() - own_s,
         }
-        for task in tasks:
+        for task in reversed(tasks):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         return results
