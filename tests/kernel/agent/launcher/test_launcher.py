@@ -20,7 +20,7 @@ import pytest
 
 from kernel.agent.launcher import loop, processes, protocol
 from kernel.agent.launcher.client import LauncherLost, LauncherState, Started, build_id
-from tests.kernel.agent.launcher.host import DEADLINE_S, Host, gone, open_gate, until
+from tests.kernel.agent.launcher.host import DEADLINE_S, Host, gone, open_gate, open_to_others, until
 
 pytestmark = pytest.mark.e2e
 
@@ -216,8 +216,7 @@ def test_without_root_from_an_installed_copy(tmp_path: Path) -> None:
         (site / "kernel" / file).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(MAIN.parents[2] / file, site / "kernel" / file)
     as_user: dict[str, Any] = {}
-    for directory in (tmp_path, tmp_path.parent, tmp_path.parent.parent):
-        directory.chmod(0o755)
+    open_to_others(tmp_path)
     (tmp_path / "launcher").mkdir()
     (tmp_path / "sandbox").mkdir()
     if os.geteuid() == 0:

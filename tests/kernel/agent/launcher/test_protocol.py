@@ -80,8 +80,9 @@ def test_another_version_is_told_apart() -> None:
         decode(line({"type": "hello", "version": 2}), 1)
 
 
+texts = st.text("aä/=\0", max_size=5)
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v)
+    st.none() | st.booleans() | st.integers() | st.floats() | texts, lambda v: st.lists(v) | st.dictionaries(texts, v), max_leaves=5
 )
 
 

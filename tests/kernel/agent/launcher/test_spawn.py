@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.agent.launcher.host import Host
+from tests.kernel.agent.launcher.host import Host, open_to_others
 
 pytestmark = pytest.mark.e2e
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can start processes as another user")
@@ -242,10 +242,3 @@ def test_a_user_who_kills_all_he_can_does_not_hit_the_launcher(tmp_path: Path) -
             assert host.client.pid == launcher
 
     run(test())
-
-
-def open_to_others(path: Path) -> Path:
-    """Let other users pass through pytest's private directories."""
-    for directory in (path, *path.parents[:2]):
-        directory.chmod(0o755)
-    return path
