@@ -191,10 +191,7 @@ class Wanted:
 
     def may_fit(self, cpus: int, mem: int) -> bool:
         """Whether something that is waited for needs no more than this."""
-        for least_cpus, least_mem in self._least:
-            if least_cpus <= cpus and least_mem <= mem:
-                return True
-        return False
+        return any(least_cpus <= cpus and least_mem <= mem for least_cpus, least_mem in self._least)
 
 
 class Entry:
