@@ -1,0 +1,176 @@
+"""Which task goes where: values in, values out."""
+
+from __future__ import annotations
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from frameworks.sdk.matching import match, satisfied
+from frameworks.sdk.tasks import Shape, TaskBook, TaskRecord, resources, task
+from kernel.wire.common import DomainInfo, FaultDomain, RegionInfo, ZoneInfo
+from kernel.wire.ids import AgentID, FrameworkID, OfferID
+from kernel.wire.nodes import Attribute
+from kernel.wire.offer import (
+    AttributeConstraint,
+    ConstraintGroup,
+    Exists,
+    NotExists,
+    Offer,
+    Predicate,
+    PseudoattributeType,
+    RoleConstraints,
+    Selector,
+    TextEquals,
+    TextMatches,
+    TextNotEquals,
+    TextNotMatches,
+)
+from kernel.wire.resources import EMPTY, AllocationInfo, Resources
+from kernel.wire.values import Scalar, Text, ValueType
+
+
+def offer(number: int, agent: str = "a1", role: str = "*", attributes: tuple[Attribute, ...] = (), **amounts: float) -> Offer:
+    return Offer(
+        OfferID(f"o{number}"),
+        FrameworkID("f"),
+        AgentID(agent),
+        f"host-{agent}",
+        domain=DomainInfo(FaultDomain(RegionInfo("eu"), ZoneInfo("eu-1"))),
+        resources=resources(**amounts).messages(role),
+        attributes=attributes,
+        allocation_info=AllocationInfo(role),
+    )
+
+
+def book(*shapes: tuple[Shape, int]) -> TaskBook:
+    made = TaskBook()
+    for index, (shape, count) in enumerate(shapes):
+        for number in range(count):
+            made.add(TaskRecord(task(f"t{index}-{number}", "true"), shape))
+    return made
+
+
+def placed(found: TaskBook, *offers: Offer) -> dict[str, list[str]]:
+    """Offer ids joined by + to the ids of the tasks placed on them."""
+    bundles = match(found.waiting(), offers).bundles
+    return {"+".join(one.id.value for one in bundle.offers): [record.task_id for record in bundle.tasks] for bundle in bundles}
+
+
+ONE = Shape(resources(cpus=1, mem=100), "*")
+
+
+def test_offers_are_filled_one_after_the_other_in_the_order_tasks_came() -> None:
+    offers = offer(1, "a1", cpus=2, mem=1000), offer(2, "a2", cpus=2, mem=1000)
+    assert placed(book((ONE, 3)), *offers) == {"o1": ["t0-0", "t0-1"], "o2": ["t0-2"]}
+
+
+def test_small_tasks_go_where_a_large_one_does_not_fit() -> None:
+    large = Shape(resources(cpus=8), "*")
+    assert placed(book((large, 1), (ONE, 1)), offer(1, cpus=2, mem=1000)) == {"o1": ["t1-0"]}
+
+
+def test_higher_priority_goes_first() -> None:
+    urgent = Shape(resources(cpus=1, mem=100), "*", priority=5)
+    assert placed(book((ONE, 1), (urgent, 1)), offer(1, cpus=1, mem=1000)) == {"o1": ["t1-0"]}
+
+
+def test_offers_of_one_agent_add_up() -> None:
+    offers = offer(1, cpus=1, mem=500), offer(2, cpus=1, mem=500)
+    assert placed(book((Shape(resources(cpus=2, mem=800), "*"), 1)), *offers) == {"o1+o2": ["t0-0"]}
+
+
+def test_offers_for_other_roles_and_agents_are_refused_with_the_reason() -> None:
+    role, agent = Shape(resources(cpus=1), "web"), Shape(resources(cpus=1), "*", agent_id="a9")
+    matching = match(book((role, 1), (agent, 1)).waiting(), [offer(1, cpus=4)])
+    assert [refusal.reason for refusal in matching.refusals] == ["offered to role *, wanted by web", "must run on agent a9"]
+
+
+def test_a_shortage_names_what_is_short() -> None:
+    (refusal,) = match(book((Shape(resources(cpus=1, mem=500), "*"), 1)).waiting(), [offer(1, cpus=4, mem=100)]).refusals
+    assert refusal.reason == "mem 500 wanted, 100 free"
+
+
+def test_nothing_is_refused_when_nothing_waits() -> None:
+    matching = match(book((ONE, 1)).waiting(), [offer(1, cpus=4, mem=500), offer(2, "a2", cpus=4)])
+    assert matching.refusals == ()
+    assert [len(bundle.tasks) for bundle in matching.bundles] == [1, 0]
+
+
+def test_ports_are_taken_out_of_an_offer() -> None:
+    wants = Resources.parse("cpus:1;ports:[31000-31001]")
+    one = Offer(OfferID("o1"), FrameworkID("f"), AgentID("a1"), "h", resources=Resources.parse("cpus:4;ports:[31000-31002]").messages("*"))
+    (bundle,) = match(book((Shape(wants, "*"), 2)).waiting(), [one]).bundles
+    assert len(bundle.tasks) == 1
+    assert str(bundle.left) == "cpus:3; ports:[31002-31002]"
+
+
+# ---- Constraints ----------------------------------------------------------------------------------------
+
+RACK = Selector(attribute_name="rack")
+TEXT = (Attribute("rack", ValueType.TEXT, text=Text("r1")),)
+NUMBER = (Attribute("rack", ValueType.SCALAR, scalar=Scalar(1.0)),)
+
+
+def holds(selector: Selector, predicate: Predicate, attributes: tuple[Attribute, ...] = TEXT) -> bool:
+    groups = (ConstraintGroup((AttributeConstraint(selector, predicate),)),)
+    return satisfied(RoleConstraints(groups), offer(1, attributes=attributes, cpus=1))
+
+
+def test_predicates_mean_what_the_master_means() -> None:
+    table = [
+        (Predicate(exists=Exists()), True, False, True),
+        (Predicate(not_exists=NotExists()), False, True, False),
+        (Predicate(text_equals=TextEquals("r1")), True, False, True),
+        (Predicate(text_equals=TextEquals("r2")), False, False, True),
+        (Predicate(text_not_equals=TextNotEquals("r1")), False, True, True),
+        (Predicate(text_matches=TextMatches("r[0-9]")), True, False, True),
+        (Predicate(text_matches=TextMatches("r")), False, False, True),
+        (Predicate(text_not_matches=TextNotMatches("r.*")), False, True, True),
+    ]
+    for predicate, on_text, on_absent, on_number in table:
+        assert (holds(RACK, predicate), holds(RACK, predicate, ()), holds(RACK, predicate, NUMBER)) == (on_text, on_absent, on_number)
+
+
+def test_hostname_region_and_zone_can_be_chosen() -> None:
+    for kind, value in (("HOSTNAME", "host-a1"), ("REGION", "eu"), ("ZONE", "eu-1")):
+        assert holds(Selector(pseudoattribute_type=PseudoattributeType(kind)), Predicate(text_equals=TextEquals(value)))
+
+
+def test_one_group_is_enough_but_all_of_it() -> None:
+    yes, no = AttributeConstraint(RACK, Predicate(exists=Exists())), AttributeConstraint(RACK, Predicate(not_exists=NotExists()))
+    one = offer(1, attributes=TEXT, cpus=1)
+    assert satisfied(RoleConstraints((ConstraintGroup((no,)), ConstraintGroup((yes,)))), one)
+    assert not satisfied(RoleConstraints((ConstraintGroup((yes, no)),)), one)
+
+
+def test_a_constrained_task_waits_for_the_right_agent() -> None:
+    shape = Shape(resources(cpus=1), "*", RoleConstraints((ConstraintGroup((AttributeConstraint(RACK, Predicate(exists=Exists())),)),)))
+    offers = offer(1, "a1", cpus=4), offer(2, "a2", attributes=TEXT, cpus=4)
+    assert placed(book((shape, 1)), *offers) == {"o1": [], "o2": ["t0-0"]}
+
+
+# ---- Properties -----------------------------------------------------------------------------------------
+
+amounts = st.builds(Resources, cpus=st.integers(0, 4000), mem=st.integers(0, 4000), gpus=st.sampled_from([0, 1000]))
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(amounts, st.integers(1, 5)), max_size=5), st.lists(st.tuples(st.sampled_from("abc"), amounts), max_size=6))
+def test_no_agent_gets_more_than_it_offered_and_no_task_goes_twice(
+    wants: list[tuple[Resources, int]], had: list[tuple[str, Resources]]
+) -> None:
+    waiting = book(*((Shape(wanted, "*", name=str(index)), count) for index, (wanted, count) in enumerate(wants)))
+    offers = [
+        Offer(OfferID(f"o{index}"), FrameworkID("f"), AgentID(agent), agent, resources=amount.messages("*"))
+        for index, (agent, amount) in enumerate(had)
+    ]
+    matching = match(waiting.waiting(), offers)
+    assert sorted(one.id.value for bundle in matching.bundles for one in bundle.offers) == sorted(one.id.value for one in offers)
+    launched = [record.task_id for bundle in matching.bundles for record in bundle.tasks]
+    assert len(launched) == len(set(launched))
+    for bundle in matching.bundles:
+        total = sum((Resources.of(one.resources) for one in bundle.offers), EMPTY)
+        assert sum((record.shape.wants for record in bundle.tasks), bundle.left) == total
+        for shape, records in waiting.waiting():  # Whoever still waits did not fit into what is left.
+            if any(task_id not in launched for task_id in records):
+                assert not bundle.left.contains(shape.wants)
