@@ -1,0 +1,292 @@
+"""Client commands as a user types them, against a made-up cluster."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel import cli
+from tests.kernel.commands.cluster import Cluster, agent, running, task
+
+
+@pytest.fixture
+def cluster(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Cluster]:
+    """The made-up cluster, found by MESETA_MASTER."""
+    with running() as served:
+        monkeypatch.setenv("MESETA_MASTER", served.url)
+        monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+        yield served
+
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def meseta(capfd: pytest.CaptureFixture[str]) -> Run:
+    """Runs a command line; returns exit status, stdout and stderr."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        status = cli.run(arguments)
+        out, err = capfd.readouterr()
+        return status, out, err
+
+    return run
+
+
+def columns(text: str) -> list[list[str]]:
+    """The cells of an aligned table."""
+    return [re.split(r"  +", line.rstrip()) for line in text.splitlines()]
+
+
+# ---- Nodes ----------------------------------------------------------------------------------------------
+
+
+def test_node_list_shows_what_is_used(cluster: Cluster, meseta: Run) -> None:
+    status, out, _ = meseta("node", "list")
+    heading, first, second = columns(out)
+    assert status == 0
+    assert heading == ["ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE"]
+    assert first[:6] == ["S0", "n1:5051", "active", "1/4", "512M/20G", "-"]
+    assert second[:4] == ["S1", "n2:5051", "active", "0/4"]
+
+
+def test_node_list_as_json_is_the_apis_own_array(cluster: Cluster, meseta: Run) -> None:
+    assert json.loads(meseta("node", "list", "--json")[1]) == cluster.agents
+
+
+@pytest.mark.parametrize(
+    ("more", "state"),
+    [
+        ({"active": False}, "disconnected"),
+        ({"deactivated": True}, "deactivated"),
+        ({"drain_info": {"state": "DRAINING", "config": {}}}, "draining"),
+    ],
+)
+def test_the_state_of_a_node_is_one_word(cluster: Cluster, meseta: Run, more: dict[str, Any], state: str) -> None:
+    cluster.agents = [agent("S9", "n9", **more)]
+    assert columns(meseta("node", "list")[1])[1][2] == state
+
+
+def test_node_show_tells_all_of_one(cluster: Cluster, meseta: Run) -> None:
+    _, out, _ = meseta("node", "show", "n1")
+    assert "cpus:        1 used, 0 offered, 4 in all" in out
+    assert "sh-1" in out
+    assert "sleep-2" not in out
+    shown = json.loads(meseta("node", "show", "S0", "--json")[1])
+    assert [one["task_id"]["value"] for one in shown["tasks"]] == ["sh-1"]
+
+
+def test_no_nodes_are_said_to_be_none(cluster: Cluster, meseta: Run) -> None:
+    cluster.agents = []
+    assert meseta("node", "list") == (0, "", "No agent has registered yet.\n")
+    assert meseta("node", "list", "--json") == (0, "[]\n", "")
+
+
+# ---- Frameworks -----------------------------------------------------------------------------------------
+
+
+def test_framework_list_shows_the_completed_when_asked(cluster: Cluster, meseta: Run) -> None:
+    assert [row[:3] for row in columns(meseta("framework", "list")[1])[1:]] == [
+        ["fw-1", "chronos", "active"],
+        ["fw-2", "run-sh", "disconnected"],
+    ]
+    assert columns(meseta("framework", "list", "--all")[1])[-1][:3] == ["fw-0", "old", "completed"]
+    assert len(json.loads(meseta("framework", "list", "--all", "--json")[1])) == 3
+
+
+def test_framework_show_takes_a_name(cluster: Cluster, meseta: Run) -> None:
+    _, out, _ = meseta("framework", "show", "chronos")
+    assert re.search(r"^failover timeout: +10 s$", out, re.MULTILINE)
+    assert "sh-1" in out
+
+
+def test_framework_teardown_calls_the_master(cluster: Cluster, meseta: Run) -> None:
+    assert meseta("framework", "teardown", "chronos")[0] == 0
+    assert cluster.calls[-1] == {"type": "TEARDOWN", "teardown": {"framework_id": {"value": "fw-1"}}}
+
+
+# ---- Tasks ----------------------------------------------------------------------------------------------
+
+
+def test_task_list_shows_the_live_and_on_demand_the_rest(cluster: Cluster, meseta: Run) -> None:
+    cluster.tasks.append(task("done-3", "fw-1", "S0", "TASK_FINISHED"))  # Its framework has not acknowledged its end.
+    rows = columns(meseta("task", "list")[1])
+    assert [row[:5] for row in rows[1:]] == [["sh-1", "sh", "chronos", "n1", "running"], ["sleep-2", "sleep", "run-sh", "n2", "running"]]
+    assert [row[0] for row in columns(meseta("task", "list", "--all")[1])[1:]] == ["sh-1", "sleep-2", "done-3", "sh-0"]
+
+
+@pytest.mark.parametrize("chosen", [("--framework", "chronos"), ("--framework", "fw-1"), ("--node", "n1"), ("--node", "S0")])
+def test_task_list_can_be_narrowed(cluster: Cluster, meseta: Run, chosen: tuple[str, str]) -> None:
+    assert [one["task_id"]["value"] for one in json.loads(meseta("task", "list", "--json", *chosen)[1])] == ["sh-1"]
+
+
+def test_task_show_finds_by_the_beginning_of_the_id(cluster: Cluster, meseta: Run) -> None:
+    _, out, _ = meseta("task", "show", "sle")
+    assert re.search(r"^message: +as told$", out, re.MULTILINE)
+    assert re.search(r"^host: +n2$", out, re.MULTILINE)
+
+
+def test_task_kill_asks_the_master_for_each(cluster: Cluster, meseta: Run) -> None:
+    assert meseta("task", "kill", "sh-1", "sleep-2")[0] == 0
+    kills = [call["kill_task"] for call in cluster.calls if call["type"] == "KILL_TASK"]
+    assert kills == [
+        {"framework_id": {"value": "fw-1"}, "task_id": {"value": "sh-1"}},
+        {"framework_id": {"value": "fw-2"}, "task_id": {"value": "sleep-2"}},
+    ]
+
+
+def test_task_kill_kills_nothing_when_one_is_not_known(cluster: Cluster, meseta: Run) -> None:
+    status, _, err = meseta("task", "kill", "sh-1", "nonsense")
+    assert status == 1
+    assert err == "Error: there is no task 'nonsense'; `meseta task list` shows what there is\n"
+    assert [call for call in cluster.calls if call["type"] == "KILL_TASK"] == []
+
+
+LATEST = "/frameworks/fw-1/executors/sh-1/runs/latest"
+
+
+def test_task_logs_print_each_stream_where_it_belongs(cluster: Cluster, meseta: Run) -> None:
+    cluster.files = {f"{LATEST}/stdout": b"x" * 100_000 + b"\n", f"{LATEST}/stderr": b"oops\n"}
+    assert meseta("task", "logs", "sh-1") == (0, "x" * 100_000 + "\n", "oops\n")
+    assert meseta("task", "logs", "--stderr", "sh-1") == (0, "", "oops\n")
+
+
+def test_task_logs_of_an_ended_task_are_still_there(cluster: Cluster, meseta: Run) -> None:
+    cluster.files = {"/frameworks/fw-1/executors/sh-0/runs/latest/stdout": b"last words\n"}
+    assert meseta("task", "logs", "-f", "sh-0") == (0, "last words\n", "")
+
+
+def test_task_logs_follow_until_the_task_ends(cluster: Cluster, meseta: Run) -> None:
+    cluster.files = {f"{LATEST}/stdout": b"one\n"}
+    answer, looks = cluster.answer, []
+
+    def growing(call: dict[str, Any]) -> dict[str, Any] | None:
+        if call["type"] == "GET_TASKS":
+            looks.append(call)
+            if len(looks) == 2:
+                cluster.files[f"{LATEST}/stdout"] += b"two\n"
+                cluster.tasks, cluster.completed_tasks = [], [task("sh-1", "fw-1", "S0", "TASK_FINISHED")]
+        return answer(call)
+
+    cluster.answer = growing  # type: ignore[method-assign]
+    status, out, _ = meseta("task", "logs", "-f", "--json", "sh-1")
+    assert status == 0
+    assert [json.loads(line) for line in out.splitlines()] == [
+        {"stream": "stdout", "data": "one\n"},
+        {"stream": "stdout", "data": "two\n"},
+    ]
+
+
+def test_task_logs_of_a_group_come_from_the_tasks_own_sandbox(cluster: Cluster, meseta: Run) -> None:
+    cluster.tasks = [task("t", "fw-1", "S0", executor_id={"value": "pod"})]
+    cluster.files = {"/frameworks/fw-1/executors/pod/runs/latest/tasks/t/stdout": b"mine\n"}
+    assert meseta("task", "logs", "t")[1] == "mine\n"
+
+
+def test_task_logs_without_a_sandbox_say_what_to_think(cluster: Cluster, meseta: Run) -> None:
+    status, _, err = meseta("task", "logs", "sh-1")
+    assert status == 1
+    assert "has no sandbox on its agent; it has not started yet" in err
+
+
+def test_task_logs_of_a_lost_agent_say_so(cluster: Cluster, meseta: Run) -> None:
+    cluster.agents = []
+    assert "the agent of task sh-1 is not registered" in meseta("task", "logs", "sh-1")[2]
+
+
+# ---- Roles, status --------------------------------------------------------------------------------------
+
+
+def test_role_list(cluster: Cluster, meseta: Run) -> None:
+    assert columns(meseta("role", "list")[1])[1] == ["web", "2", "1", "1.5", "64M", "0"]
+    assert json.loads(meseta("role", "list", "--json")[1]) == cluster.roles
+
+
+def test_status_adds_up(cluster: Cluster, meseta: Run) -> None:
+    _, out, _ = meseta("status")
+    assert re.search(r"^agents: +2 active$", out, re.MULTILINE)
+    assert re.search(r"^cpus: +1 of 8 allocated$", out, re.MULTILINE)
+    summary = json.loads(meseta("status", "--json")[1])
+    assert summary["tasks"] == {"TASK_RUNNING": 2}
+    assert summary["resources"]["mem"] == {"total": 40960.0, "allocated": 1024.0}
+    assert summary["daemons"] == []
+
+
+def test_status_shows_the_daemons_of_the_last_up(cluster: Cluster, meseta: Run, tmp_path: Path) -> None:
+    home = tmp_path / "meseta"
+    home.mkdir()
+    daemon = {"name": "master", "state": "waiting", "url": cluster.url, "pid": None, "restarts": 3, "last_error": "exit status 1: oh"}
+    (home / "up.json").write_text(json.dumps({"daemons": [{**daemon, "argv": ["x"]}]}))
+    assert "exit status 1: oh" in meseta("status")[1]
+    assert json.loads(meseta("status", "--json")[1])["daemons"] == [daemon]
+
+
+# ---- Which master, and errors ---------------------------------------------------------------------------
+
+
+def test_the_master_of_the_last_up_is_found(cluster: Cluster, meseta: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("MESETA_MASTER")
+    work_dir = tmp_path / "w"
+    work_dir.mkdir()
+    (tmp_path / "meseta").mkdir()
+    (tmp_path / "meseta/last").write_text(f"{work_dir}\n")
+    (work_dir / "endpoints.json").write_text(json.dumps({"master": cluster.url}))
+    assert meseta("node", "list")[0] == 0
+
+
+def test_without_any_master_the_way_on_is_told(cluster: Cluster, meseta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("MESETA_MASTER")
+    status, _, err = meseta("node", "list")
+    assert status == 1
+    assert err == "Error: no master is known; start one with `meseta up`, or give --master or MESETA_MASTER\n"
+
+
+def test_an_unreachable_master_is_named(cluster: Cluster, meseta: Run) -> None:
+    status, out, err = meseta("task", "list", "--json", "--master", "127.0.0.1:1")
+    assert (status, out) == (1, "")
+    error = json.loads(err)
+    assert error["error"].startswith("cannot reach the master at http://127.0.0.1:1: connection refused")
+    assert error["field"] == "--master"
+    assert "`meseta up`" in error["hint"]
+
+
+def test_the_next_master_is_asked_when_the_first_does_not_answer(cluster: Cluster, meseta: Run) -> None:
+    assert meseta("node", "list", "--master", f"127.0.0.1:1,{cluster.url}")[0] == 0
+
+
+@pytest.mark.parametrize("url", ["ftp://h", "http://", "http://h:port"])
+def test_what_is_no_master_is_refused(cluster: Cluster, meseta: Run, url: str) -> None:
+    status, _, err = meseta("node", "list", "--master", url)
+    assert status == 1
+    assert "is not the URL of a master; write http://HOST:PORT" in err
+
+
+def test_a_credential_is_shown_to_the_master(cluster: Cluster, meseta: Run, tmp_path: Path) -> None:
+    file = tmp_path / "credential"
+    file.write_text('{"principal": "ops", "secret": "s3"}')
+    assert meseta("node", "list", "--credential", str(file))[0] == 0
+    assert cluster.authorization == "Basic b3BzOnMz"
+
+
+@pytest.mark.parametrize(("answer", "words"), [((401, "no"), "--credential"), ((503, "No leader"), "try again"), ((501, "later"), "later")])
+def test_refusals_are_explained(cluster: Cluster, meseta: Run, answer: tuple[int, str], words: str) -> None:
+    cluster.refuse = answer
+    status, _, err = meseta("node", "list")
+    assert status == 1
+    assert words in err
+
+
+def test_an_ambiguous_name_is_refused(cluster: Cluster, meseta: Run) -> None:
+    status, _, err = meseta("task", "show", "s")
+    assert status == 1
+    assert err.startswith("Error: 's' may be any of ")
+
+
+def test_wrong_usage_is_exit_status_2(cluster: Cluster, meseta: Run) -> None:
+    assert meseta("task", "logs")[0] == 2
+    assert meseta("node", "list", "--nonsense")[0] == 2
