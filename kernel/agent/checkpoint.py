@@ -144,6 +144,8 @@ def _load_executor(state: AgentState, key: str, kept: ExecutorRecord) -> None:
     framework = state.frameworks[key.split("/", 2)[1]]
     executor = Executor(framework, kept.info, kept.kind, kept.container_id, kept.launched_wall_s, kept.state)
     executor.cause = kept.cause
+    if executor.kind is Kind.CUSTOM and executor.state is ExecutorState.RUNNING:
+        executor.state = ExecutorState.REREGISTERING
     framework.executors[executor.executor_id] = executor
     if executor.kind is Kind.CUSTOM:
         executor.given = executor.state is not ExecutorState.REGISTERING

@@ -126,7 +126,8 @@ class Executors:
                     Reason.REASON_AGENT_RESTARTED,
                 )
         if executor.state is not ExecutorState.RUNNING:
-            executor.state, executor.due_s = ExecutorState.RUNNING, None
+            executor.enter(ExecutorState.RUNNING)
+            executor.due_s = None
             state.emit(checkpoint.keep_executor(executor))
         if not executor.given and not executor.queued:  # All it was started for was killed meanwhile.
             self.shut_down(executor)
@@ -219,11 +220,11 @@ class Executors:
         """SHUTDOWN now, the end of the container after the grace; at once when it could not hear the former."""
         if executor.state is ExecutorState.TERMINATING:
             return
-        executor.state = ExecutorState.TERMINATING
-        self.state.emit(checkpoint.keep_executor(executor))
         if executor.stream is None:
             self._destroy(executor)
             return
+        executor.enter(ExecutorState.TERMINATING)
+        self.state.emit(checkpoint.keep_executor(executor))
         self._tell(executor, SHUTDOWN)
         self._await(executor, self.state.config.executor_shutdown_grace_period_s if executor.grace_s is None else executor.grace_s)
 
@@ -244,8 +245,9 @@ class Executors:
         self._destroy(executor)
 
     def _destroy(self, executor: Executor) -> None:
-        executor.state = ExecutorState.TERMINATING
-        self.state.emit(checkpoint.keep_executor(executor))
+        if executor.state is not ExecutorState.TERMINATING:
+            executor.enter(ExecutorState.TERMINATING)
+            self.state.emit(checkpoint.keep_executor(executor))
         self.state.emit(SignalContainer(executor.container_id, signal.SIGKILL))
 
     def repeat_signal(self, executor: Executor) -> None:
@@ -256,8 +258,6 @@ class Executors:
     def resume(self, executor: Executor) -> None:
         """After a restart: wait for an executor that was read back."""
         config = self.state.config
-        if executor.state is ExecutorState.RUNNING:
-            executor.state = ExecutorState.REREGISTERING
         if executor.state is ExecutorState.REREGISTERING:
             self._await(executor, config.executor_reregistration_timeout_s)
         elif executor.state is ExecutorState.REGISTERING:
@@ -279,7 +279,8 @@ class Executors:
 
     def exited(self, executor: Executor, status: int | None) -> None:
         """Its process ended: so do its tasks."""
-        executor.state, executor.due_s = ExecutorState.TERMINATED, None
+        executor.enter(ExecutorState.TERMINATED)
+        executor.due_s = None
         executor.queued.clear()
         cause, framework = executor.cause or TERMINATED, executor.framework
         for task in executor.tasks():

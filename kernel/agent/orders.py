@@ -138,7 +138,7 @@ class Orders:
         if executor is not None:
             if executor.kind is Kind.CUSTOM:
                 self.executors.shut_down(executor)
-            elif executor.state is not ExecutorState.TERMINATING:
+            else:
                 self.tasks.shut_down_executor(executor)
         elif task is not None and task.kind is Kind.COMMAND:
             self.tasks.shut_down(task)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from kernel.agent.config import AgentConfig
-from kernel.agent.transitions import TERMINAL, ExecutorState
+from kernel.agent.transitions import EXECUTOR_NEXT, TERMINAL, ExecutorState
 from kernel.clock import Now
 from kernel.executor.command import CommandRun
 from kernel.wire.resources import Resource
@@ -162,6 +162,11 @@ class Executor:
         self.cause: Cause | None = None
         self.due_s: float | None = None
         self.idle_since_s: float | None = None
+
+    def enter(self, state: ExecutorState) -> None:
+        """Change state, as the table allows."""
+        assert state in EXECUTOR_NEXT[self.state], f"an executor that is {self.state.value} cannot become {state.value}"
+        self.state = state
 
     def tasks(self) -> list[Task]:
         """Its tasks, those with unacknowledged last updates included."""

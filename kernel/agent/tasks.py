@@ -143,8 +143,9 @@ class Tasks:
 
     def shut_down_executor(self, executor: Executor) -> None:
         """End a default executor with its tasks."""
-        executor.state = ExecutorState.TERMINATING
-        self.state.emit(checkpoint.keep_executor(executor))
+        if executor.state is not ExecutorState.TERMINATING:
+            executor.enter(ExecutorState.TERMINATING)
+            self.state.emit(checkpoint.keep_executor(executor))
         for task in executor.tasks():
             self.end(task, KillCause.REQUEST, MATE_GRACE_S)
         self.check_done(executor)
@@ -205,5 +206,5 @@ class Tasks:
             executor.idle_since_s = now_s
             self.state.look_at(now_s + LINGER_S, self.check_done, executor)
         if is_done(live, len(tasks), now_s - executor.idle_since_s):
-            executor.state = ExecutorState.TERMINATED
+            executor.enter(ExecutorState.TERMINATED)
             self.frameworks.executor_gone(executor, 0)

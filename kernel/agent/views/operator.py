@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernel.agent.state import AgentState, Executor, Task
-from kernel.agent.views.parts import all_frameworks, container_status, executors, task_message
+from kernel.agent.views.parts import all_frameworks, container_status, containers, executors, task_message
 from kernel.errors import NotFound
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
@@ -54,18 +54,17 @@ def agent_info(state: AgentState) -> AgentInfo:
 def get_containers(state: AgentState, call: api.GetContainersCall | None) -> bytes:
     """The containers of executors; with show_nested those of tasks inside default executors too. None stands alone yet."""
     found = []
-    for framework in state.frameworks.values():
-        for running in executors(state, framework)[0]:
-            container_id = ContainerID(running.container_id)
-            ids = FrameworkID(framework.framework_id), running.info.executor_id
-            found.append(api.Container(container_id, *ids, running.name, container_status(container_id, running.pid)))
-            if call is None or not call.show_nested:
-                continue
-            for task in running.tasks:
-                if task.container_id not in ("", running.container_id):
-                    nested = ContainerID(task.container_id, container_id)
-                    status = container_status(nested, task.run.pid if task.run is not None else None)
-                    found.append(api.Container(ContainerID(task.container_id), *ids, running.name, status))
+    for running in containers(state):
+        container_id = ContainerID(running.container_id)
+        ids = FrameworkID(running.framework.framework_id), running.info.executor_id
+        found.append(api.Container(container_id, *ids, running.name, container_status(container_id, running.pid)))
+        if call is None or not call.show_nested:
+            continue
+        for task in running.tasks:
+            if task.container_id not in ("", running.container_id):
+                nested = ContainerID(task.container_id, container_id)
+                status = container_status(nested, task.run.pid if task.run is not None else None)
+                found.append(api.Container(ContainerID(task.container_id), *ids, running.name, status))
     return codec.encode(api.Response("GET_CONTAINERS", get_containers=api.GetContainers(tuple(found))))
 
 

@@ -39,6 +39,14 @@ class Running(Struct, gc=False):
     role: str | None
 
 
+def containers(state: AgentState) -> Iterator[Running]:
+    """The executors that have a container now."""
+    for framework in state.frameworks.values():
+        for running in executors(state, framework)[0]:
+            if running.tasks or running.queued or not running.completed:
+                yield running
+
+
 def executors(state: AgentState, framework: Framework) -> tuple[list[Running], list[Running]]:
     """The executors of a framework: those that live, those that ended."""
     by_executor: dict[str, list[Task]] = {}

@@ -75,9 +75,9 @@ class Desk:
         return found
 
     def take_sent(self, kind: type[E]) -> list[E]:
-        """The messages of a kind sent since the last look at any."""
+        """The messages of a kind sent since the last look at them."""
         found = [message for message in self.sent if isinstance(message, kind)]
-        self.sent.clear()
+        self.sent = [message for message in self.sent if not isinstance(message, kind)]
         return found
 
     def updates(self) -> list[TaskStatus]:

@@ -1,0 +1,151 @@
+"""What an agent shows of itself."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from kernel.agent.effects import View
+from kernel.agent.views.parts import command_executor_name
+from kernel.errors import CallError, NotFound
+from kernel.wire import agent_operator as api
+from kernel.wire.agent import ShutdownFramework
+from kernel.wire.command import CommandInfo, Environment, Variable, VariableType
+from kernel.wire.common import Secret, SecretType, SecretValue
+from kernel.wire.task import ExecutorType
+from tests.builders import executor
+from tests.kernel.agent.desk import Desk, command, running
+
+
+def show(desk: Desk, name: str, arguments: Any = None) -> Any:
+    return json.loads(desk.give(View(name, {} if arguments is None else arguments)))
+
+
+def busy() -> Desk:
+    """A command task, a group on a default executor, a task that waits for its executor, and one that ended."""
+    desk = running()
+    desk.started(desk.run_task(command("t")), 71)
+    desk.run_group(executor("d", type=ExecutorType.DEFAULT, command=None), command("g"))
+    desk.run_task(command("c", executor=executor("e", name="mine", source="src")))
+    desk.exited(desk.run_task(command("done")), 0)
+    desk.acknowledge_all()
+    return desk
+
+
+def test_state_lists_executors_with_their_tasks_and_sandboxes() -> None:
+    desk = busy()
+    state = show(desk, "state")
+    assert (state["id"], state["pid"], state["hostname"]) == ("m-S1", "slave(1)@127.0.0.1:5051", "127.0.0.1")
+    assert state["resources"] == {"cpus": 4.0, "mem": 4096.0, "disk": 0.0, "gpus": 0.0}
+    assert state["version"] == "1.11.0"
+    (framework,) = state["frameworks"]
+    assert (framework["id"], framework["role"]) == ("f", "*")
+    found = {shown["id"]: shown for shown in framework["executors"]}
+    assert set(found) == {"t", "d", "e"}
+    assert found["t"]["name"] == "Command Executor (Task: t) (Command: sh -c 'true')"
+    assert found["t"]["directory"] == f"/work/slaves/m-S1/frameworks/f/executors/t/runs/{found['t']['container']}"
+    assert [(task["id"], task["state"], task["executor_id"]) for task in found["t"]["tasks"]] == [("t", "TASK_RUNNING", "")]
+    assert [(task["id"], task["executor_id"]) for task in found["d"]["tasks"]] == [("g", "d")]
+    assert [task["id"] for task in found["e"]["queued_tasks"]] == ["c"]
+    assert (found["e"]["name"], found["e"]["source"]) == ("mine", "src")
+    assert found["e"]["resources"]["cpus"] == 1.1  # The executor's and its task's.
+    (ended,) = framework["completed_executors"]
+    assert [(task["id"], task["state"]) for task in ended["completed_tasks"]] == [("done", "TASK_FINISHED")]
+    assert [status["state"] for status in ended["completed_tasks"][0]["statuses"]] == ["TASK_STARTING", "TASK_FINISHED"]
+
+
+def test_a_framework_that_ended_is_shown_as_such() -> None:
+    desk = running()
+    desk.exited(desk.run_task(command("t")), 0)
+    desk.acknowledge_all()
+    desk.master(ShutdownFramework("f"))
+    state = show(desk, "state")
+    assert state["frameworks"] == []
+    (framework,) = state["completed_frameworks"]
+    assert [shown["id"] for shown in framework["completed_executors"]] == ["t"]
+
+
+def test_get_tasks_sorts_them_by_where_they_stand() -> None:
+    desk = busy()
+    desk.exited(desk.run_task(command("unacknowledged")), 0)
+    tasks = show(desk, "get_tasks")["get_tasks"]
+    by_kind = {kind: [task["task_id"]["value"] for task in found] for kind, found in tasks.items()}
+    assert by_kind == {
+        "pending_tasks": [],
+        "queued_tasks": ["c"],
+        "launched_tasks": ["t", "g"],
+        "terminated_tasks": ["unacknowledged"],
+        "completed_tasks": ["done"],
+    }
+
+
+@pytest.mark.parametrize("nested", [True, False])
+def test_containers_and_those_inside_them(nested: bool) -> None:
+    desk = busy()
+    found = show(desk, "get_containers", api.GetContainersCall(show_nested=nested))["get_containers"]["containers"]
+    executors = [container["executor_id"]["value"] for container in found]
+    assert executors == (["d", "d", "e", "t"] if nested else ["d", "e", "t"])
+    status = {container["executor_id"]["value"]: container["container_status"] for container in found}
+    assert status["t"]["executor_pid"] == 71
+    if nested:
+        assert "parent" in found[1]["container_status"]["container_id"]
+        assert "parent" not in found[1]["container_id"]
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [({}, 3), ({"framework_id": "f"}, 3), ({"framework_id": "f", "executor_id": "e"}, 1), ({"framework_id": "x"}, 0)],
+)
+def test_the_older_containers_endpoint_selects(query: dict[str, str], expected: int) -> None:
+    assert len(show(busy(), "containers", query)) == expected
+
+
+def test_a_selection_without_sense_is_refused() -> None:
+    with pytest.raises(CallError):
+        show(busy(), "containers", {"executor_id": "e"})
+
+
+def test_other_reads_answer() -> None:
+    desk = busy()
+    for name in ("get_state", "get_executors", "get_frameworks", "get_operations", "get_agent", "get_resource_providers"):
+        assert show(desk, name)["type"] == name.upper()
+    assert show(desk, "get_agent")["get_agent"]["agent_info"]["id"] == {"value": "m-S1"}
+    assert show(desk, "monitor/statistics") == []
+    with pytest.raises(NotFound):
+        show(desk, "nonsense")
+
+
+def test_metrics_count_what_is_and_what_was() -> None:
+    numbers = busy().give(View("metrics"))
+    assert numbers["slave/tasks_running"] == 1
+    assert numbers["slave/tasks_starting"] == 1
+    assert numbers["slave/tasks_staging"] == 1
+    assert numbers["slave/tasks_finished"] == 1
+    assert numbers["slave/executors_running"] == 3
+    assert numbers["slave/cpus_total"] == 4
+    assert numbers["slave/cpus_used"] == pytest.approx(3.2)
+
+
+def test_secrets_are_never_shown() -> None:
+    secret = Secret(SecretType.VALUE, value=SecretValue(b"hush"))
+    environment = Environment((Variable("S", VariableType.SECRET, secret=secret),))
+    desk = running()
+    desk.run_task(command("c", executor=executor("e", command=CommandInfo(value="x", environment=environment))))
+    for name in ("state", "get_state", "get_executors"):
+        assert "aHVzaA" not in desk.give(View(name, {})).decode()
+
+
+@pytest.mark.parametrize(
+    ("of", "text"),
+    [
+        (CommandInfo(value="sleep 1000"), "sh -c 'sleep 1000'"),
+        (CommandInfo(value="sleep 1000; echo done"), "sh -c 'sleep 1000; ...'"),
+        (CommandInfo(shell=False, value="a", arguments=("a", "b")), "[a, a, b]"),
+        (CommandInfo(), "NO COMMAND"),
+        (CommandInfo(shell=False), "NO EXECUTABLE"),
+    ],
+)
+def test_the_name_of_a_command_executor(of: CommandInfo, text: str) -> None:
+    assert command_executor_name("t", of) == f"Command Executor (Task: t) (Command: {text})"
