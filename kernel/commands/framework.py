@@ -11,6 +11,7 @@ from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
 from kernel.commands.lookup import find, scalars, seconds, value
 from kernel.commands.task import HEADINGS as TASK_HEADINGS
+from kernel.commands.task import for_json as task_json
 from kernel.commands.task import rows as task_rows
 
 HEADINGS = ("ID", "NAME", "STATE", "ROLES", "CPUS", "MEM", "AGE", "URL")
@@ -30,7 +31,7 @@ def framework_list(everything: bool, master: str | None, credential_file: str | 
     found: list[dict[str, Any]] = answer.get("frameworks", [])
     completed: list[dict[str, Any]] = answer.get("completed_frameworks", []) if everything else []
     if as_json:
-        output.emit_json([*found, *completed])
+        output.emit_json([for_json(one, state(one)) for one in found] + [for_json(one, "completed") for one in completed])
     else:
         rows = [_row(one, state(one)) for one in found] + [_row(one, "completed") for one in completed]
         output.table(HEADINGS, rows, empty="No framework is registered.")
@@ -47,8 +48,9 @@ def framework_show(framework: str, master: str | None, credential_file: str | No
     found = find("framework", framework, [*answer.get("frameworks", []), *completed], names, "meseta framework list --all")
     framework_id = value(found["framework_info"], "id")
     tasks = [task for task in asked.call("GET_TASKS").get("tasks", []) if value(task, "framework_id") == framework_id]
+    how = "completed" if found in completed else state(found)
     if as_json:
-        output.emit_json({**found, "tasks": tasks})
+        output.emit_json({**for_json(found, how), "tasks": [task_json(one) for one in tasks]})
         return
     info = found["framework_info"]
     used, offered = scalars(found.get("allocated_resources", [])), scalars(found.get("offered_resources", []))
@@ -56,7 +58,7 @@ def framework_show(framework: str, master: str | None, credential_file: str | No
         {
             "id": framework_id,
             "name": info["name"],
-            "state": "completed" if found in completed else state(found),
+            "state": how,
             "user": info.get("user", ""),
             "principal": info.get("principal", ""),
             "roles": ", ".join(_roles(info)),
@@ -86,6 +88,11 @@ def framework_teardown(framework: str, master: str | None, credential_file: str 
         output.emit_json({"framework_id": framework_id})
     else:
         click.echo(f"Framework {framework_id} is torn down.")
+
+
+def for_json(framework: dict[str, Any], how: str) -> dict[str, Any]:
+    """The v1 message, with what scripts look for on top of it."""
+    return {"id": names(framework)[0], "name": names(framework)[1], "state": how, **framework}
 
 
 def names(framework: dict[str, Any]) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
 from kernel.commands.lookup import find, scalars, seconds, value
 from kernel.commands.task import HEADINGS as TASK_HEADINGS
+from kernel.commands.task import for_json as task_json
 from kernel.commands.task import rows as task_rows
 
 HEADINGS = ("ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE")
@@ -27,7 +28,7 @@ def node_list(master: str | None, credential_file: str | None, as_json: bool) ->
     """List agents: what is allocated of what they have."""
     agents = _agents(Master(masters(master), credential(credential_file)))
     if as_json:
-        output.emit_json(agents)
+        output.emit_json([for_json(agent) for agent in agents])
     else:
         output.table(HEADINGS, [_row(agent) for agent in agents], empty="No agent has registered yet.")
 
@@ -42,7 +43,7 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
     agent_id = value(found["agent_info"], "id")
     tasks = [task for task in asked.call("GET_TASKS").get("tasks", []) if value(task, "agent_id") == agent_id]
     if as_json:
-        output.emit_json({**found, "tasks": tasks})
+        output.emit_json({**for_json(found), "tasks": [task_json(one) for one in tasks]})
         return
     info = found["agent_info"]
     total, used = scalars(found.get("total_resources", [])), scalars(found.get("allocated_resources", []))
@@ -62,6 +63,11 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
     if tasks:
         click.echo()
         output.table(TASK_HEADINGS, task_rows(tasks, [found], []), empty="")
+
+
+def for_json(agent: dict[str, Any]) -> dict[str, Any]:
+    """The v1 message, with what scripts look for on top of it."""
+    return {"id": value(agent["agent_info"], "id"), "hostname": agent["agent_info"]["hostname"], "state": state(agent), **agent}
 
 
 def state(agent: dict[str, Any]) -> str:

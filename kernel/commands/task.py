@@ -48,7 +48,7 @@ def task_list(
         agent = find("agent", node, agents, _agent_names, "meseta node list")
         tasks = [one for one in tasks if value(one, "agent_id") == value(agent["agent_info"], "id")]
     if as_json:
-        output.emit_json(tasks)
+        output.emit_json([for_json(one) for one in tasks])
     else:
         empty = "There are no tasks." if everything else "No task is running; --all shows those that have ended."
         output.table(HEADINGS, rows(tasks, agents, frameworks), empty=empty)
@@ -62,7 +62,7 @@ def task_show(task: str, master: str | None, credential_file: str | None, as_jso
     asked = Master(masters(master), credential(credential_file))
     found = _find(asked, task)
     if as_json:
-        output.emit_json(found)
+        output.emit_json(for_json(found))
         return
     status = _last_status(found)
     agents = asked.call("GET_AGENTS").get("agents", [])
@@ -127,6 +127,11 @@ def task_kill(tasks: tuple[str, ...], master: str | None, credential_file: str |
 
 
 # ---- What the commands show -----------------------------------------------------------------------------
+
+
+def for_json(task: dict[str, Any]) -> dict[str, Any]:
+    """The v1 message, with its id as plain text on top of it."""
+    return {"id": value(task, "task_id"), **task}
 
 
 def rows(tasks: list[dict[str, Any]], agents: list[dict[str, Any]], frameworks: list[dict[str, Any]]) -> list[tuple[str, ...]]:

@@ -55,8 +55,12 @@ def test_node_list_shows_what_is_used(cluster: Cluster, meseta: Run) -> None:
     assert second[:4] == ["S1", "n2:5051", "active", "0/4"]
 
 
-def test_node_list_as_json_is_the_apis_own_array(cluster: Cluster, meseta: Run) -> None:
-    assert json.loads(meseta("node", "list", "--json")[1]) == cluster.agents
+def test_json_is_the_apis_own_messages_with_ids_on_top(cluster: Cluster, meseta: Run) -> None:
+    nodes = json.loads(meseta("node", "list", "--json")[1])
+    assert nodes[0] == {"id": "S0", "hostname": "n1", "state": "active", **cluster.agents[0]}
+    frameworks = json.loads(meseta("framework", "list", "--json")[1])
+    assert frameworks[1] == {"id": "fw-2", "name": "run-sh", "state": "disconnected", **cluster.frameworks[1]}
+    assert json.loads(meseta("task", "list", "--json")[1])[0] == {"id": "sh-1", **cluster.tasks[0]}
 
 
 @pytest.mark.parametrize(
