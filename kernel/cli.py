@@ -1,7 +1,7 @@
 """The `meseta` command. Packages add subcommands and daemons by the entry-point groups `meseta.commands` and `meseta.daemons`.
 
-A subcommand is imported only when it is run: `--help` and completion name it by the first line of its module's docstring,
-read from the file. Exit status: 0 done, 1 failed, 2 wrong usage; a command may exit with others of its own.
+A subcommand is imported only when it is run: `--help` and completion tell of it by its module's docstring, read from the file.
+Exit status: 0 done, 1 failed, 2 wrong usage; a command may exit with others of its own.
 """
 
 from __future__ import annotations
@@ -51,16 +51,22 @@ def resolve(target: str) -> object:
     return getattr(importlib.import_module(module), attribute)
 
 
-def summary(target: str) -> str:
-    """The first line of the docstring of `module:attribute`'s module, without importing it; empty when there is none."""
+def summary(name: str, target: str) -> str:
+    """One line about a command, from the docstring of its module, which is not imported; empty when there is none.
+
+    It is the line "`meseta NAME`: ..." where a module holds several commands, else the first one.
+    """
     try:
         spec = importlib.util.find_spec(target.partition(":")[0])
     except ModuleNotFoundError:
         return ""
     if spec is None or spec.origin is None:
         return ""
-    match = re.match(r'\s*"""(.*?)("""|\n)', Path(spec.origin).read_text())
-    return match[1].partition(": ")[2] or match[1] if match else ""
+    docstring = re.match(r'\s*"""(.*?)"""', Path(spec.origin).read_text(), re.DOTALL)
+    if docstring is None:
+        return ""
+    own = re.search(rf"^`meseta {name}`: (.*)$", docstring[1], re.MULTILINE)
+    return own[1] if own is not None else docstring[1].partition("\n")[0]
 
 
 class LazyGroup(click.Group):
@@ -89,7 +95,7 @@ class LazyGroup(click.Group):
         return self._load(self.targets[cmd_name])
 
     def summary(self, name: str) -> str:
-        return self.commands[name].get_short_help_str(100) if name in self.commands else summary(self.targets[name])
+        return self.commands[name].get_short_help_str(100) if name in self.commands else summary(name, self.targets[name])
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
@@ -124,7 +130,7 @@ def _daemon_targets() -> dict[str, str]:
 
 class _ServeGroup(LazyGroup):
     def summary(self, name: str) -> str:
-        return summary(daemon(self.targets[name]).main)
+        return summary(name, daemon(self.targets[name]).main)
 
 
 def _print_version(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:

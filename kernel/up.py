@@ -1,6 +1,7 @@
-"""Start the embedded cluster on this machine, or stop it (`meseta up`, `meseta down`).
+"""The embedded cluster on this machine: what a person types. The process that stays is `kernel.supervisor`.
 
-Here is what a person types; the process that stays is `kernel.supervisor`. In the foreground this process becomes it.
+`meseta up`: Start a whole cluster on this machine.
+`meseta down`: Stop the cluster that `meseta up` started; its state stays.
 """
 
 from __future__ import annotations
@@ -97,9 +98,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 @click.option("--detach", is_flag=True, help="Return when the cluster works.")
 @json_option
 def up(agents: int, work_dir: Path | None, port_offset: int, only: str, detach: bool, as_json: bool) -> None:
-    """Start the embedded cluster and print where its daemons answer.
+    """Start a whole cluster on this machine and print where its daemons answer.
 
-    Where one runs already on the work dir, it is shown and left as it is.
+    It stays until Ctrl-C, which ends the tasks and stops it, as `meseta down` does; with --detach it goes on by itself.
+    Where a cluster runs already on the work dir, it is shown and left as it is.
     """
     work_dir = work_dir or endpoints.state_home()
     entries = plan(work_dir, agents, port_offset, [name for name in only.split(",") if name])
