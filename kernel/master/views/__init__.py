@@ -19,6 +19,7 @@ _VIEWS: dict[str, Callable[[MasterState, Any], Any]] = {
     "metrics": metrics.numbers,
     "subscribed": operator.subscribed,
 }
+NAMES = tuple(_VIEWS)
 
 
 def render(state: MasterState, name: str, arguments: Any = None) -> Any:

@@ -46,8 +46,20 @@ _COUNTERS = (
     *(f"master/{name.replace('task_', 'tasks_', 1)}" for name in _TERMINAL_STATES),
 )
 
+# Messages that are counted by what became of them.
+_SUMS = {
+    "master/messages_register_slave": ("master/slave_registrations",),
+    "master/messages_reregister_slave": ("master/slave_reregistrations",),
+    "master/messages_status_update": ("master/valid_status_updates", "master/invalid_status_updates"),
+    "master/messages_executor_to_framework": (
+        "master/valid_executor_to_framework_messages",
+        "master/invalid_executor_to_framework_messages",
+    ),
+}
+
 # By our counter of a framework's calls: what v1 calls them.
 _CALLS = {
+    "events/subscribed": "subscribe",  # Each that is let in is told so.
     "master/messages_unregister_framework": "teardown",
     "master/messages_launch_tasks": "accept",
     "master/messages_decline_offers": "decline",
@@ -78,11 +90,14 @@ def numbers(state: MasterState, arguments: Any = None) -> dict[str, float]:
     for name, count in state.counts.items():
         if name.startswith("master/"):
             found[_mesos_name(name)] = float(count)
+    for name, parts in _SUMS.items():
+        found[name] = sum(found[part] for part in parts)
     found["master/elected"] = 1.0
     found["master/outstanding_offers"] = float(len(state.offers))
     found["master/operator_event_stream_subscribers"] = float(len(state.operators))
     found |= _of_agents(state)
     found |= _of_frameworks(state)
+    found |= {f"allocator/mesos/roles/{view.role}/shares/dominant": view.share for view in state.allocator.shares()}
     return found
 
 
@@ -184,5 +199,5 @@ def _of_framework(framework: Framework, active: Counter[str]) -> dict[str, float
     for name in _TERMINAL_STATES:
         found[f"{prefix}tasks/terminal/{name}"] = float(counts[f"tasks/terminal/{name}"])
     for role in framework.roles:
-        found[f"{prefix}roles/{quote(role, safe='')}/suppressed"] = float(role in framework.suppressed)
+        found[f"{prefix}roles/{role}/suppressed"] = float(role in framework.suppressed)
     return found

@@ -1,0 +1,149 @@
+"""The numbers of `/metrics/snapshot` (spec: mesos-v1, section 5.4)."""
+
+from __future__ import annotations
+
+from kernel.master import effects as e
+from kernel.master import views
+from kernel.wire import scheduler
+from kernel.wire.framework import FrameworkCapability
+from kernel.wire.ids import AgentID, TaskID
+from kernel.wire.task import TaskState
+from tests.builders import accept, framework_info, task
+from tests.kernel.master.conductor import Conductor
+from tests.kernel.master.views.scene import cluster
+
+# All that the reference names for a master, but what the process adds (system/, registrar/, queues, uptime).
+ALWAYS = """
+    master/cpus_total master/cpus_used master/cpus_percent master/gpus_total master/mem_percent master/disk_used
+    master/cpus_revocable_total master/disk_revocable_percent master/elected
+    master/slaves_active master/slaves_connected master/slaves_disconnected master/slaves_inactive master/slaves_unreachable
+    master/slave_registrations master/slave_reregistrations master/slave_removals master/slave_removals/reason_registered
+    master/slave_removals/reason_unhealthy master/slave_removals/reason_unregistered master/slave_unreachable_scheduled
+    master/slave_unreachable_canceled master/slave_unreachable_completed master/slave_shutdowns_scheduled
+    master/slave_shutdowns_canceled master/slave_shutdowns_completed master/recovery_slave_removals
+    master/frameworks_active master/frameworks_connected master/frameworks_disconnected master/frameworks_inactive
+    master/outstanding_offers
+    master/tasks_staging master/tasks_starting master/tasks_running master/tasks_killing master/tasks_unreachable
+    master/tasks_finished master/tasks_failed master/tasks_killed master/tasks_lost master/tasks_error master/tasks_dropped
+    master/tasks_gone master/tasks_gone_by_operator
+    master/messages_register_framework master/messages_reregister_framework master/messages_unregister_framework
+    master/messages_deactivate_framework master/messages_kill_task master/messages_status_update_acknowledgement
+    master/messages_operation_status_update_acknowledgement master/messages_resource_request master/messages_launch_tasks
+    master/messages_decline_offers master/messages_revive_offers master/messages_suppress_offers
+    master/messages_reconcile_tasks master/messages_reconcile_operations master/messages_framework_to_executor
+    master/messages_executor_to_framework master/messages_register_slave master/messages_reregister_slave
+    master/messages_unregister_slave master/messages_update_slave master/messages_status_update
+    master/messages_exited_executor master/messages_authenticate master/dropped_messages
+    master/valid_status_updates master/invalid_status_updates master/valid_status_update_acknowledgements
+    master/invalid_status_update_acknowledgements master/valid_framework_to_executor_messages
+    master/invalid_framework_to_executor_messages master/valid_executor_to_framework_messages
+    master/invalid_executor_to_framework_messages master/valid_operation_status_updates
+    master/invalid_operation_status_updates master/valid_operation_status_update_acknowledgements
+    master/invalid_operation_status_update_acknowledgements
+    master/operator_event_stream_subscribers master/http_cache_hits
+    master/operations/total master/operations/pending master/operations/recovering master/operations/unreachable
+    master/operations/finished master/operations/failed master/operations/error master/operations/dropped
+    master/operations/gone_by_operator
+    allocator/mesos/resources/cpus/total allocator/mesos/resources/cpus/offered_or_allocated
+"""
+
+
+def numbers(c: Conductor) -> dict[str, float]:
+    found: dict[str, float] = views.render(c.core.state, "metrics")
+    return found
+
+
+def test_all_names_are_there_from_the_start():
+    found = numbers(Conductor())
+    assert set(ALWAYS.split()) - found.keys() == set()
+    assert all(isinstance(value, float) for value in found.values())
+    assert {name: value for name, value in found.items() if value} == {"master/elected": 1.0}
+
+
+def test_gauges_of_the_cluster():
+    found = numbers(cluster())
+    expected = {
+        "master/cpus_total": 6.0,
+        "master/cpus_used": 2.1,
+        "master/cpus_percent": 0.35,
+        "master/mem_used": 128.0,
+        "master/slaves_active": 2.0,
+        "master/slaves_connected": 2.0,
+        "master/frameworks_active": 1.0,
+        "master/outstanding_offers": 1.0,
+        "master/tasks_running": 1.0,
+        "master/tasks_staging": 1.0,
+        "master/messages_register_slave": 2.0,
+        "master/messages_status_update": 1.0,
+        "allocator/mesos/resources/cpus/total": 6.0,
+        "allocator/mesos/resources/cpus/offered_or_allocated": 4.1,
+    }
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_agents_and_frameworks_that_are_away():
+    c = cluster()
+    c.give(e.StreamClosed("s"))
+    c.give(e.LinkClosed(1))
+    found = numbers(c)
+    assert (found["master/slaves_connected"], found["master/slaves_disconnected"], found["master/slaves_inactive"]) == (1.0, 1.0, 1.0)
+    assert (found["master/frameworks_disconnected"], found["master/frameworks_inactive"], found["master/frameworks_active"]) == (
+        1.0,
+        1.0,
+        0.0,
+    )
+    c.wait(12)
+    found = numbers(c)
+    assert (found["master/slaves_unreachable"], found["master/tasks_unreachable"]) == (1.0, 2.0)
+    assert found["master/slave_removals/reason_unhealthy"] == 1.0
+
+
+def test_ends_are_counted_by_source_and_reason_with_the_old_words():
+    c = Conductor()
+    fid = c.subscribe(info=framework_info("f", FrameworkCapability.PARTITION_AWARE))
+    aid = c.agent(1)
+    (offer,) = c.offers()
+    c.call(fid, accept([offer.id.value], task("t", aid)))
+    c.give(e.MarkAgentGone(aid))
+    found = numbers(c)
+    assert found["master/tasks_gone_by_operator"] == 1.0
+    assert found["master/task_gone_by_operator/source_master/reason_slave_removed_by_operator"] == 1.0
+
+
+def test_each_framework_has_its_own():
+    c = Conductor()
+    fid = c.subscribe(info=framework_info("web site/1", principal="p"))
+    aid = c.agent(1)
+    (offer,) = c.offers()
+    c.call(fid, accept([offer.id.value], task("t", aid), task("u", aid)))
+    uuid = c.update(1, fid, "t", TaskState.TASK_FINISHED)
+    c.call(fid, scheduler.Acknowledge(AgentID(aid), TaskID("t"), uuid))
+    c.call(fid, scheduler.Suppress())
+    found = numbers(c)
+    prefix = f"master/frameworks/web%20site%2F1/{fid}/"
+    expected = {
+        "subscribed": 1.0,
+        "calls": 4.0,
+        "calls/subscribe": 1.0,
+        "calls/accept": 1.0,
+        "calls/acknowledge": 1.0,
+        "calls/suppress": 1.0,
+        "calls/kill": 0.0,
+        "events/subscribed": 1.0,
+        "events/update": 1.0,
+        "offers/accepted": 1.0,
+        "operations": 0.0,
+        "tasks/active/task_staging": 1.0,
+        "tasks/terminal/task_finished": 1.0,
+        "roles/*/suppressed": 1.0,
+    }
+    assert {name: found[prefix + name] for name in expected} == expected
+    assert found[f"{prefix}events"] == sum(value for name, value in found.items() if name.startswith(f"{prefix}events/"))
+    assert found["frameworks/p/messages_received"] == found["frameworks/p/messages_processed"] == 4.0
+    assert found["allocator/mesos/roles/*/shares/dominant"] == 1.0  # The rest is offered again.
+
+
+def test_a_framework_that_left_has_none():
+    c = cluster()
+    c.give(e.TeardownFramework("M-0000"))
+    assert not [name for name in numbers(c) if "M-0000" in name]
