@@ -19,6 +19,7 @@ import re
 import types
 import typing
 from collections.abc import Collection, Iterable, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -72,7 +73,8 @@ class Field(typing.NamedTuple):
     required: bool
 
 
-def fields(config_type: type[Struct]) -> dict[str, Field]:
+@cache
+def fields(config_type: type[Struct]) -> Mapping[str, Field]:
     """The settable fields of a config by flag name, in the order of the Struct."""
     hints = typing.get_type_hints(config_type, include_extras=True)
     found = {}
