@@ -33,25 +33,31 @@ def role_sums(state: MasterState) -> list[RoleSums]:
     for name in state.config.roles_allowed or ():
         _role(found, name)
     allocated: dict[str, Quantities] = {}
-    consumed: dict[str, Quantities] = {}
     offered: dict[str, Quantities] = {}
     reserved: dict[str, Quantities] = {}
+    beside: dict[str, Quantities] = {}  # Allocated beside reservations, where there are any.
+    for agent in state.agents.values():
+        for name, resources in reserved_by_role(agent.total).items():
+            _add(reserved, name, resources)
     for framework_id, framework in state.frameworks.items():
         roles = dict.fromkeys(framework.roles)
         for holder in holders(framework):
             roles[holder.role] = None
             _add(allocated, holder.role, holder.resources)
-            _add(consumed, holder.role, unreserved(holder.resources))
+            if reserved:
+                _add(beside, holder.role, unreserved(holder.resources))
         for offer in framework.offers.values():
             roles[offer.role] = None
             _add(offered, offer.role, offer.resources)
         for name in roles:
             _role(found, name).frameworks[framework_id] = None
-    for agent in state.agents.values():
-        for name, resources in reserved_by_role(agent.total).items():
-            _add(reserved, name, resources)
-            _add(consumed, name, resources)
-    for kind, by_role in (("allocated", allocated), ("offered", offered), ("reserved", reserved), ("consumed", consumed)):
+    consumed = (reserved, beside) if reserved else (allocated,)
+    for kind, by_role in (
+        ("allocated", allocated),
+        ("offered", offered),
+        ("reserved", reserved),
+        *(("consumed", part) for part in consumed),
+    ):
         for name, quantities in by_role.items():
             for role in (name, *ancestors(name)):
                 getattr(_role(found, role), kind).update(quantities.scalars())
