@@ -295,6 +295,8 @@ class Scheduler:
             if status.state not in TERMINAL and status.state is not TaskState.TASK_UNREACHABLE:
                 log.warning("killing task %s, which this framework does not know", task_id)
                 self.call("KILL", kill=Kill(TaskID(task_id), status.agent_id))
+        elif status.uuid and status.agent_id is not None and record.agent_id and status.agent_id.value != record.agent_id:
+            pass  # Of an earlier launch under this id, elsewhere.
         elif not (status.uuid and status.uuid == record.uuid):
             self._take(record, status, now)
 

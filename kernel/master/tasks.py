@@ -344,7 +344,13 @@ def acknowledge(s: MasterState, framework: Framework, call: scheduler.Acknowledg
     """ACKNOWLEDGE: pass it on; the end of a task, once acknowledged, moves it to the history."""
     agent = s.agents.get(call.agent_id.value)
     task = framework.tasks.get(call.task_id.value)
-    if agent is None or agent.link is None or (task is not None and (task.sent is None or task.agent_id != agent.agent_id)):
+    if task is not None and task.agent_id != call.agent_id.value:
+        task = None  # Another run of this id, elsewhere: the agent still wants to hear of its own.
+    lost = framework.unreachable.get(call.task_id.value)
+    if lost is not None and lost.owed is not None and lost.owed.uuid == call.uuid and lost.owed.state in TERMINAL:
+        del framework.unreachable[lost.task_id]  # Its end is known: the id may be used again before the agent is back.
+        framework.completed.append(lost)
+    if agent is None or agent.link is None or (task is not None and task.sent is None):
         s.counts["master/invalid_status_update_acknowledgements"] += 1
         return
     s.counts["master/valid_status_update_acknowledgements"] += 1

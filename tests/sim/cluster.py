@@ -408,8 +408,8 @@ class Cluster:
                 assert status != 0 or "unknown" in told or killed, f"{task_id} is told failed: {told}"
             elif state is TaskState.TASK_KILLED:
                 assert killed, f"{task_id} is told killed; nobody asked for it"
-            elif state is TaskState.TASK_GONE:
-                assert runs[task_id] == 0, f"{task_id} is told gone; it ran"
+            elif state is TaskState.TASK_GONE or (state is TaskState.TASK_DROPPED and killed):
+                assert runs[task_id] == 0, f"{task_id} is told {state.value}; it ran"
             else:
                 raise AssertionError(f"{task_id} ended as {state.value}: {ends[0].message}")
 

@@ -23,7 +23,7 @@ from kernel.wire.agent import (
     TaskReport,
 )
 from kernel.wire.framework import FrameworkCapability
-from kernel.wire.ids import TaskID
+from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.task import Reason, TaskState
 from tests.builders import accept, executor, framework_id, framework_info, register, task
 from tests.kernel.master.conductor import Conductor
@@ -254,3 +254,13 @@ class TestMasterFailover:
         (offer,) = c.offers()
         c.call(fid, accept([offer.id.value], task("t2", cluster.aid)))
         assert [m.task.task_id.value for m in c.take(5) if isinstance(m, RunTask)] == ["t2"]
+
+
+class TestUnreachableEnds:
+    def test_an_end_acknowledged_while_its_agent_is_away_frees_the_id(self, cluster):
+        uuid = cluster.update(1, cluster.fid, "t", TaskState.TASK_FAILED)
+        cluster.later(9.5)
+        cluster.call(cluster.fid, scheduler.Acknowledge(AgentID(cluster.aid), TaskID("t"), uuid))
+        framework = cluster.core.state.frameworks[cluster.fid]
+        assert not framework.unreachable
+        assert [task.task_id for task in framework.completed] == ["t"]
