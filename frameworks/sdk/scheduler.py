@@ -249,7 +249,9 @@ class Scheduler:
             self._offered(event.offers.offers, now)
         elif event.type == "SUBSCRIBED":
             self._reconcile(now)
-            self._kills = dict.fromkeys(self._kills, (now.mono_s, KILL_AGAIN_S))
+            for task_id in list(self._kills):
+                if (record := self.tasks.get(task_id)) is not None:
+                    self._send_kill(record, KILL_AGAIN_S, now)
         self.heard(event, now)
 
     def _offered(self, offers: Sequence[Offer], now: Now) -> None:
