@@ -80,11 +80,14 @@ def test_it_runs_on_a_cluster_and_comes_back_to_its_copies(cluster: Cluster, tmp
         found: list[dict[str, Any]] = cluster.json("task", "list", "--framework", "keep-running")
         return {task["id"]: task["state"] for task in found}
 
+    def active() -> bool:
+        return ("keep-running", "active") in [(one["name"], one["state"]) for one in cluster.json("framework", "list")]
+
     running = dict.fromkeys(("copy-0-1", "copy-1-1"), "TASK_RUNNING")
     try:
         for end in (signal.SIGKILL, signal.SIGTERM):
             process = cluster.spawn(command, stdout=subprocess.DEVNULL)
-            eventually(lambda: cluster.json("framework", "show", "keep-running")["state"] == "active")
+            eventually(active)
             eventually(lambda: copies() == running, what="both copies run, and no other")
             process.send_signal(end)
             process.communicate(timeout=20)
