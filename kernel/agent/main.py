@@ -45,7 +45,7 @@ from kernel.flags import AGENT_FLAGS, daemon_command
 from kernel.mainloop import MainLoop
 from kernel.net import loop as event_loop
 from kernel.net.auth import Authenticator, load_credential, load_credentials
-from kernel.store.sqlite import SqliteStore
+from kernel.store.sqlite import SqliteStore, StoreInUse
 from kernel.wire.attributes import parse_attributes
 from kernel.wire.task import DomainInfo
 
@@ -56,6 +56,7 @@ GOODBYE_S = 1.0  # How long the last messages to the master may take.
 
 def run(config: AgentConfig) -> None:
     """Run an agent until told to stop. Raises KernelError: ConfigError for wrong settings, others when it failed."""
+    os.umask(0o022)  # Tasks of other users must get to their sandboxes; what is private has its own mode.
     event_loop.run(serve(complete(config)))
 
 
@@ -112,8 +113,9 @@ async def open_store(work_dir: Path, boot_id: str) -> tuple[SqliteStore, dict[st
     """
     path = work_dir / "agent.db"
     try:
-        store = SqliteStore(path, durable=False)
-        entries = await store.load()
+        store, entries = await _load(path)
+    except StoreInUse:
+        raise
     except StoreError as error:
         if not _set_aside(path, boot_id):
             raise
@@ -122,6 +124,15 @@ async def open_store(work_dir: Path, boot_id: str) -> tuple[SqliteStore, dict[st
         entries = {}
     _mark_boot(work_dir, boot_id)
     return store, entries
+
+
+async def _load(path: Path) -> tuple[SqliteStore, dict[str, bytes]]:
+    store = SqliteStore(path, durable=False)
+    try:
+        return store, await store.load()
+    except BaseException:
+        await store.close()
+        raise
 
 
 def _marker(work_dir: Path) -> Path:

@@ -67,9 +67,8 @@ class Waiters:
 class OperatorApi:
     """The handler. loop: gives the main loop, once the agent has recovered."""
 
-    def __init__(self, config: AgentConfig, loop: Callable[[], MainLoop], files: Files, waiters: Waiters) -> None:
-        self._config, self._loop, self._files, self._waiters = config, loop, files, waiters
-        self._level = LoggingLevel()
+    def __init__(self, config: AgentConfig, loop: Callable[[], MainLoop], files: Files, waiters: Waiters, level: LoggingLevel) -> None:
+        self._config, self._loop, self._files, self._waiters, self._level = config, loop, files, waiters, level
         # Type -> (handler, the part of the call it needs).
         self._handlers: dict[str, tuple[Handler, str | None]] = {
             "GET_HEALTH": (self._health, None),

@@ -24,12 +24,17 @@ class SandboxError(KernelError):
 
 
 def prepare(launch: LaunchContainer) -> None:
-    """Make the sandbox of a container with its parents and symlink. A repeat changes nothing. Raises SandboxError."""
+    """Make the sandbox of a container with its parents and symlink. A repeat changes nothing. Raises SandboxError.
+
+    The process's umask must leave PARENT_MODE as it is.
+    """
+    path, target = launch.link
+    folder, folder_of_link = os.path.dirname(launch.directory), os.path.dirname(path)
     try:
-        _make_parents(os.path.dirname(launch.directory))
+        _make_parents(folder)
         _make_sandbox(launch.directory, launch.user)
-        path, target = launch.link
-        _make_parents(os.path.dirname(path))
+        if folder_of_link != folder:
+            _make_parents(folder_of_link)
         link(path, target)
     except OSError as error:
         raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
@@ -50,7 +55,6 @@ def _make_sandbox(path: str, user: str | None) -> None:
         os.mkdir(path, SANDBOX_MODE)
     except FileExistsError:
         return
-    os.chmod(path, SANDBOX_MODE)  # Whatever the umask says.
     if user is not None:
         uid, gid = owner(user)
         os.chown(path, uid, gid)
@@ -61,11 +65,10 @@ def _make_parents(path: str) -> None:
     try:
         os.mkdir(path, PARENT_MODE)
     except FileExistsError:
-        return
+        pass
     except FileNotFoundError:
         _make_parents(os.path.dirname(path))
         os.mkdir(path, PARENT_MODE)
-    os.chmod(path, PARENT_MODE)
 
 
 @lru_cache(maxsize=256)

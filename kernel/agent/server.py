@@ -21,9 +21,10 @@ from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
 from kernel.agent.operator_api import OperatorApi, Waiters
 from kernel.errors import Forbidden, Unavailable
 from kernel.mainloop import MainLoop
-from kernel.net import common, response
+from kernel.net import common, logging_level, response
 from kernel.net.auth import Authenticator
 from kernel.net.files import FileApi
+from kernel.net.logging_level import LoggingLevel
 from kernel.net.prometheus import exposition
 from kernel.net.request import Request
 from kernel.net.server import HttpServer, Routes
@@ -45,6 +46,7 @@ class AgentServer:
         if log is not None:
             self.files.attach("/slave/log", log)
         self._config = config
+        self._level = LoggingLevel()
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
         self._http = HttpServer(self._routes(), authenticator)
@@ -77,7 +79,7 @@ class AgentServer:
 
     def _routes(self) -> Routes:
         routes = Routes(prefix="/slave(1)")
-        operators = OperatorApi(self._config, self.loop, self.files, self.waiters)
+        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level)
         executors = ExecutorApi(self.loop, self.streams)
         files = FileApi(self.files)
         routes.add("/api/v1/executor", self._from_this_machine(executors.handle), realm=None, methods=("POST",))
@@ -92,6 +94,7 @@ class AgentServer:
             routes.add(f"/{name}", self._view, realm=READ, gate=self.gate)
         for name in ("browse", "read", "download", "debug"):
             routes.add(f"/files/{name}", getattr(files, name), realm=READ)
+        routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"))
         return routes
 
     def _from_this_machine(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
@@ -118,6 +121,9 @@ class AgentServer:
     async def _view(self, request: Request) -> web.StreamResponse:
         name = request.path.removeprefix("/slave(1)").strip("/").removesuffix(".json")
         return await response.json(request, await self.loop().submit(View(name, dict(request.query))))
+
+    async def _toggle(self, request: Request) -> web.StreamResponse:
+        return logging_level.toggle(request, self._level)
 
     async def _metrics_snapshot(self, request: Request) -> web.StreamResponse:
         return await response.json(request, msgspec.json.encode(await self._numbers()))

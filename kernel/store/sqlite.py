@@ -21,6 +21,10 @@ SCHEMA_VERSION = 1
 T = TypeVar("T")
 
 
+class StoreInUse(StoreError):
+    """Another process owns the file."""
+
+
 class SqliteStore:
     """Keeps entries in the file at `path`, made with its folder when missing, readable by its owner only.
 
@@ -119,7 +123,7 @@ def _prepare(db: sqlite3.Connection, path: Path, durable: bool) -> None:
 def _explained(path: Path, error: OSError | sqlite3.Error) -> StoreError:
     code = getattr(error, "sqlite_errorcode", None)
     if code == sqlite3.SQLITE_BUSY:
-        return StoreError(f"{path} is in use by another process")
+        return StoreInUse(f"{path} is in use by another process")
     if code == sqlite3.SQLITE_NOTADB:
         return StoreError(f"{path} is not a database")
     return StoreError(f"cannot keep state in {path}: {error}")
