@@ -343,6 +343,8 @@ class _Turn:
         state = self.state
         stirred, unhelped = state.stirred, state.unhelped
         state.stirred, state.unhelped = {}, {}
+        for allocation in stirred:
+            self._take_back_from_claimed(allocation)
         pools: dict[bool, tuple[list[Allocation], set[object]]] = {
             True: (self._ranked(state.old if unhelped else ()), set()),
             False: (self._ranked(stirred), set()),
@@ -426,9 +428,18 @@ class _Turn:
         if agent is not kept:
             state.release(entry)
             state.claim(entry, agent, None)
+        for allocation in agent.offers:
+            self._take_back_from_claimed(allocation)
         entry.tried.add(agent.agent_id)
         if len(entry.tried) >= len(lacking):
             entry.tried = {agent.agent_id}
+
+    def _take_back_from_claimed(self, allocation: Allocation) -> None:
+        """An offer that is not answered must not keep a starving demand from the agent that is kept for it."""
+        claim = allocation.agent.claim
+        if claim is not None and claim.awaited is None and allocation in allocation.agent.offers:
+            if allocation.made_s + self.state.config.offer_hold_s <= self.state.now_s:
+                self.rescind.append(allocation)
 
     def _lack(self, entry: Entry, agent: Agent) -> float | None:
         """Which part of a shape is not free on the agent; None when it never fits there or may not be offered."""

@@ -332,6 +332,8 @@ class Allocator:
     def next_due(self) -> float | None:
         """The earliest instant (mono_s) at which `expire` has something to do."""
         state = self._state
+        while state.young and state.young[0] not in state.young[0].agent.offers:
+            state.young.popleft()
         dues = [state.refusals.next_due_s]
         dues.append(state.young[0].made_s + state.config.offer_hold_s if state.young else None)
         dues.append(state.starving[0][0] if state.starving else None)

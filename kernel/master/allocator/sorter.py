@@ -145,12 +145,15 @@ class RoleTree:
         self.add(leaf, -leaf.cpus, -leaf.mem, -leaf.disk, -leaf.gpus, {name: -held for name, held in (leaf.extra or {}).items()})
         while node.parent is not None and _is_empty(node):
             parent = node.parent
-            if node.name != VIRTUAL:  # Goes with its role: what is below a role never changes its level again.
+            if node.name == VIRTUAL:  # Goes with its role: what is below a role never changes its level again.
+                self._stale[node] = None
+            else:
                 self._unlist(node)
                 self._stale.pop(node, None)
                 del parent.children[node.name]
                 if self.roles.get(node.path) is node:
                     del self.roles[node.path]
+                node.parent = None  # Whoever still refers to it changes nothing here.
             node = parent
         if node.parent is not None:
             self._stale[node] = None
