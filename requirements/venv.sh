@@ -15,11 +15,17 @@ for candidate in ${PYTHON:-} python3.11 python3.12 python3.13 python3.14 python3
         if "$candidate" -c 'import ensurepip, venv' >/dev/null 2>&1; then
             exec "$candidate" -m venv --clear "$venv"
         fi
+        # Debian keeps ensurepip in a package of its own (python3-venv); its pip can do the same, where it is installed.
+        if "$candidate" -m venv --clear --without-pip "$venv" >/dev/null 2>&1 &&
+            "$candidate" -m pip --quiet --python "$venv/bin/python" install pip >/dev/null 2>&1; then
+            exit 0
+        fi
+        rm -rf "$venv"
     fi
 done
 
 if [ -n "$found" ]; then
-    echo "Python ($found) cannot make virtual environments. On Debian: apt-get install python3-venv" >&2
+    echo "$found cannot make virtual environments. On Debian: apt-get install python3-venv" >&2
 else
     echo "Python 3.11 or later is needed. On Debian 12 or later: apt-get install python3 python3-venv" >&2
 fi
