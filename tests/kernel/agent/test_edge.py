@@ -176,6 +176,25 @@ def test_a_killed_agent_loses_neither_tasks_nor_exits_nor_updates(agent: AgentPr
     play(scene)
 
 
+def test_a_killed_launcher_loses_no_task(agent: AgentProcess) -> None:
+    async def scene(master: FakeMaster) -> None:
+        await registered(agent, master)
+        await master.run(shell("t", "while [ ! -e go ]; do sleep 0.05; done"), FRAMEWORK)
+        await master.until(lambda: TaskState.TASK_RUNNING in master.states("t"))
+        killed = agent.launcher_pid()
+        assert killed is not None
+        os.kill(killed, signal.SIGKILL)
+        await asyncio.to_thread(wait_for, lambda: agent.launcher_pid() not in (None, killed))
+        await master.run(shell("after", "exit 0"), FRAMEWORK)
+        assert await master.ended("after") is TaskState.TASK_FINISHED
+        assert master.states("t")[-1] is TaskState.TASK_RUNNING
+        (sandbox(agent, "t") / "go").touch()
+        assert await master.ended("t") in (TaskState.TASK_FINISHED, TaskState.TASK_FAILED)  # Its status may be lost, its end not.
+        assert master.last("t").message in ("Command exited with status 0", "exit status unknown")
+
+    play(scene)
+
+
 def test_updates_nobody_acknowledged_are_sent_again_after_a_restart(agent: AgentProcess) -> None:
     async def scene(master: FakeMaster) -> None:
         master.acknowledges = False
