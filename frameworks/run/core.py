@@ -118,6 +118,8 @@ class RunScheduler(Scheduler):
             roles=(job.role,),
             failover_timeout_s=DETACHED_S if job.detach else FAILOVER_S,
             gpus=job.wants.gpus > 0,
+            # Nobody acknowledges what a detached task reports: TASK_KILLING would hold up the news of its end.
+            killing=not job.detach,
         )
         super().__init__(info, {}, fresh_id=fresh_id, spread=spread)
         self.job = job

@@ -35,7 +35,6 @@ CAPABILITIES = (
     FrameworkCapability.MULTI_ROLE,
     FrameworkCapability.PARTITION_AWARE,
     FrameworkCapability.RESERVATION_REFINEMENT,
-    FrameworkCapability.TASK_KILLING_STATE,
 )
 
 
@@ -46,15 +45,20 @@ def framework_info(
     roles: Sequence[str] = ("*",),
     failover_timeout_s: float = 604_800.0,
     gpus: bool = False,
+    killing: bool = True,
     webui_url: str | None = None,
     principal: str | None = None,
 ) -> FrameworkInfo:
     """A FrameworkInfo with the capabilities the SDK deals with.
 
     user: whom tasks run as, "" the agent's own. failover_timeout_s: how long its tasks outlive it. gpus: whether machines
-    with gpus are offered to it.
+    with gpus are offered to it. killing: whether a kill is reported when it begins (TASK_KILLING).
     """
-    wanted = (*CAPABILITIES, FrameworkCapability.GPU_RESOURCES) if gpus else CAPABILITIES
+    wanted = [*CAPABILITIES]
+    if gpus:
+        wanted.append(FrameworkCapability.GPU_RESOURCES)
+    if killing:
+        wanted.append(FrameworkCapability.TASK_KILLING_STATE)
     return FrameworkInfo(
         user=user,
         name=name,
