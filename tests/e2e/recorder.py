@@ -2,7 +2,7 @@
 
     python recorder.py MASTER FILE PLAN
 
-PLAN is a JSON object: task id -> shell script. FILE keeps, beside what the SDK keeps: `begun/ID`, before a task waits for an
+PLAN is a JSON file: task id -> shell script. FILE keeps, beside what the SDK keeps: `begun/ID`, before a task waits for an
 offer; `ended/ID/N` -> `STATE MESSAGE`, an end the SDK reports; `heard/ID/N` -> `STATE UUID`, a terminal update as it came
 from the master, repeats included. Ends with status 0 once every task has ended.
 """
@@ -66,7 +66,7 @@ class Recorder(Scheduler):
 
 def main(master: str, file: str, plan: str) -> None:
     def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> Recorder:
-        return Recorder(json.loads(plan), kept, fresh_id, spread)
+        return Recorder(json.loads(Path(plan).read_text()), kept, fresh_id, spread)
 
     asyncio.run(run_framework(make, SqliteStore(Path(file)), [master], name="recorder"))
 

@@ -163,12 +163,12 @@ def test_nothing_acknowledged_is_lost(
     for number in range(6):
         expected[f"long-{number}"] = 40 + number
         plan[f"long-{number}"] = witness.long(f"long-{number}", 40 + number)
-    plan = dict(rng.sample(sorted(plan.items()), len(plan)))
-    file = tmp_path / "recorder.db"
+    plan_file, file = tmp_path / "plan.json", tmp_path / "recorder.db"
+    plan_file.write_text(json.dumps(dict(rng.sample(sorted(plan.items()), len(plan)))))
 
     def start_framework() -> subprocess.Popen[str]:
-        command = [sys.executable, str(Path(__file__).with_name("recorder.py")), cluster.urls["master"], str(file), json.dumps(plan)]
-        return cluster.spawn(command, stderr=subprocess.PIPE)
+        recorder = Path(__file__).with_name("recorder.py")
+        return cluster.spawn([sys.executable, str(recorder), cluster.urls["master"], str(file), str(plan_file)], stderr=subprocess.PIPE)
 
     chaos = Chaos(cluster, seed, start_framework)
     try:
