@@ -150,6 +150,7 @@ class AgentCore:
                     self.tasks.check_done(executor)
             if framework.terminating:
                 self.orders.end_framework(framework)
+        self.frameworks.forget_idle()
         if state.connected:
             self.registration.register()
 
