@@ -283,10 +283,10 @@ class Resources(Struct, frozen=True, gc=False):
     def without(self, less: Resources) -> Resources:
         """What is left when `less` is taken away, as far as it is there."""
         return Resources(
-            max(0, self.cpus - less.cpus),
-            max(0, self.mem - less.mem),
-            max(0, self.disk - less.disk),
-            max(0, self.gpus - less.gpus),
+            self.cpus - less.cpus if self.cpus > less.cpus else 0,
+            self.mem - less.mem if self.mem > less.mem else 0,
+            self.disk - less.disk if self.disk > less.disk else 0,
+            self.gpus - less.gpus if self.gpus > less.gpus else 0,
             self.other if less.other is None or self.other is None else _minus(self.other, less.other),
         )
 

@@ -271,6 +271,8 @@ class _Turn:
     def _cover(self, entry: Entry, times: int) -> None:
         entry.change(covered=times)
         entry.since_s = self.state.now_s
+        if not entry.needed:
+            self.state.release(entry)
         if not entry.leaf.needed:
             self.state.demanding.pop(entry.leaf, None)
             self.state.unhelped.pop(entry.leaf, None)
@@ -436,10 +438,9 @@ class _Turn:
 
     def _take_back_from_claimed(self, allocation: Allocation) -> None:
         """An offer that is not answered must not keep a starving demand from the agent that is kept for it."""
-        claim = allocation.agent.claim
-        if claim is not None and claim.awaited is None and allocation in allocation.agent.offers:
-            if allocation.made_s + self.state.config.offer_hold_s <= self.state.now_s:
-                self.rescind.append(allocation)
+        claim, old_s = allocation.agent.claim, self.state.now_s - self.state.config.offer_hold_s
+        if claim is not None and claim.awaited is None and allocation.made_s <= old_s and allocation in allocation.agent.offers:
+            self.rescind.append(allocation)
 
     def _lack(self, entry: Entry, agent: Agent) -> float | None:
         """Which part of a shape is not free on the agent; None when it never fits there or may not be offered."""

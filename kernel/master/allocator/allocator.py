@@ -59,8 +59,6 @@ class Allocator:
         state, agent = self._state, self._state.agents[agent_id]
         for allocation in list(agent.offers):
             self._close(allocation)
-        if agent.claim is not None:
-            state.release(agent.claim)
         drop_all(agent)
         state.count_total(agent.total, -1)
         agent.active = False
@@ -72,8 +70,6 @@ class Allocator:
         agent = self._state.agents[agent_id]
         if agent.active != active:
             agent.active = active
-            if agent.claim is not None and not active:
-                self._state.release(agent.claim)
             self._state.judge(agent)
 
     def set_whitelist(self, hostnames: frozenset[str] | None) -> None:
@@ -187,6 +183,8 @@ class Allocator:
                     entry.change(count=-done)
                     entry.since_s = self._state.now_s
                     count -= done
+                    if not entry.needed:
+                        self._state.release(entry)
         if not leaf.needed:
             self._state.rest(leaf)
 
@@ -213,7 +211,10 @@ class Allocator:
         if not leaf.needed:
             state.rest(leaf)
         for entry in leaf.entries.values():
-            state.need(entry)
+            if entry.needed:
+                state.need(entry)
+            else:
+                state.release(entry)
         state.tree.touch(leaf)
 
     # ---- what is used -----------------------------------------------------------------------------------

@@ -24,7 +24,8 @@ class Demand(Struct, frozen=True, gc=False):
     """Tasks of one shape that wait, as a framework states them (spec: design, section 3 "Allocator").
 
     shape: what one task needs; `ports` as ranges means these ports, as a scalar so many of any. agent_id: the only agent it may
-    run on. priority: higher first within the framework.
+    run on. priority: higher first within the framework. Said again with nothing but another count, it is the same demand: it keeps
+    the time it has waited and what is offered for it.
     """
 
     name: str

@@ -53,6 +53,9 @@ class Refusals:
         self._made += 1
         heapq.heappush(self._due, (due_s, self._made, refusal))
         if len(self._due) > self._compact_above:  # Lifted refusals would stay for up to a year.
+            for entry in self._due:
+                if not entry[2].alive:
+                    _drop(entry[2])
             self._due = [entry for entry in self._due if entry[2].alive]
             heapq.heapify(self._due)
             self._compact_above = max(COMPACT_ABOVE, 2 * len(self._due))
@@ -62,17 +65,9 @@ class Refusals:
         changed: dict[Agent, None] = {}
         while self._due and self._due[0][0] <= now_s:
             refusal = heapq.heappop(self._due)[2]
-            if refusal.dropped:
-                continue
-            agent = refusal.agent
             if refusal.alive:
-                changed[agent] = None
-            refusal.dropped = True
-            held = agent.refusals.get(refusal.leaf)
-            if held is not None:
-                held[:] = [other for other in held if other.alive]
-                if not held:
-                    del agent.refusals[refusal.leaf]
+                changed[refusal.agent] = None
+            _drop(refusal)
         return list(changed)
 
     @property
@@ -83,6 +78,16 @@ class Refusals:
     def count(self) -> int:
         """How many are in force."""
         return sum(entry[2].alive for entry in self._due)
+
+
+def _drop(refusal: Refusal) -> None:
+    refusal.dropped = True
+    agent, leaf = refusal.agent, refusal.leaf
+    held = agent.refusals.get(leaf)
+    if held is not None:
+        held[:] = [other for other in held if other.alive]
+        if not held:
+            del agent.refusals[leaf]
 
 
 def is_refused(agent: Agent, leaf: Leaf, piece: Resources) -> bool:

@@ -199,6 +199,8 @@ class State:
     def judge(self, agent: Agent) -> None:
         """Decide whether the agent may be offered."""
         agent.open = agent.active and (self.whitelist is None or agent.hostname in self.whitelist)
+        if agent.claim is not None and not agent.open:
+            self.release(agent.claim)
         self.look_at(agent)
 
     def look_at(self, agent: Agent) -> None:

@@ -469,7 +469,7 @@ def test_offers_that_are_not_answered_do_not_keep_a_starving_demand_from_its_age
     cluster.wait(61)
     assert who(cluster.rescinded) == ["silent"]
     cluster.finish()
-    assert who(cluster.allocate()) == ["f1"]
+    assert given(cluster.allocate())[0] == ("f1", "s1", "cpus:4; mem:100")
 
 
 def test_another_agent_is_kept_when_the_first_one_is_lost() -> None:

@@ -177,6 +177,8 @@ def check_demands(history: History) -> None:
             assert leaf.needed == sum(entry.needed for entry in leaf.entries.values()) >= 0
             assert set(leaf.open) == {entry for entry in leaf.entries.values() if entry.needed}
             assert all(entry.count >= 0 and entry.covered >= 0 for entry in leaf.entries.values())
+    for entry in {entry for _, _, entry in state.starving}:
+        assert entry.claim is None or entry.claim.claim is entry
     claims = {agent: agent.claim for agent in state.agents.values() if agent.claim is not None}
     assert all(entry.claim is agent and entry.needed and entry.leaf.wants for agent, entry in claims.items())
     assert state.claimed == len(claims)
