@@ -1,7 +1,8 @@
 """The status update manager: every update of a task reaches its scheduler, in order, at least once.
 
 Per task one update is under way; the next goes out when it is acknowledged. It is sent again after 10 s, doubling to
-10 minutes, and at once when the agent has registered anew (spec: mesos-v1, section 2.13).
+10 minutes, and at once when the agent has registered anew (spec: mesos-v1, section 2.13). When the task ends meanwhile, it
+is sent again soon: beside it the master is told the latest state, and frees what the task had, whoever is there to acknowledge.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 
 RETRY_S = 10.0
 RETRY_S_MAX = 600.0
-
+END_TOLD_S = 1.0
 
 _METRICS = {state: f"slave/tasks_{state.value.removeprefix('TASK_').lower()}" for state in TERMINAL}
 
@@ -88,6 +89,9 @@ class Updates:
         self.state.emit(checkpoint.keep_updates(task))
         if len(task.updates.pending) == 1:
             self._start(task)
+        elif status.state in TERMINAL and self.state.registered:
+            task.updates.retry_s = RETRY_S
+            self._send_at(task, min(task.updates.retry_due_s, self.state.now.mono_s + END_TOLD_S))
 
     def _start(self, task: Task) -> None:
         """Send the first pending update for the first time."""
@@ -98,13 +102,16 @@ class Updates:
     def _send(self, task: Task) -> None:
         queue, state = task.updates, self.state
         state.emit(ToMaster(StatusUpdate(task.framework.framework_id, queue.pending[0], task.state)))
-        queue.retry_due_s = state.now.mono_s + queue.retry_s
-        state.look_at(queue.retry_due_s, self._retry, task)
+        self._send_at(task, state.now.mono_s + queue.retry_s)
+        queue.retry_s = min(queue.retry_s * 2, RETRY_S_MAX)
+
+    def _send_at(self, task: Task, due_s: float) -> None:
+        task.updates.retry_due_s = due_s
+        self.state.look_at(due_s, self._retry, task)
 
     def _retry(self, task: Task) -> None:
         queue = task.updates
         if queue.pending and self.state.registered and queue.retry_due_s <= self.state.now.mono_s:
-            queue.retry_s = min(queue.retry_s * 2, RETRY_S_MAX)
             self._send(task)
 
     def send_all(self) -> None:
@@ -166,12 +173,12 @@ class Updates:
         queue, state = self.state.orphans[key], self.state
         state.emit(ToMaster(StatusUpdate(key[0], queue.pending[0], queue.pending[0].state)))
         queue.retry_due_s = state.now.mono_s + queue.retry_s
+        queue.retry_s = min(queue.retry_s * 2, RETRY_S_MAX)
         state.look_at(queue.retry_due_s, self._retry_orphan, key)
 
     def _retry_orphan(self, key: tuple[str, str]) -> None:
         queue = self.state.orphans.get(key)
         if queue is not None and queue.retry_due_s <= self.state.now.mono_s:
-            queue.retry_s = min(queue.retry_s * 2, RETRY_S_MAX)
             self._send_orphan(key)
 
     def container_status(self, task: Task) -> ContainerStatus | None:

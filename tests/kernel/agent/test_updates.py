@@ -28,15 +28,29 @@ def test_one_update_is_under_way_and_the_next_follows_its_acknowledgement() -> N
     assert desk.updates() == []
 
 
-def test_the_latest_state_runs_ahead_of_the_update() -> None:
+def test_the_end_of_a_task_runs_ahead_of_its_update() -> None:
+    """Nobody may be there to acknowledge; what the task had is free nevertheless."""
     desk = finished()
-    desk.tick(10)
+    desk.tick(1)
     (update,) = [message for message in desk.sent if isinstance(message, StatusUpdate)][1:]
     assert (update.status.state, update.latest_state) == (TaskState.TASK_STARTING, TaskState.TASK_FINISHED)
+    desk.updates()
+    desk.tick(9)
+    assert desk.updates() == []
+    desk.tick(1)
+    assert desk.updates() == [update.status]
+
+
+def test_an_end_that_is_acknowledged_in_time_is_told_once() -> None:
+    desk = finished()
+    desk.acknowledge_all()
+    desk.tick(5)
+    assert desk.updates() == []
 
 
 def test_an_update_is_sent_again_after_10_s_doubling_to_10_minutes() -> None:
-    desk = finished()
+    desk = running()
+    desk.run_task(command("t"))
     (first,) = desk.updates()
     waits, waited = [], 0.0
     while len(waits) < 9:
@@ -50,7 +64,8 @@ def test_an_update_is_sent_again_after_10_s_doubling_to_10_minutes() -> None:
 
 
 def test_the_next_update_starts_with_the_short_wait() -> None:
-    desk = finished()
+    desk = running()
+    desk.started(desk.run_task(command("t")))
     desk.tick(10)
     desk.tick(20)
     desk.acknowledge(desk.updates()[0])
