@@ -9,25 +9,22 @@ takes as many of its shapes as fit before it is another's turn. So equal demands
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
 from kernel.master.allocator.demand import Entry
+from kernel.master.allocator.eligibility import admits, is_worth, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
+from kernel.master.allocator.rescue import Rescue
 from kernel.master.allocator.sorter import Leaf, shared_amounts
 from kernel.master.allocator.state import Agent, Allocation, Search, State
-from kernel.wire.resources import EMPTY, Key, Resources
-from kernel.wire.roles import is_same_or_below
+from kernel.wire.resources import EMPTY, Resources
 
 # A demand is spread over at least so many agents, where there are so many and unless it gets too little by that.
 SPREAD_AGENTS = 32
 # Agents between two looks at the stopwatch: some 100 us.
 STRIDE = 16
-# Of how many agents the one to keep for a starving demand is chosen, and how many of all may be kept at a time.
-CLAIM_CANDIDATES = 500
-CLAIMED_PART = 0.25
 
 
 class Pass(Struct):
@@ -56,51 +53,17 @@ def allocate(state: State, budget_s: float, stopwatch: Callable[[], float] | Non
     return Pass(turn.allocations, turn.rescind, finished=True)
 
 
-def admits(agent: Agent, leaf: Leaf, state: State) -> bool:
-    """Whether the agent may be offered to the leaf at all."""
-    return not (agent.gpus and state.config.filter_gpu_resources and not leaf.framework.options.gpu_aware)
-
-
-def open_part(agent: Agent, leaf: Leaf, of: Resources) -> Resources:
-    """The part of an agent's resources that may go to the leaf: not reserved, or for its role or one above; and nothing its
-    framework does not know of. Quota will cut here."""
-    if agent.uniform:
-        return of
-    options = leaf.framework.options
-
-    def is_open(key: Key) -> bool:
-        if (key.revocable and not options.revocable) or (key.shared and not options.shared):
-            return False
-        if len(key.reservations) > 1 and not options.refined:
-            return False
-        return not key.reservations or is_same_or_below(leaf.role, key.role)
-
-    return of.where(is_open, plain=True)
-
-
-def is_worth(piece: Resources, leaf: Leaf) -> bool:
-    """Whether the piece reaches the leaf's minimum for an offer."""
-    if not leaf.minimums:
-        return bool(piece)
-    amounts = {"cpus": piece.cpus, "mem": piece.mem} if piece.other is None else piece.scalars()
-    if not piece.gpus and not piece.disk:
-        return any(all(amounts.get(name, 0) >= least for name, least in minimum.items()) for minimum in leaf.minimums)
-    amounts = piece.scalars()
-    return any(all(amounts.get(name, 0) >= least for name, least in minimum.items()) for minimum in leaf.minimums)
-
-
-def may_serve(agent: Agent, entry: Entry) -> bool:
-    """Whether the demand allows the agent."""
-    return entry.demand.agent_id is None or entry.demand.agent_id == agent.agent_id
-
-
 class _Turn:
     """One call of `allocate`."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.allocations: list[Allocation] = []
-        self.rescind: list[Allocation] = []
+        self._rescue = Rescue(state)
+
+    @property
+    def rescind(self) -> list[Allocation]:
+        return self._rescue.rescind
 
     def step(self) -> bool:
         """Do one piece of work; say whether there was one."""
@@ -117,10 +80,10 @@ class _Turn:
             self._search()
             return True
         if state.starving_due:
-            self._claim_for_starving()
+            self._rescue.claim_for_starving()
             return True
         if state.stirred or state.unhelped:
-            self._take_back_for_waiting()
+            self._rescue.take_back_for_waiting()
             return True
         return False
 
@@ -225,8 +188,8 @@ class _Turn:
         """All that the leaf can be offered there."""
         if not admits(agent, leaf, self.state):
             return None
-        piece = open_part(agent, leaf, agent.free)
-        if not is_worth(piece, leaf) or is_refused(agent, leaf, piece):
+        piece = agent.free if agent.uniform else open_part(agent, leaf, agent.free)
+        if is_refused(agent, leaf, piece) or not is_worth(piece, leaf.minimums):
             return None
         return piece
 
@@ -336,124 +299,6 @@ class _Turn:
                 state.unhelped[leaf] = None
                 for entry in leaf.open:
                     entry.settled = True
-
-    # ---- demands that wait ------------------------------------------------------------------------------
-
-    def _take_back_for_waiting(self) -> None:
-        """For each leaf with a demand that would fit on an agent if a whole-agent offer, old enough, came back: take one back,
-        of the framework with the highest share."""
-        state = self.state
-        stirred, unhelped = state.stirred, state.unhelped
-        state.stirred, state.unhelped = {}, {}
-        for allocation in stirred:
-            self._take_back_from_claimed(allocation)
-        pools: dict[bool, tuple[list[Allocation], set[object]]] = {
-            True: (self._ranked(state.old if unhelped else ()), set()),
-            False: (self._ranked(stirred), set()),
-        }
-        for leaf in list(state.demanding if stirred else unhelped):
-            if leaf.wants and not any(entry.awaited is not None for entry in leaf.open):
-                self._take_back_for(leaf, *pools[leaf in unhelped])
-
-    def _ranked(self, allocations: Iterable[Allocation]) -> list[Allocation]:
-        """Those of the highest share first."""
-        keys = {leaf: self.state.tree.path_key(leaf) for leaf in {allocation.leaf: None for allocation in allocations}}
-        return sorted(allocations, key=lambda allocation: keys[allocation.leaf], reverse=True)
-
-    def _take_back_for(self, leaf: Leaf, candidates: list[Allocation], hopeless: set[object]) -> None:
-        options = leaf.framework.options
-        for entry in leaf.open:
-            like = (
-                (leaf.role, options.gpu_aware, options.revocable, options.shared, options.refined),
-                (entry.demand.shape, entry.demand.agent_id),
-            )
-            if entry.claim is not None or like in hopeless:
-                continue
-            fitting = False
-            for place, allocation in enumerate(candidates):
-                agent = allocation.agent
-                if (
-                    allocation not in self.state.old
-                    or agent.claim is not None
-                    or not agent.open
-                    or not may_serve(agent, entry)
-                    or not admits(agent, leaf, self.state)
-                ):
-                    continue
-                piece = open_part(agent, leaf, agent.free + allocation.resources)
-                if not entry.shape.fits(piece, agent.uniform):
-                    continue
-                fitting = True
-                if allocation.leaf.framework is leaf.framework or is_refused(agent, leaf, entry.shape.cut(piece, 1, agent.uniform)):
-                    continue
-                del candidates[place]
-                self.state.claim(entry, agent, allocation)
-                self.rescind.append(allocation)
-                return
-            if not fitting:
-                hopeless.add(like)
-
-    def _claim_for_starving(self) -> None:
-        """A demand that has waited too long, and fits no free piece, gets an agent kept for it until it fits."""
-        state, now_s = self.state, self.state.now_s
-        entry = heapq.heappop(state.starving)[2]
-        state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
-        entry.timed = False
-        if entry.needed and entry.leaf.wants:
-            due_s = entry.since_s + state.config.starvation_s
-            if due_s <= now_s:
-                self._claim(entry)
-                due_s = now_s + state.config.starvation_s
-            entry.timed = True
-            state.time(entry, due_s)
-
-    def _claim(self, entry: Entry) -> None:
-        """Keep the agent that lacks least for it. One agent a leaf, and a part of all agents at most are kept; what was kept in
-        vain is tried last."""
-        state = self.state
-        kept = entry.claim
-        if kept is None and (
-            state.claimed >= max(1, int(len(state.agents) * CLAIMED_PART)) or any(other.claim is not None for other in entry.leaf.open)
-        ):
-            return
-        lacking: list[tuple[bool, float, int, Agent]] = []
-        for agent in state.agents.values():
-            lack = self._lack(entry, agent)
-            if lack is not None:
-                lacking.append((agent.agent_id in entry.tried, lack, len(lacking), agent))
-                if len(lacking) == CLAIM_CANDIDATES:
-                    break
-        if not lacking:
-            return
-        lacking.sort()
-        agent = lacking[0][3]
-        if agent is not kept:
-            state.release(entry)
-            state.claim(entry, agent, None)
-        for allocation in agent.offers:
-            self._take_back_from_claimed(allocation)
-        entry.tried.add(agent.agent_id)
-        if len(entry.tried) >= len(lacking):
-            entry.tried = {agent.agent_id}
-
-    def _take_back_from_claimed(self, allocation: Allocation) -> None:
-        """An offer that is not answered must not keep a starving demand from the agent that is kept for it."""
-        claim, old_s = allocation.agent.claim, self.state.now_s - self.state.config.offer_hold_s
-        if claim is not None and claim.awaited is None and allocation.made_s <= old_s and allocation in allocation.agent.offers:
-            self.rescind.append(allocation)
-
-    def _lack(self, entry: Entry, agent: Agent) -> float | None:
-        """Which part of a shape is not free on the agent; None when it never fits there or may not be offered."""
-        state, leaf, shape = self.state, entry.leaf, entry.shape
-        if not agent.open or (agent.claim is not None and agent.claim is not entry):
-            return None
-        if not may_serve(agent, entry) or not admits(agent, leaf, state):
-            return None
-        total = open_part(agent, leaf, agent.total)
-        if not shape.fits(total, agent.uniform) or is_refused(agent, leaf, shape.cut(total, 1, agent.uniform)):
-            return None
-        free = open_part(agent, leaf, agent.free).scalars()
-        return max((1 - free.get(name, 0) / wanted for name, wanted in shape.resources.scalars().items() if wanted), default=0.0)
 
 
 class _Grant:

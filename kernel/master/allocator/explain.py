@@ -6,8 +6,8 @@ import enum
 
 from msgspec import Struct
 
-from kernel.master.allocator.allocate import admits, may_serve, open_part
 from kernel.master.allocator.demand import Entry
+from kernel.master.allocator.eligibility import admits, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.sorter import VIRTUAL, Leaf, Node
 from kernel.master.allocator.state import Agent, Framework, State

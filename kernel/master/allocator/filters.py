@@ -92,7 +92,12 @@ def _drop(refusal: Refusal) -> None:
 
 def is_refused(agent: Agent, leaf: Leaf, piece: Resources) -> bool:
     held = agent.refusals.get(leaf)
-    return held is not None and any(refusal.alive and refusal.resources.contains(piece) for refusal in held)
+    if held is None:
+        return False
+    for refusal in held:  # noqa: SIM110  # any() would cost as much again, for each leaf passed over.
+        if refusal.alive and (refusal.resources == piece or refusal.resources.contains(piece)):
+            return True
+    return False
 
 
 def lift(leaf: Leaf, soft_only: bool = False) -> None:
