@@ -175,4 +175,4 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
         task.run = CommandRun(phase, kill)
         if phase is not Phase.ENDED:
             state.containers[task.container_id] = task
-    framework.tasks[task.task_id] = task
+    framework.add(task)

@@ -31,7 +31,7 @@ class Frameworks:
     def task_done(self, task: Task) -> None:
         """Nothing more is owed for this task: its end is acknowledged, or nobody is left to tell."""
         framework = task.framework
-        del framework.tasks[task.task_id]
+        framework.remove(task)
         framework.completed_tasks.append(task)
         self.state.out += checkpoint.forget_task(task)
         self.settle(framework)

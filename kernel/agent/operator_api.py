@@ -150,8 +150,12 @@ class OperatorApi:
 
     async def _wait(self, request: Request, body: api.WaitContainerCall | api.WaitNestedContainerCall) -> web.StreamResponse:
         container_id = body.container_id.value
-        await self._loop().submit(View("container", container_id))  # Raises NotFound.
-        ended = await self._waiters.wait(container_id)
+        waiting = self._waiters.wait(container_id)
+        try:
+            await self._loop().submit(View("container", container_id))  # Raises NotFound.
+            ended = await waiting
+        finally:
+            waiting.cancel()
         status = None if ended.exit is None else ended.exit.status
         message = "the container was not started" if ended.exit is None else describe(status)
         if isinstance(body, api.WaitContainerCall):

@@ -123,7 +123,7 @@ class Registration:
         if message.final:
             self._depart(Departure.FINAL, "left for good as asked")
         elif state.departure is None:
-            if state.connected:
+            if state.registered:
                 state.emit(ToMaster(Goodbye(False)))
             state.emit(Leave(0, "stopped as asked; tasks go on"))
 
@@ -147,7 +147,7 @@ class Registration:
         state = self.state
         if state.departure is None or (state.containers and state.now.mono_s < state.departure_due_s):
             return
-        if state.departure is Departure.FINAL and state.connected:
+        if state.departure is Departure.FINAL and state.registered:
             state.emit(ToMaster(Goodbye(True)))
         state.emit(Leave(0 if state.departure is Departure.FINAL else 1, state.departure_reason, True))
         state.departure_due_s = NEVER_S

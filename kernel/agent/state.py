@@ -170,7 +170,7 @@ class Executor:
 
     def tasks(self) -> list[Task]:
         """Its tasks, those with unacknowledged last updates included."""
-        return [task for task in self.framework.tasks.values() if task.executor_id == self.executor_id]
+        return list(self.framework.members.get(self.executor_id, {}).values())
 
     @property
     def grace_s(self) -> float | None:
@@ -180,16 +180,18 @@ class Executor:
 
 
 class Framework:
-    """A framework with something on this agent, or told of by the master in case it will."""
+    """A framework with something on this agent, or told of by the master in case it will. members: the tasks by executor,
+    command tasks left out."""
 
     __slots__ = (
-        "completed_executors", "completed_tasks", "executors", "framework_id", "info", "kills_are_announced", "partition_aware", "tasks",
-        "terminating",
+        "completed_executors", "completed_tasks", "executors", "framework_id", "info", "kills_are_announced", "members", "partition_aware",
+        "tasks", "terminating",
     )  # fmt: skip
 
     def __init__(self, framework_id: str, info: FrameworkInfo, completed_executors_max: int) -> None:
         self.framework_id = framework_id
         self.tasks: dict[str, Task] = {}
+        self.members: dict[str, dict[str, Task]] = {}
         self.executors: dict[str, Executor] = {}
         self.completed_tasks: deque[Task] = deque(maxlen=COMPLETED_TASKS_MAX)
         self.completed_executors: deque[Executor] = deque(maxlen=completed_executors_max)
@@ -202,6 +204,18 @@ class Framework:
         able = {capability.type for capability in info.capabilities}
         self.partition_aware = FrameworkCapability.PARTITION_AWARE in able
         self.kills_are_announced = FrameworkCapability.TASK_KILLING_STATE in able
+
+    def add(self, task: Task) -> None:
+        self.tasks[task.task_id] = task
+        if task.kind is not Kind.COMMAND:
+            self.members.setdefault(task.executor_id, {})[task.task_id] = task
+
+    def remove(self, task: Task) -> None:
+        del self.tasks[task.task_id]
+        if task.kind is not Kind.COMMAND:
+            del self.members[task.executor_id][task.task_id]
+            if not self.members[task.executor_id]:
+                del self.members[task.executor_id]
 
     def lost(self, state: TaskState) -> TaskState:
         """The state for a framework that knows it, TASK_LOST for one that is not PARTITION_AWARE."""

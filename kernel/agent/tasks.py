@@ -64,7 +64,7 @@ class Tasks:
     def _launch(self, framework: Framework, kind: Kind, info: TaskInfo, executor_id: str, group: int) -> None:
         state = self.state
         task = Task(framework, info, kind, executor_id, state.new_container_id(), state.now.wall_s, group)
-        framework.tasks[task.task_id] = task
+        framework.add(task)
         state.containers[task.container_id] = task
         task.delivered = True
         state.emit(checkpoint.keep_task(task, state))
@@ -75,7 +75,7 @@ class Tasks:
     def add(self, framework: Framework, kind: Kind, info: TaskInfo, executor_id: str, group: int = 0) -> Task:
         """Note a task without a process of its own."""
         task = Task(framework, info, kind, executor_id, "", self.state.now.wall_s, group)
-        framework.tasks[task.task_id] = task
+        framework.add(task)
         self.state.emit(checkpoint.keep_task(task, self.state))
         return task
 

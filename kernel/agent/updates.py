@@ -34,6 +34,7 @@ class Updates:
 
     def __init__(self, state: AgentState) -> None:
         self.state = state
+        self._networks = (NetworkInfo((IPAddress(ip_address=state.config.public_ip),)),)
 
     def report(
         self,
@@ -193,10 +194,7 @@ class Updates:
             return None
         else:
             container_id, pid = ContainerID(task.container_id, parent), task.run.pid
-        return ContainerStatus(container_id, self._networks(), executor_pid=pid)
-
-    def _networks(self) -> tuple[NetworkInfo, ...]:
-        return (NetworkInfo((IPAddress(ip_address=self.state.config.public_ip),)),)
+        return ContainerStatus(container_id, self._networks, executor_pid=pid)
 
 
 def _merged(given: ContainerStatus | None, ours: ContainerStatus | None) -> ContainerStatus | None:
