@@ -175,6 +175,7 @@ class _Turn:
         state.release(entry)
         resources = entry.shape.cut(piece, times, agent.uniform)
         entry.tried.clear()
+        entry.patience_s = 0.0
         self._cover(entry, times)
         state.hold(agent, resources)
         state.tree.add(leaf, *shared_amounts(resources), allocations=1)

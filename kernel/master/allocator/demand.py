@@ -201,11 +201,25 @@ class Entry:
     count: tasks not launched yet; covered: those of them for which an offer is open; needed: the rest. settled: no agent has a
     free piece for it, as far as agents have not changed since. since_s: when it last got something, or began to wait.
     claim: the agent kept for it; awaited: until this offer has come back (None: until it fits, as it is starving). tried: agents that
-    were kept for it in vain.
+    were kept for it in vain; lack: which part was not free on the agent at the last look; patience_s: until the next one.
     """
 
     __slots__ = (
-        "alive", "awaited", "claim", "count", "covered", "demand", "leaf", "needed", "settled", "shape", "since_s", "timed", "tried",
+        "alive",
+        "awaited",
+        "claim",
+        "count",
+        "covered",
+        "demand",
+        "lack",
+        "leaf",
+        "needed",
+        "patience_s",
+        "settled",
+        "shape",
+        "since_s",
+        "timed",
+        "tried",
     )  # fmt: skip
 
     def __init__(self, leaf: Leaf, demand: Demand, now_s: float) -> None:
@@ -216,6 +230,7 @@ class Entry:
         self.claim: Agent | None = None
         self.awaited: Allocation | None = None
         self.tried: set[str] = set()
+        self.lack = self.patience_s = 0.0
 
     def change(self, count: int = 0, covered: int = 0) -> None:
         """Adjust both numbers; the leaf's sum follows."""

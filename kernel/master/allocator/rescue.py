@@ -19,6 +19,7 @@ from kernel.master.allocator.state import Agent, Allocation, State
 # Of how many agents the one to keep for a starving demand is chosen, and how many of all may be kept at a time.
 CLAIM_CANDIDATES = 500
 CLAIMED_PART = 0.25
+PATIENCE_S_MAX = 86_400.0
 
 
 class Rescue:
@@ -27,8 +28,6 @@ class Rescue:
     def __init__(self, state: State) -> None:
         self.state = state
         self.rescind: list[Allocation] = []
-
-    # ---- demands that wait ------------------------------------------------------------------------------
 
     def take_back_for_waiting(self) -> None:
         """For each leaf with a demand that would fit on an agent if a whole-agent offer, old enough, came back: take one back,
@@ -85,7 +84,9 @@ class Rescue:
                 hopeless.add(like)
 
     def claim_for_starving(self) -> None:
-        """A demand that has waited too long, and fits no free piece, gets an agent kept for it until it fits."""
+        """A demand that has waited too long, and fits no free piece, gets an agent kept for it until it fits. An agent where nothing
+        has become free meanwhile is given up for another, each for twice as long: so neither an agent that never drains
+        nor one that drains slowly starves it."""
         state, now_s = self.state, self.state.now_s
         entry = heapq.heappop(state.starving)[2]
         state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
@@ -94,38 +95,48 @@ class Rescue:
             due_s = entry.since_s + state.config.starvation_s
             if due_s <= now_s:
                 self._claim(entry)
-                due_s = now_s + state.config.starvation_s
+                due_s = now_s + (entry.patience_s or state.config.starvation_s)
             entry.timed = True
             state.time(entry, due_s)
 
     def _claim(self, entry: Entry) -> None:
-        """Keep the agent that lacks least for it. One agent a leaf, and a part of all agents at most are kept; what was kept in
-        vain is tried last."""
-        state = self.state
-        kept = entry.claim
+        """Keep the agent that lacks least, of those not kept for it before. One agent a leaf, and a part of all agents at most,
+        are kept."""
+        state, kept = self.state, entry.claim
         if kept is None and (
             state.claimed >= max(1, int(len(state.agents) * CLAIMED_PART)) or any(other.claim is not None for other in entry.leaf.open)
         ):
             return
-        lacking: list[tuple[bool, float, int, Agent]] = []
-        for agent in state.agents.values():
-            lack = self._lack(entry, agent)
-            if lack is not None:
-                lacking.append((agent.agent_id in entry.tried, lack, len(lacking), agent))
-                if len(lacking) == CLAIM_CANDIDATES:
-                    break
-        if not lacking:
+        if kept is not None and entry.awaited is None and (lack := self._lack(entry, kept)) is not None and lack < entry.lack:
+            entry.lack = lack
             return
-        lacking.sort()
-        agent = lacking[0][3]
+        found = self._least_lacking(entry)
+        if found is None:
+            return
+        entry.lack, agent = found
         if agent is not kept:
             state.release(entry)
             state.claim(entry, agent, None)
         for allocation in agent.offers:
             self._take_back_from_claimed(allocation)
         entry.tried.add(agent.agent_id)
-        if len(entry.tried) >= len(lacking):
-            entry.tried = {agent.agent_id}
+        entry.patience_s = min(2 * entry.patience_s, PATIENCE_S_MAX) or state.config.starvation_s
+
+    def _least_lacking(self, entry: Entry) -> tuple[float, Agent] | None:
+        """Of all agents where it can ever fit. When each has been tried, each may be tried again."""
+        lacking: list[tuple[bool, float, int, Agent]] = []
+        for agent in self.state.agents.values():
+            lack = self._lack(entry, agent)
+            if lack is not None:
+                lacking.append((agent.agent_id in entry.tried, lack, len(lacking), agent))
+                if len(lacking) == CLAIM_CANDIDATES:
+                    break
+        if not lacking:
+            return None
+        tried, lack, _, agent = min(lacking)
+        if tried:
+            entry.tried.clear()
+        return lack, agent
 
     def _take_back_from_claimed(self, allocation: Allocation) -> None:
         """An offer that is not answered must not keep a starving demand from the agent that is kept for it."""

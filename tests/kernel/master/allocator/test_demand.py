@@ -429,13 +429,34 @@ def test_nothing_else_is_offered_on_an_agent_that_is_kept() -> None:
     assert kept(cluster) == []
 
 
-def test_an_agent_kept_in_vain_is_changed_for_another() -> None:
+def test_an_agent_kept_in_vain_is_changed_for_another_each_for_twice_as_long() -> None:
     cluster = starving("cpus:1", "cpus:2", "cpus:3")
     order = []
-    for _ in range(4):
-        cluster.wait(60.5)
+    cluster.wait(0.5)
+    for minutes in (1, 1, 2, 4):
+        cluster.wait(60 * minutes)
         order += kept(cluster)
     assert order == ["s1", "s2", "s3", "s1"]
+
+
+def test_an_agent_that_drains_slowly_is_kept() -> None:
+    cluster = TestCluster()
+    cluster.framework("f1", demands=True)
+    cluster.framework("other")
+    for name in ("s1", "s2"):
+        cluster.agent(name, "cpus:4;mem:4000")
+        for _ in range(4):
+            cluster.tasks.append(("other", "*", name, parse("cpus:1")))
+            cluster.allocator.charge("other", "*", name, parse("cpus:1"))
+    cluster.allocator.suppress("other", ())
+    cluster.request("f1", demand("cpus:4;mem:100"))
+    cluster.wait(62)
+    for _ in range(3):
+        cluster.finish(0)  # One of s1.
+        cluster.wait(60)
+        assert kept(cluster) == ["s1"]
+    cluster.finish(0)
+    assert who(cluster.allocate()) == ["f1"]
 
 
 @pytest.mark.parametrize(
