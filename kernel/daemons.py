@@ -50,12 +50,6 @@ class Daemon(NamedTuple):
     stop_phase: int = 0
 
 
-def framework_arguments(place: Embedded) -> list[str]:
-    """The arguments that every framework takes."""
-    arguments = ["--master", place.master, "--work-dir", place.work_dir]
-    return arguments + (["--ip", LOOPBACK, "--port", str(place.ports[0])] if place.ports else [])
-
-
 def _master_arguments(place: Embedded) -> list[str]:
     return ["--ip", LOOPBACK, "--port", str(place.ports[0]), "--work-dir", place.work_dir]
 

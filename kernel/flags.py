@@ -58,6 +58,15 @@ _AGENT = """
     disallow_sharing_agent_ipc_namespace=bool resource_provider_config_dir csi_plugin_config_dir disk_profile_adaptor
     container_logger systemd_enable_support=bool systemd_runtime_directory agent_features
 """
+# Flags of parts of the agent that the sections leave out: isolators, image stores, plugins.
+_AGENT_PARTS = """
+    appc_simple_discovery_uri_prefix appc_store_dir authenticatee cgroups_cpu_enable_pids_and_tids_count=bool docker_ignore_runtime=bool
+    docker_mesos_image docker_volume_checkpoint_dir docker_volume_chown=bool egress_rate_limit_per_container
+    egress_unique_flow_per_container=bool enforce_container_ports=bool ephemeral_ports_per_container eth0_name
+    host_path_volume_force_creation lo_name network_cni_metrics=bool network_cni_root_dir_persist=bool
+    network_enable_snmp_statistics=bool network_enable_socket_statistics_details=bool network_enable_socket_statistics_summary=bool
+    perf_duration perf_events perf_interval secret_resolver volume_gid_range xfs_kill_containers=bool xfs_project_range
+"""
 
 
 def _table(text: str) -> dict[str, bool]:
@@ -66,7 +75,7 @@ def _table(text: str) -> dict[str, bool]:
 
 
 MASTER_FLAGS: Mapping[str, bool] = _table(_BOTH + _MASTER)  # Name -> whether it is boolean.
-AGENT_FLAGS: Mapping[str, bool] = _table(_BOTH + _AGENT)
+AGENT_FLAGS: Mapping[str, bool] = _table(_BOTH + _AGENT + _AGENT_PARTS)
 
 
 class _DaemonCommand(click.Command):

@@ -107,18 +107,33 @@ def up(agents: int, work_dir: Path | None, port_offset: int, only: str, detach: 
     entries = plan(work_dir, agents, port_offset, [name for name in only.split(",") if name])
     try:
         work_dir.mkdir(parents=True, exist_ok=True)
-        lock = supervisor.take_lock(str(work_dir))
-        if lock is not None:
-            _check_ports(entries, endpoints.read_json(work_dir / "up.json"))
-            supervisor.write_json(str(work_dir / "up.plan.json"), entries)
-            _prepare(work_dir)
-            if not detach:
-                _become_supervisor(lock, work_dir, "json" if as_json else "table")
-            _spawn_supervisor(lock, work_dir)
+        state = _start_or_find(work_dir, entries, None if detach else "json" if as_json else "table")
     except OSError as error:
         raise UpError(f"cannot use the work dir {work_dir}: {error}") from error
-    state = _wait_ready(work_dir)
     click.echo(json.dumps(state) if as_json else supervisor.table(state))
+
+
+def _start_or_find(work_dir: Path, entries: list[dict[str, Any]], foreground: str | None) -> dict[str, Any]:
+    """What the supervisor of the work dir says once all its daemons work; where there is none, one is started, or this
+    process becomes it (foreground: how it then shows the cluster). Raises UpError with the reason when they do not work."""
+    started = False
+    while True:
+        lock = supervisor.take_lock(str(work_dir))
+        state = endpoints.read_json(work_dir / "up.json")
+        if lock is None:
+            if state.get("ready"):
+                return state
+            time.sleep(LOOK_EVERY_S)  # It starts, or it stops: then it is our turn.
+        elif started:
+            raise UpError(str(state.get("failed") or f"the supervisor ended; see {work_dir / 'log/up.log'}"))
+        else:
+            _check_ports(entries, state)
+            supervisor.write_json(str(work_dir / "up.plan.json"), entries)
+            _prepare(work_dir, state)
+            if foreground is not None:
+                _become_supervisor(lock, work_dir, foreground)
+            _spawn_supervisor(lock, work_dir)
+            started = True
 
 
 @click.command()
@@ -195,26 +210,9 @@ def _spawn_supervisor(lock: int, work_dir: Path) -> None:
     os.close(lock)
 
 
-def _wait_ready(work_dir: Path) -> dict[str, Any]:
-    """Wait until the supervisor says that all daemons work. Raises UpError with its reason when they do not."""
-    while True:
-        state = endpoints.read_json(work_dir / "up.json")
-        if state.get("failed"):
-            raise UpError(str(state["failed"]))
-        if state.get("ready"):
-            return state
-        lock = supervisor.take_lock(str(work_dir))
-        if lock is not None:  # Whoever held it is gone; it may have said why in the meantime.
-            os.close(lock)
-            failed = endpoints.read_json(work_dir / "up.json").get("failed")
-            raise UpError(str(failed or f"the supervisor ended; see {work_dir / 'log/up.log'}"))
-        time.sleep(LOOK_EVERY_S)
-
-
-def _prepare(work_dir: Path) -> None:
+def _prepare(work_dir: Path, state: dict[str, Any]) -> None:
     """Let client commands find this cluster; what an earlier supervisor said of itself would be taken for the new one's."""
     endpoints.pointer().parent.mkdir(parents=True, exist_ok=True)
     endpoints.pointer().write_text(f"{work_dir}\n")
-    state = endpoints.read_json(work_dir / "up.json")
     if state:
         supervisor.write_json(str(work_dir / "up.json"), {**state, "ready": False, "failed": None, "supervisor": {}})

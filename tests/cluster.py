@@ -26,6 +26,7 @@ MESETA = [sys.executable, str(Path(sys.executable).with_name("meseta"))]
 PORTS = (4400, 5050, 5051, 5055, 7077, 8080, 8998, *range(15052, 15056))
 # No user of this machine and no capabilities, yet able to read what we may: a venv of root's is not open to `nobody`.
 UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+ALL_UNPRIVILEGED = os.environ.get("MESETA_TEST_UNPRIVILEGED") == "1"
 
 
 def eventually(probe: Callable[[], T], within_s: float = 20.0, what: str = "") -> T:
@@ -56,7 +57,7 @@ def free_port_offset() -> int:
 class Cluster:
     """A running cluster. urls: name -> URL; environ: what a client command needs to reach it."""
 
-    def __init__(self, home: Path, agents: int = 2, only: str = "", unprivileged: bool = False) -> None:
+    def __init__(self, home: Path, agents: int = 2, only: str = "", unprivileged: bool = ALL_UNPRIVILEGED) -> None:
         self.work_dir = home / "work"
         self.agents, self.only = agents, only
         self.port_offset = free_port_offset()
