@@ -211,7 +211,7 @@ class RoleTree:
     # ---- order ------------------------------------------------------------------------------------------
 
     def touch(self, node: Node) -> None:
-        """Something in which its place or its wanting depends on has changed."""
+        """Something on which its place, or whether it wants anything, depends has changed."""
         self._stale[node] = None
 
     def refresh(self) -> None:
