@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 from msgspec import Struct
 
+from kernel.wire import task as wire
 from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Label, Labels
 from kernel.wire.ids import AgentID, TaskID, validate_id
 from kernel.wire.offer import RoleConstraints
@@ -30,19 +31,7 @@ from kernel.wire.task import (
 
 NOWHERE = AgentID("")  # The agent of a task that has none yet.
 
-TERMINAL = frozenset(
-    {
-        TaskState.TASK_FINISHED,
-        TaskState.TASK_FAILED,
-        TaskState.TASK_KILLED,
-        TaskState.TASK_ERROR,
-        TaskState.TASK_LOST,
-        TaskState.TASK_DROPPED,
-        TaskState.TASK_GONE,
-        TaskState.TASK_GONE_BY_OPERATOR,
-        TaskState.TASK_UNKNOWN,  # Nobody has it. Should it come back all the same, it is killed.
-    }
-)
+TERMINAL = wire.TERMINAL | {TaskState.TASK_UNKNOWN}  # Unknown: nobody has it. Should it come back all the same, it is killed.
 """States that end a task for its framework. TASK_UNREACHABLE is none: it may come back or not."""
 
 LOST = frozenset(

@@ -18,6 +18,7 @@ from msgspec import Struct
 
 from frameworks.sdk.driver import Connect, Disconnect, Heard, Lost, Send, Stop
 from frameworks.sdk.scheduler import Scheduler
+from frameworks.sdk.tasks import TERMINAL
 from kernel.clock import Now
 from kernel.mainloop import Persist, Reply, Tick
 from kernel.wire.common import URL, Address
@@ -29,7 +30,6 @@ from kernel.wire.task import Reason, Source, TaskInfo, TaskState, TaskStatus
 
 TICK_S = 0.25
 AT_ONCE_MAX = 10_000  # Turns without time passing, before a test is said to run in circles.
-TERMINAL = ("FINISHED", "FAILED", "KILLED", "ERROR", "LOST", "DROPPED", "GONE", "GONE_BY_OPERATOR", "UNKNOWN")
 
 
 class FakeTask(Struct):
@@ -101,7 +101,7 @@ class FakeMaster:
             **more,
         )
         task.state, task.sent = state, status
-        if state.value.removeprefix("TASK_") in TERMINAL:
+        if state in TERMINAL:
             del self.tasks[task_id]
             self._declined.discard(task.info.agent_id.value)
         self.send(Event(type="UPDATE", update=Update(status)))

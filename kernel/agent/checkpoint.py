@@ -15,11 +15,11 @@ import msgspec
 from msgspec import Struct
 
 from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task, UpdateQueue
-from kernel.agent.transitions import TERMINAL, ExecutorState
+from kernel.agent.transitions import ExecutorState
 from kernel.errors import StoreError
 from kernel.executor.command import CommandRun, Kill, Phase
 from kernel.mainloop import Persist
-from kernel.wire.task import ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
+from kernel.wire.task import TERMINAL, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
 
 class AgentRecord(Struct, frozen=True, omit_defaults=True):

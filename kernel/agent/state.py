@@ -14,11 +14,12 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from kernel.agent.config import AgentConfig
-from kernel.agent.transitions import EXECUTOR_NEXT, TERMINAL, ExecutorState
+from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
 from kernel.clock import Now
 from kernel.executor.command import CommandRun
 from kernel.wire.resources import Resource
 from kernel.wire.task import (
+    TERMINAL,
     Attribute,
     DomainInfo,
     ExecutorInfo,

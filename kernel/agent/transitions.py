@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from kernel.wire.task import TaskState
+from kernel.wire.task import TERMINAL, TaskState
 
-TERMINAL = frozenset(
-    {
-        TaskState.TASK_FINISHED,
-        TaskState.TASK_FAILED,
-        TaskState.TASK_KILLED,
-        TaskState.TASK_ERROR,
-        TaskState.TASK_LOST,
-        TaskState.TASK_DROPPED,
-        TaskState.TASK_GONE,
-        TaskState.TASK_GONE_BY_OPERATOR,
-    }
-)
 # What an agent makes or takes from an executor; TASK_UNREACHABLE and TASK_UNKNOWN are the master's words.
 TASK_NEXT: Mapping[TaskState, frozenset[TaskState]] = {
     TaskState.TASK_STAGING: TERMINAL | {TaskState.TASK_STARTING, TaskState.TASK_RUNNING, TaskState.TASK_KILLING},

@@ -14,11 +14,11 @@ from msgspec.structs import replace
 from kernel.agent import checkpoint
 from kernel.agent.effects import ToMaster
 from kernel.agent.state import AgentState, Kind, Task, UpdateQueue
-from kernel.agent.transitions import TERMINAL, may_follow
+from kernel.agent.transitions import may_follow
 from kernel.wire.agent import AcknowledgeUpdate, StatusUpdate
 from kernel.wire.container import ContainerStatus, IPAddress, NetworkInfo
 from kernel.wire.ids import AgentID, ContainerID, ExecutorID, TaskID
-from kernel.wire.task import Reason, Source, TaskState, TaskStatus
+from kernel.wire.task import TERMINAL, Reason, Source, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from kernel.errors import CallError, NotFound, PeerError
 from kernel.master import events, frameworks, registry
 from kernel.master.effects import CloseLink, FromAgent, LinkClosed, MarkAgentGone, ToAgent
 from kernel.master.state import Agent, Executor, Framework, MasterState, Task, Unreachable
-from kernel.master.transitions import TERMINAL, AgentState, advance
+from kernel.master.transitions import AgentState, advance
 from kernel.wire import scheduler
 from kernel.wire.agent import (
     LINK_VERSION,
@@ -29,7 +29,7 @@ from kernel.wire.agent import (
 )
 from kernel.wire.ids import AgentID, validate_id
 from kernel.wire.resources import Resources
-from kernel.wire.task import AgentInfo, FrameworkInfo, Reason, TaskState
+from kernel.wire.task import TERMINAL, AgentInfo, FrameworkInfo, Reason, TaskState
 
 UNREACHABLE_MAX = 102_400
 

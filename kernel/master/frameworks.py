@@ -25,8 +25,11 @@ REMOVED_MESSAGE = "Framework has been removed"
 
 
 def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> Framework | None:
-    """SUBSCRIBE; return the framework unless it was refused. Raises CallError for what fails before a stream exists; faults of the content come as one
-    ERROR event on the stream, which then ends (section 2.4)."""
+    """SUBSCRIBE; return the framework unless it was refused.
+
+    Raises CallError for what fails before a stream exists. Faults of the content come as one ERROR event on the
+    stream, which then ends (section 2.4).
+    """
     info = call.body.framework_info
     framework_id = info.id.value if info.id is not None else ""
     if framework_id != call.framework_id:

@@ -18,12 +18,13 @@ from kernel.clock import Now
 from kernel.master.allocator import Allocation, Allocator
 from kernel.master.config import MasterConfig
 from kernel.master.effects import ToAgent, ToStream
-from kernel.master.transitions import TERMINAL, AgentState, FrameworkState
+from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.agent import FrameworkUpdated, MasterMessage
 from kernel.wire.ids import AgentID, ExecutorID, OfferID, TaskID
 from kernel.wire.resources import EMPTY, Resources, quantity
 from kernel.wire.scheduler import Event, Rescind
 from kernel.wire.task import (
+    TERMINAL,
     AgentInfo,
     ExecutorInfo,
     FrameworkCapability,

@@ -13,7 +13,7 @@ from kernel.errors import CallError, NotFound
 from kernel.master import events, render
 from kernel.master.effects import KillTaskByOperator
 from kernel.master.state import Agent, Executor, Framework, MasterState, Offer, Task
-from kernel.master.transitions import TERMINAL, AgentState, advance
+from kernel.master.transitions import AgentState, advance
 from kernel.master.validation import (
     TaskFault,
     check_executor,
@@ -37,6 +37,7 @@ from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OperationID
 from kernel.wire.offer import Filters, LaunchGroup, Operation, OperationState, OperationStatus, OperationType
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.task import (
+    TERMINAL,
     CheckType,
     ExecutorInfo,
     HealthCheck,

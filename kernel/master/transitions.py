@@ -5,20 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum
 
-from kernel.wire.task import TaskState
+from kernel.wire.task import TERMINAL, TaskState
 
-TERMINAL = frozenset(
-    {
-        TaskState.TASK_FINISHED,
-        TaskState.TASK_FAILED,
-        TaskState.TASK_KILLED,
-        TaskState.TASK_ERROR,
-        TaskState.TASK_LOST,
-        TaskState.TASK_DROPPED,
-        TaskState.TASK_GONE,
-        TaskState.TASK_GONE_BY_OPERATOR,
-    }
-)
 # TASK_UNKNOWN is only ever an answer to a reconciliation, never the state of a task.
 _LIVE = frozenset({TaskState.TASK_STARTING, TaskState.TASK_RUNNING, TaskState.TASK_KILLING})
 NEXT: Mapping[TaskState, frozenset[TaskState]] = {

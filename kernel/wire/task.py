@@ -321,6 +321,21 @@ class TaskState(Enum):
     TASK_UNKNOWN = "TASK_UNKNOWN"
 
 
+TERMINAL = frozenset(
+    {
+        TaskState.TASK_FINISHED,
+        TaskState.TASK_FAILED,
+        TaskState.TASK_KILLED,
+        TaskState.TASK_ERROR,
+        TaskState.TASK_LOST,
+        TaskState.TASK_DROPPED,
+        TaskState.TASK_GONE,
+        TaskState.TASK_GONE_BY_OPERATOR,
+    }
+)
+"""States that end a task. TASK_UNREACHABLE is none (its agent may come back), nor is TASK_UNKNOWN (only an answer)."""
+
+
 class Source(Enum):
     """The TaskStatus.Source of v1."""
 

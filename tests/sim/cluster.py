@@ -13,7 +13,6 @@ from kernel.master import effects as m
 from kernel.master import registry
 from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
-from kernel.master.transitions import TERMINAL
 from kernel.wire.agent import AgentFrame, MasterFrame
 from kernel.wire.command import Environment, Variable
 from kernel.wire.ids import TaskID
@@ -21,7 +20,7 @@ from kernel.wire.link import FrameOrder, Verdict
 from kernel.wire.nodes import MasterInfo
 from kernel.wire.resources import Resources
 from kernel.wire.scheduler import Subscribe
-from kernel.wire.task import CommandInfo, TaskInfo, TaskState, TaskStatus
+from kernel.wire.task import TERMINAL, CommandInfo, TaskInfo, TaskState, TaskStatus
 from tests.sim.machine import Agent
 from tests.sim.network import End, Faults, Network, connect
 from tests.sim.world import Process, World

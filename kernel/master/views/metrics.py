@@ -11,9 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 from kernel.master.state import Framework, MasterState
-from kernel.master.transitions import TERMINAL, AgentState, FrameworkState
+from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.resources import Resources, quantity
-from kernel.wire.task import TaskState
+from kernel.wire.task import TERMINAL, TaskState
 
 _RESOURCES = ("cpus", "gpus", "mem", "disk")
 _ACTIVE_STATES = ("task_staging", "task_starting", "task_running", "task_killing", "task_unreachable")

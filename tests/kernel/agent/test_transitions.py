@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from kernel.agent.transitions import EXECUTOR_NEXT, TASK_NEXT, TERMINAL, ExecutorState, may_follow
-from kernel.wire.task import TaskState
+from kernel.agent.transitions import EXECUTOR_NEXT, TASK_NEXT, ExecutorState, may_follow
+from kernel.wire.task import TERMINAL, TaskState
 
 NOT_OURS = {TaskState.TASK_UNREACHABLE, TaskState.TASK_UNKNOWN}  # The master's words.
 

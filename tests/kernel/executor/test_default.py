@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.agent.transitions import TERMINAL
 from kernel.executor.default import LINGER_S, brings_group_down, is_done
-from kernel.wire.task import TaskState
+from kernel.wire.task import TERMINAL, TaskState
 
 
 @pytest.mark.parametrize("state", sorted(TERMINAL, key=lambda state: state.value))

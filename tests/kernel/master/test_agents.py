@@ -6,7 +6,7 @@ import pytest
 
 from kernel.errors import NotFound
 from kernel.master import effects as e
-from kernel.master.transitions import AGENT_NEXT, FRAMEWORK_NEXT, NEXT, TERMINAL, AgentState, FrameworkState, advance
+from kernel.master.transitions import AGENT_NEXT, FRAMEWORK_NEXT, NEXT, AgentState, FrameworkState, advance
 from kernel.wire import scheduler
 from kernel.wire.agent import (
     AgentHeartbeat,
@@ -24,7 +24,7 @@ from kernel.wire.agent import (
 )
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.ids import AgentID, TaskID
-from kernel.wire.task import Reason, TaskState
+from kernel.wire.task import TERMINAL, Reason, TaskState
 from tests.builders import accept, executor, framework_id, framework_info, register, task
 from tests.kernel.master.conductor import Conductor
 
