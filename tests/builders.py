@@ -31,7 +31,7 @@ def register(name: str = "a", text: str = "cpus:4;mem:4096;disk:1000", **fields:
         "run": f"run-{name}",
         "hostname": f"host-{name}",
         "ip": "10.0.0.1",
-        "port": 5051,
+        "port": 5051 + sum(name.encode()),  # Each agent of a test listens somewhere else.
         "resources": resources(text),
         "software": "1.0",
         "boot_id": "boot",

@@ -65,8 +65,11 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
         domain=message.domain,
     )
     if agent is None:
-        agent_id = agent_id or s.next_agent_id()
+        if not agent_id:
+            _replace_at(s, (message.ip, message.port), now)
+            agent_id = s.next_agent_id()
         agent = _admit(s, agent_id, info, message.ip, total, now)
+    s.addresses[message.ip, message.port] = agent_id
     first = agent.state is AgentState.RECOVERED
     if agent.state is AgentState.RECOVERED or agent.total != total or agent.info != info:
         _take_info(s, agent, info, message.ip, total, now)
@@ -89,6 +92,23 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
     s.allocator.set_agent_active(agent_id, True)
     if first:
         events.agent_added(s, agent)
+
+
+def _replace_at(s: MasterState, address: tuple[str, int], now: Now) -> None:
+    """A new agent listens where another one did, so that one is dead for good (section 8.1)."""
+    old_id = s.addresses.pop(address, "")
+    old = s.agents.get(old_id)
+    if old is not None:
+        if old.link is not None:
+            _detach_link(s, old, now)
+        text = "A new agent registered from its address"
+        remove_agent(s, old, now, AgentState.GONE, TaskState.TASK_LOST, Reason.REASON_AGENT_REMOVED, text)
+    elif old_id in s.unreachable:
+        lost = s.unreachable.pop(old_id)
+        s.gone[old_id] = now.wall_s
+        s.out.append(registry.keep_agent(old_id, registry.AgentRecord(lost.info, address[0], now.wall_s, gone_wall_s=now.wall_s)))
+        text = "A new agent registered from its agent's address"
+        _give_up(s, lost, old_id, TaskState.TASK_GONE, Reason.REASON_AGENT_REMOVED, text, now)
 
 
 def _refuse(s: MasterState, link: int, reason: str) -> None:
@@ -421,7 +441,9 @@ def recover(s: MasterState, record: registry.AgentRecord, agent_id: str, now: No
     """Put an agent of the registry back after a start of the master; it is waited for."""
     if record.gone_wall_s is not None:
         s.gone[agent_id] = record.gone_wall_s
-    elif record.unreachable_wall_s is not None:
+        return
+    s.addresses[record.ip, record.info.port] = agent_id
+    if record.unreachable_wall_s is not None:
         s.unreachable[agent_id] = Unreachable(record.info, record.unreachable_wall_s)
     else:
         agent = Agent(agent_id, record.info, record.ip, Resources.of(record.info.resources))

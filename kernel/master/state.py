@@ -291,6 +291,7 @@ class MasterState:
         self.links: dict[int, Agent] = {}
         self.streams: dict[str, Framework] = {}
         self.operators: OrderedDict[str, None] = OrderedDict()
+        self.addresses: dict[tuple[str, int], str] = {}  # Where agents listen, ip and port: the id last registered from there.
         self.runs: dict[str, str] = {}  # Agent process run -> agent id, while registered.
         self.allocator = Allocator(config.allocator)
         self.deadlines = Deadlines()

@@ -228,7 +228,8 @@ class Cluster:
         self.world = World(seed)
         self.network = Network(self.world)
         self.master = Master(self.world)
-        self.agents = [Agent(self.world, self.network, f"agent{i}", "cpus:4;mem:4096;disk:1000;ports:[31000-31009]") for i in range(agents)]
+        machine = "cpus:4;mem:4096;disk:1000;ports:[31000-31009]"
+        self.agents = [Agent(self.world, self.network, f"agent{i}", 5051 + i, machine) for i in range(agents)]
         self.frameworks = [Framework(self.world, self.network, f"framework{i}", f"role{i}", self.master) for i in range(frameworks)]
         self.submitted: dict[str, tuple[Framework, int, bool]] = {}  # By task: exit status, whether it was killed.
         self._tasks = 0

@@ -142,9 +142,9 @@ class Launcher(Process):
 class Agent(Process):
     """The agent's core with its link to the master and its socket to the launcher."""
 
-    def __init__(self, world: World, network: Network, name: str, resources: str) -> None:
+    def __init__(self, world: World, network: Network, name: str, port: int, resources: str) -> None:
         super().__init__(world, name)
-        self.network = network
+        self.network, self.port = network, port
         self.machine = Machine(world)
         self.launcher = Launcher(world, f"{name}-launcher", self.machine)
         self.launcher.agent = self
@@ -157,7 +157,7 @@ class Agent(Process):
 
     def make(self) -> AgentCore:
         identity = Identity(f"{self.name}-{self.life}", self.world.chance.randbytes(8), "boot")
-        config = AgentConfig(work_dir="/sim", hostname=self.name)
+        config = AgentConfig(work_dir="/sim", hostname=self.name, port=self.port)
         return AgentCore(config, identity, Node(self.resources), dict(self.kept), self.now())
 
     def began(self) -> None:

@@ -264,3 +264,22 @@ class TestUnreachableEnds:
         framework = cluster.core.state.frameworks[cluster.fid]
         assert not framework.unreachable
         assert [task.task_id for task in framework.completed] == ["t"]
+
+
+class TestAddresses:
+    def test_a_new_agent_at_an_old_ones_address_takes_its_place(self, cluster):
+        cluster.give(e.LinkClosed(1))
+        cluster.agent(2, register("other", port=register("1").port))
+        assert [s.state for s in cluster.statuses()] == [TaskState.TASK_LOST]
+        assert cluster.aid in cluster.core.state.gone
+
+    def test_tasks_unreachable_there_are_gone_for_good(self, cluster):
+        cluster.later(9.5)
+        cluster.take("s")
+        cluster.agent(2, register("other", port=register("1").port))
+        assert [s.state for s in cluster.statuses()] == [TaskState.TASK_GONE]
+
+    def test_agents_at_other_ports_are_left_alone(self, cluster):
+        cluster.agent(2, register("other"))
+        assert cluster.statuses() == []
+        assert len(cluster.core.state.agents) == 2

@@ -21,9 +21,9 @@ NOTHING = {"cpus": 0.0, "gpus": 0.0, "mem": 0.0, "disk": 0.0}
 AGENT = {
     "id": "M-S0",
     "hostname": "host-1",
-    "port": 5051,
+    "port": 5100,
     "attributes": {"rack": "r1", "size": 2.5, "lanes": "[1-3]"},
-    "pid": "slave(1)@10.0.0.1:5051",
+    "pid": "slave(1)@10.0.0.1:5100",
     "registered_time": WALL_S,
     "resources": {"cpus": 4.0, "gpus": 0.0, "mem": 4096.0, "disk": 1000.0, "ports": "[31000-31009]"},
     "used_resources": {"cpus": 2.1, "gpus": 0.0, "mem": 128.0, "disk": 10.0, "ports": "[31000-31001]"},
@@ -187,7 +187,7 @@ class TestState:
         assert shown["recovered_slaves"][0] == {
             "id": "M-S0",
             "hostname": "host-1",
-            "port": 5051,
+            "port": 5100,
             "attributes": {"rack": "r1", "size": 2.5, "lanes": "[1-3]"},
         }
         (framework,) = shown["frameworks"]

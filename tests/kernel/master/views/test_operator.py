@@ -144,11 +144,11 @@ def test_agents():
     _, shown = show(c, "get_agents")["get_agents"]["agents"]
     total = [scalar("cpus", 2.0), scalar("mem", 1024.0)]
     assert shown == {
-        "agent_info": {"hostname": "host-2", "port": 5051, "resources": total, "id": {"value": "M-S1"}},
+        "agent_info": {"hostname": "host-2", "port": 5101, "resources": total, "id": {"value": "M-S1"}},
         "active": True,
         "deactivated": False,
         "version": "1.0",
-        "pid": "slave(1)@10.0.0.1:5051",
+        "pid": "slave(1)@10.0.0.1:5101",
         "registered_time": {"nanoseconds": (int(WALL_S) + 1) * 10**9},
         "total_resources": total,
         "offered_resources": total,
