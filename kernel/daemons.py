@@ -80,5 +80,5 @@ def share(work_dir: str, number: int, total: int) -> str:
 
 MASTER = Daemon("master", "kernel.master.main:command", (5050,), "/health", _master_arguments, stop_phase=2)
 AGENT = Daemon(
-    "agent", "kernel.agent.main:command", (5051,), "/health", _agent_arguments, many_port=15050, end_signal=signal.SIGUSR1, stop_phase=1
+    "agent", "kernel.agent.main:command", (5051,), "/health", _agent_arguments, many_port=15050, end_signal=signal.SIGUSR2, stop_phase=1
 )

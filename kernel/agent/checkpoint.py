@@ -73,7 +73,7 @@ _decode_updates = msgspec.msgpack.Decoder(UpdatesRecord).decode
 
 
 def keep_agent(state: AgentState) -> Persist:
-    return Persist("agent", _encode(AgentRecord(state.agent_id, state.identity.boot_id, state.departure is not None)))
+    return Persist("agent", _encode(AgentRecord(state.agent_id, state.identity.boot_id, state.leaves_for_good)))
 
 
 def keep_framework(framework: Framework) -> Persist:

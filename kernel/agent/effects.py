@@ -97,9 +97,11 @@ class ContainerExited(Struct, frozen=True, gc=False):
 
 
 class Stop(Struct, frozen=True):
-    """Leave. final: end everything and never come back under this id; otherwise tasks go on without us."""
+    """Leave. final: end everything and never come back under this id. end_tasks: end them and come back as the same agent, which
+    owes their updates. Else tasks go on without us."""
 
     final: bool
+    end_tasks: bool = False
 
 
 class KillContainer(Struct, frozen=True):
@@ -188,9 +190,9 @@ class AgentNamed(Struct, frozen=True):
 
 
 class Leave(Struct, frozen=True):
-    """Nothing is left to do: end the process. status: 0 asked for, 1 the master sent us away. final: for good,
-    whatever still runs is to be killed."""
+    """Nothing is left to do: end the process. status: 0 asked for, 1 the master sent us away. kill_all: whatever still runs is
+    to be killed."""
 
     status: int
     reason: str
-    final: bool = False
+    kill_all: bool = False

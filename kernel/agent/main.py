@@ -237,8 +237,9 @@ class Agent:
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
         helpers = [asyncio.create_task(self.containerizer.launcher.run()), asyncio.create_task(self.link.run())]
-        for number, final in ((signal.SIGTERM, False), (signal.SIGINT, False), (signal.SIGUSR1, True)):
-            asyncio.get_running_loop().add_signal_handler(number, self.loop.post, Stop(final))
+        asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}
+        for number, stop in asked.items():
+            asyncio.get_running_loop().add_signal_handler(number, self.loop.post, stop)
         try:
             awaited: list[asyncio.Future[Any]] = [deciding, self.left, *helpers]
             await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
@@ -248,7 +249,7 @@ class Agent:
             leave = await self.left
             log.info("leaving: %s", leave.reason)
             await self.link.sent(GOODBYE_S)
-            await self.containerizer.launcher.stop(kill_all=leave.final)
+            await self.containerizer.launcher.stop(kill_all=leave.kill_all)
             return leave
         finally:
             self.loop.stop()

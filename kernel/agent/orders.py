@@ -158,14 +158,19 @@ class Orders:
             if task.terminal:
                 task.updates.pending.clear()
                 self.frameworks.task_done(task)
-            elif task.kind is Kind.COMMAND:
+        self.end_work(framework)
+        self.frameworks.settle(framework)
+
+    def end_work(self, framework: Framework) -> None:
+        """End all that runs of a framework, which hears of it."""
+        for task in list(framework.tasks.values()):
+            if task.kind is Kind.COMMAND and not task.terminal:
                 self.tasks.shut_down(task)
         for executor in list(framework.executors.values()):
             if executor.kind is Kind.CUSTOM:
                 self.executors.shut_down(executor)
             else:
                 self.tasks.shut_down_executor(executor)
-        self.frameworks.settle(framework)
 
     # ---- The rest -------------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from kernel.wire.agent import (
 
 ANSWER_S = 10.0  # How long the master may take to answer a Register.
 DEPARTURE_S = 30.0  # How long everything may take to end before the agent leaves all the same.
+ACKNOWLEDGED_S = 1.0  # How long the updates of what ended may take, before they are left for the next start.
 NEVER_S = float("inf")
 
 
@@ -118,10 +119,12 @@ class Registration:
     # ---- Leaving --------------------------------------------------------------------------------------
 
     def stop(self, message: Stop) -> None:
-        """Leave for now, with everything running on, or for good."""
+        """Leave for now, with everything running on or ended, or for good."""
         state = self.state
         if message.final:
             self._depart(Departure.FINAL, "left for good as asked")
+        elif message.end_tasks:
+            self._depart(Departure.EMPTY, "stopped as asked; no task is left")
         elif state.departure is None:
             if state.registered:
                 state.emit(ToMaster(Goodbye(False)))
@@ -133,21 +136,32 @@ class Registration:
 
     def _depart(self, departure: Departure, reason: str) -> None:
         state = self.state
-        if state.departure is not None:
+        if state.leaves_for_good or state.departure is departure:
             return
         state.departure, state.departure_reason = departure, reason
         state.departure_due_s = state.now.mono_s + DEPARTURE_S
         state.emit(checkpoint.keep_agent(state))
         for framework in list(state.frameworks.values()):
-            self.orders.end_framework(framework)
+            if departure is Departure.EMPTY:
+                self.orders.end_work(framework)
+            else:
+                self.orders.end_framework(framework)
         self.check_departure()
 
     def check_departure(self) -> None:
-        """Leave when nothing runs here any more, or when that took too long."""
+        """Leave when nothing runs here any more and nothing is owed, or when that took too long."""
         state = self.state
-        if state.departure is None or (state.containers and state.now.mono_s < state.departure_due_s):
+        if state.departure is None:
             return
-        if state.departure is Departure.FINAL and state.registered:
-            state.emit(ToMaster(Goodbye(True)))
-        state.emit(Leave(0 if state.departure is Departure.FINAL else 1, state.departure_reason, True))
+        if not state.containers:
+            wait_s = ACKNOWLEDGED_S if state.registered and self._owes() else 0.0
+            state.departure_due_s = min(state.departure_due_s, state.now.mono_s + wait_s)
+        if state.now.mono_s < state.departure_due_s:
+            return
+        if state.departure is not Departure.EXPELLED and state.registered:
+            state.emit(ToMaster(Goodbye(state.leaves_for_good)))
+        state.emit(Leave(1 if state.departure is Departure.EXPELLED else 0, state.departure_reason, True))
         state.departure_due_s = NEVER_S
+
+    def _owes(self) -> bool:
+        return any(task.updates.pending for framework in self.state.frameworks.values() for task in framework.tasks.values())

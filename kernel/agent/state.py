@@ -226,6 +226,7 @@ class Framework:
 class Departure(Enum):
     """How the agent leaves."""
 
+    EMPTY = "empty"  # Asked for on this machine: the tasks end, the agent comes back.
     FINAL = "final"  # Asked for on this machine; the master is told.
     EXPELLED = "expelled"  # The master does not want us.
 
@@ -273,6 +274,11 @@ class AgentState:
         """A number for a task group, never used before, also before a restart."""
         self._counter += 1
         return int.from_bytes(self.identity.incarnation[:3], "big") << 24 | self._counter
+
+    @property
+    def leaves_for_good(self) -> bool:
+        """Whether the next start is that of a new agent."""
+        return self.departure in (Departure.FINAL, Departure.EXPELLED)
 
     def look_at(self, due_s: float, check: Callable[[T], None], owner: T) -> None:
         """Have `check(owner)` called once, at the first Tick from due_s on. The check compares the owner's own

@@ -84,7 +84,7 @@ class Updates:
         task.note(status)
         if status.state in TERMINAL:
             self.state.counts[_METRICS[status.state]] += 1
-        if task.framework.terminating or self.state.departure is not None:  # Nobody would take it.
+        if task.framework.terminating or self.state.leaves_for_good:  # Nobody would take it.
             return
         task.updates.pending.append(status)
         self.state.emit(checkpoint.keep_updates(task))

@@ -59,6 +59,7 @@ def daemons(cluster: Cluster) -> list[str]:
 
 def test_down_and_up_lose_no_agent_and_no_framework(start_cluster: Start, tmp_path: Path) -> None:
     cluster = start_cluster(only="master,agent")
+    settled(cluster)
     before = agents(cluster)
     framework_id, task_id = detached(cluster, "ended-by-down", waiting(tmp_path))
     pid = pid_of(tmp_path)
@@ -72,8 +73,24 @@ def test_down_and_up_lose_no_agent_and_no_framework(start_cluster: Start, tmp_pa
     assert agents(cluster) == before
     assert frameworks(cluster) == [framework_id]
     assert task_id not in [task["id"] for task in cluster.json("task", "list")]
+    assert cluster.json("task", "show", task_id)["state"] == "TASK_KILLED", "its framework will hear so"
     assert cluster.meseta("run", "--", "echo", "works").stdout == "works\n"
     cluster.down()
+    assert not left(cluster)
+
+
+def test_who_waits_while_the_cluster_goes_down_hears_how_the_task_ended(start_cluster: Start, tmp_path: Path) -> None:
+    cluster = start_cluster(agents=1, only="master,agent")
+    script = f"trap 'echo caught; exit 9' TERM; echo begun; {waiting(tmp_path)}"
+    process = cluster.spawn([*MESETA, "run", "--", "sh", "-c", script], stderr=subprocess.PIPE)
+    try:
+        pid_of(tmp_path)
+        cluster.down()
+        output, errors = process.communicate(timeout=40)
+    finally:
+        process.kill()
+        process.communicate()
+    assert (output, process.returncode) == ("begun\ncaught\n", 9), errors
     assert not left(cluster)
 
 
@@ -115,6 +132,7 @@ def test_down_without_anybody_who_supervises_cleans_all(start_cluster: Start, tm
 @pytest.mark.parametrize("killed", ["up", "up and master", "up and agent-1", "everything of ours"])
 def test_the_next_up_finds_what_a_killed_one_left(killed: str, start_cluster: Start, tmp_path: Path) -> None:
     cluster = start_cluster(only="master,agent")
+    settled(cluster)
     before, lines = agents(cluster), daemons(cluster)
     _, task_id = detached(cluster, "survivor", waiting(tmp_path))
     pid = pid_of(tmp_path)

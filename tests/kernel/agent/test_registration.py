@@ -161,7 +161,7 @@ def test_leaving_for_good_ends_everything_first_and_the_next_start_is_a_new_agen
     desk.exited(container, 15)
     desk.tick(0.25)
     (leave,) = desk.all(Leave)
-    assert leave.final
+    assert leave.kill_all
     assert leave.status == (1 if expelled else 0)
     assert desk.updates() == []
     assert desk.take_sent(Goodbye) == ([] if expelled else [Goodbye(True)])
@@ -172,6 +172,54 @@ def test_leaving_for_good_ends_everything_first_and_the_next_start_is_a_new_agen
         again.give(MasterConnected())
         (message,) = again.take_sent(Register)
         assert (message.agent_id, message.tasks) == ("", ())
+
+
+def test_leaving_empty_ends_the_tasks_tells_how_and_comes_back_as_the_same_agent() -> None:
+    desk = running()
+    container = desk.run_task(command("t"))
+    desk.started(container)
+    desk.acknowledge_all()
+    desk.give(Stop(False, end_tasks=True))
+    assert [effect.container_id for effect in desk.all(SignalContainer)] == [container]
+    assert desk.all(Leave) == []
+    assert desk.run_task(command("late")) == ""
+    desk.exited(container, 15)
+    assert desk.acknowledge_all() == [TaskState.TASK_KILLED]
+    desk.tick(0.25)
+    (leave,) = desk.all(Leave)
+    assert (leave.status, leave.kill_all) == (0, True)
+    assert desk.take_sent(Goodbye) == [Goodbye(False)]
+    again = desk.restart()
+    again.give(LauncherState(()))
+    again.give(MasterConnected())
+    (message,) = again.take_sent(Register)
+    assert (message.agent_id, message.tasks) == (AGENT_ID, ())
+
+
+def test_what_nobody_acknowledges_is_owed_by_the_next_start() -> None:
+    desk = running()
+    container = desk.run_task(command("t"))
+    desk.started(container)
+    desk.give(Stop(False, end_tasks=True))
+    desk.exited(container, 15)
+    desk.tick(0.25)
+    assert desk.all(Leave) == []
+    desk.tick(1)
+    assert len(desk.all(Leave)) == 1
+    again = desk.restart()
+    again.give(LauncherState(()))
+    register(again)
+    assert again.acknowledge_all() == [TaskState.TASK_STARTING, TaskState.TASK_RUNNING, TaskState.TASK_KILLED]
+
+
+def test_who_is_killed_while_it_ends_its_tasks_goes_on_with_that() -> None:
+    desk = running()
+    container = desk.run_task(command("t"))
+    desk.started(container)
+    desk.give(Stop(False, end_tasks=True))
+    again = desk.restart()
+    again.give(LauncherState((KnownContainer(container, 77),)))
+    assert [effect.container_id for effect in again.all(SignalContainer)] == [container]
 
 
 def test_leaving_does_not_wait_for_ever() -> None:
