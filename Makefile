@@ -31,10 +31,9 @@ check: $(VENV)/.installed-test
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/mypy
 
-# Everything at CI size; as root, the end-to-end tests first as a user without privileges (see tests/cluster.py).
+# Everything at CI size.
 test: check
 	tests/compat/setup_pymesos.sh
-	if [ "$$(id -u)" = 0 ]; then MESETA_TEST_UNPRIVILEGED=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile tests/e2e $(ARGS); fi
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The bars in full: takes long.

@@ -24,9 +24,6 @@ T = TypeVar("T")
 
 MESETA = [sys.executable, str(Path(sys.executable).with_name("meseta"))]
 PORTS = (4400, 5050, 5051, 5055, 7077, 8080, 8998, *range(15052, 15056))
-# No user of this machine and no capabilities, yet able to read what we may: a venv of root's is not open to `nobody`.
-UNPRIVILEGED = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
-ALL_UNPRIVILEGED = os.environ.get("MESETA_TEST_UNPRIVILEGED") == "1"
 
 
 def eventually(probe: Callable[[], T], within_s: float = 20.0, what: str = "") -> T:
@@ -57,11 +54,10 @@ def free_port_offset() -> int:
 class Cluster:
     """A running cluster. urls: name -> URL; environ: what a client command needs to reach it."""
 
-    def __init__(self, home: Path, agents: int = 2, only: str = "", unprivileged: bool = ALL_UNPRIVILEGED) -> None:
+    def __init__(self, home: Path, agents: int = 2, only: str = "") -> None:
         self.work_dir = home / "work"
         self.agents, self.only = agents, only
         self.port_offset = free_port_offset()
-        self.prefix = UNPRIVILEGED if unprivileged else []
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("MESOS_", "MESETA_"))}
         self.environ |= {"XDG_STATE_HOME": str(home / "state"), "COLUMNS": "120"}
         self.urls: dict[str, str] = {}
@@ -81,7 +77,7 @@ class Cluster:
     def meseta(self, *arguments: str, check: bool = True, timeout_s: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run a command line; its output is kept. AssertionError with all of it when it fails and `check` holds."""
         done = subprocess.run(
-            [*self.prefix, *MESETA, *arguments],
+            [*MESETA, *arguments],
             env=self.environ,
             capture_output=True,
             text=True,
@@ -94,7 +90,7 @@ class Cluster:
     def spawn(self, command: Sequence[str], **options: Any) -> subprocess.Popen[str]:
         """Start a process beside the cluster, as its user and with pipes; whoever starts it ends it."""
         options = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, **options}
-        return subprocess.Popen([*self.prefix, *command], env=self.environ, **options)
+        return subprocess.Popen(command, env=self.environ, **options)
 
     def json(self, *arguments: str) -> Any:
         """What a client command prints with `--json`."""

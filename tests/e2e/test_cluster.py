@@ -64,27 +64,6 @@ def descendants(cluster: Cluster) -> dict[int, str]:
     return found
 
 
-def test_a_task_runs_and_its_output_and_status_come_back(cluster: Cluster) -> None:
-    done = cluster.meseta("run", "--cpus", "0.5", "--mem", "64", "--", "sh", "-c", "echo hello; echo oops >&2; exit 3", check=False)
-    assert (done.stdout, done.stderr, done.returncode) == ("hello\n", "oops\n", 3)
-
-
-def test_many_tasks_run(cluster: Cluster) -> None:
-    done = cluster.meseta("run", "--instances", "200", "--", "true")
-    assert "200 succeeded" in done.stdout + done.stderr
-
-
-def test_what_runs_is_shown_and_killed(cluster: Cluster, tmp_path: Path) -> None:
-    _, script = gate(tmp_path)
-    process = begin(cluster, "shown", script)
-    (task,) = eventually(lambda: tasks(cluster, "shown"))
-    assert nodes(cluster) == 2
-    assert cluster.meseta("task", "logs", task["task_id"]["value"]).stdout == "begun\n"
-    cluster.meseta("task", "kill", task["task_id"]["value"])
-    assert finish(process)[1] == 128 + signal.SIGTERM
-    assert not tasks(cluster, "shown")
-
-
 @pytest.mark.parametrize("victim", ["master", "agent-1", "agent-2", "up"])
 def test_work_survives_kill_9_of(victim: str, start_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
     cluster = start_cluster()
@@ -127,43 +106,6 @@ def test_a_framework_that_is_killed_leaves_nothing(start_cluster: Callable[..., 
     process.communicate()
     eventually(lambda: not tasks(cluster, "orphan"), 40)
     eventually(lambda: not cluster.json("framework", "list"), 40)
-
-
-def test_down_ends_everything(start_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
-    cluster = start_cluster()
-    ended = tmp_path / "ended"
-    process = begin(cluster, "last", f"trap 'touch {ended}; exit 0' TERM; echo begun; while :; do sleep 0.05; done")
-    cluster.down()
-    process.kill()
-    process.communicate()
-    assert ended.exists()
-    assert not descendants(cluster)
-
-
-def test_tasks_outlive_down_when_asked_to(start_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
-    cluster = start_cluster(agents=1)
-    path, script = gate(tmp_path)
-    process = begin(cluster, "kept", script)
-    cluster.down("--keep-tasks")
-    cluster.up()
-    path.touch()
-    assert finish(process) == ("done\n", 7)
-
-
-def test_an_unprivileged_user_has_it_all(start_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
-    tmp_path.chmod(0o777)
-    cluster = start_cluster(unprivileged=True)
-    done = cluster.meseta("run", "--", "sh", "-c", "id -u; exit 3", check=False)
-    assert (done.stdout, done.returncode) == ("1000\n", 3)
-    path, script = gate(tmp_path)
-    process = begin(cluster, "theirs", script)
-    cluster.kill("agent-1")
-    cluster.kill("master")
-    eventually(lambda: cluster.daemon("master")["restarts"] == 1 and nodes(cluster) == 2, 40)
-    path.touch()
-    assert finish(process) == ("done\n", 7)
-    cluster.down()
-    assert not descendants(cluster)
 
 
 def test_an_idle_cluster_is_small(start_cluster: Callable[..., Cluster]) -> None:
