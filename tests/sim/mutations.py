@@ -1,0 +1,153 @@
+"""Bugs planted on purpose, one place each, to see that the simulator finds them.
+
+Each entry replaces one function while it is in force. They are the kind of mistake one makes: a check left out, an order
+turned round, something not written down.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from msgspec.structs import replace
+
+from frameworks.sdk import scheduler as sdk
+from kernel.agent import checkpoint, registration, updates
+from kernel.agent.launcher import core as launcher
+from kernel.mainloop import Persist
+from kernel.master import agents, state
+from kernel.wire.link import FrameOrder, Verdict
+
+
+def _free_twice(original: Any) -> Any:
+    def free_task(self: Any, framework: Any, agent: Any, task: Any, now: Any) -> None:
+        task.freed = False
+        original(self, framework, agent, task, now)
+
+    return free_task
+
+
+def _lose_offers(original: Any) -> Any:
+    """What an offer held is not given back when the offer is taken back."""
+    return lambda self, offer, now, tell: self.drop_offer(offer)
+
+
+def _forget_missing(original: Any) -> Any:
+    def reconcile(s: Any, agent: Any, message: Any, returned: Any, now: Any) -> Any:
+        spent = original(s, agent, message, returned, now)
+        s.out = [effect for effect in s.out if type(getattr(effect, "message", None)).__name__ != "ReconcileTasks"]
+        return spent
+
+    return reconcile
+
+
+def _acknowledge_all(original: Any) -> Any:
+    """The agent takes the acknowledgement of one update for that of all that wait behind it."""
+
+    def acknowledge(self: Any, message: Any) -> Any:
+        framework = self.state.frameworks.get(message.framework_id)
+        task = framework.tasks.get(message.task_id) if framework is not None else None
+        if task is not None and len(task.updates.pending) > 1:
+            task.updates.pending = deque([replace(task.updates.pending[-1], uuid=message.uuid)])
+        return original(self, message)
+
+    return acknowledge
+
+
+def _take_gaps(original: Any) -> Any:
+    def check(self: FrameOrder, number: int) -> Verdict:
+        self.received = max(self.received, number - 1)
+        return original(self, number)
+
+    return check
+
+
+def _lose_updates(original: Any) -> Any:
+    """Updates are not checkpointed."""
+    return lambda task: Persist("lost", None)
+
+
+def _lose_tasks(original: Any) -> Any:
+    """What a task is, is not checkpointed."""
+    return lambda *_: Persist("lost", None)
+
+
+def _report_no_tasks(original: Any) -> Any:
+    """An agent that comes back tells nothing of what runs."""
+
+    def register(self: Any) -> None:
+        frameworks, self.state.frameworks = self.state.frameworks, {}
+        original(self)
+        self.state.frameworks = frameworks
+
+    return register
+
+
+def _no_intent(original: Any) -> Any:
+    """The launcher starts a process before it is written down."""
+
+    def launch(self: Any, message: Any, wall_s: float) -> Any:
+        effects = original(self, message, wall_s)
+        return [effect for effect in effects if not (isinstance(effect, launcher.Record) and effect.entry.get("r") == "intent")]
+
+    return launch
+
+
+def _launch_again(original: Any) -> Any:
+    """The launcher takes a repeated launch for a new one."""
+
+    def launch(self: Any, message: Any, wall_s: float) -> Any:
+        known = self.containers.get(message.container)
+        if known is not None:
+            return [launcher.Spawn(message)]
+        return original(self, message, wall_s)
+
+    return launch
+
+
+def _keep_nothing(original: Any) -> Any:
+    """The framework launches before it has written down what."""
+    return lambda self, record: None
+
+
+def _take_repeats(original: Any) -> Any:
+    """The framework launches again whatever it hears is lost, however late."""
+
+    def take(self: Any, record: Any, status: Any, now: Any) -> None:
+        if record.pending or status.state.value != "TASK_UNREACHABLE":
+            original(self, record, status, now)
+            return
+        self.tasks.waits_again(record)
+        self._keep(record)
+
+    return take
+
+
+MUTATIONS: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "the master frees a task's resources again with each report": (state.MasterState, "free_task", _free_twice),
+    "the master does not give back what a rescinded offer held": (state.MasterState, "rescind", _lose_offers),
+    "the master does not ask about tasks an agent did not report": (agents, "_reconcile", _forget_missing),
+    "the agent takes one acknowledgement for all": (updates.Updates, "acknowledge", _acknowledge_all),
+    "a gap in the frames of a link goes unnoticed": (FrameOrder, "check", _take_gaps),
+    "the agent does not write down its updates": (checkpoint, "keep_updates", _lose_updates),
+    "the agent does not write down its tasks": (checkpoint, "keep_task", _lose_tasks),
+    "the agent registers without its tasks": (registration.Registration, "register", _report_no_tasks),
+    "the launcher starts a process before it is written down": (launcher.Core, "_launch", _no_intent),
+    "the launcher starts a container again": (launcher.Core, "_launch", _launch_again),
+    "the framework launches what it has not written down": (sdk.Scheduler, "_keep", _keep_nothing),
+    "the framework runs unreachable tasks again": (sdk.Scheduler, "_take", _take_repeats),
+}
+
+
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Let one bug be in force."""
+    owner, attribute, change = MUTATIONS[name]
+    original = getattr(owner, attribute)
+    setattr(owner, attribute, change(original))
+    try:
+        yield
+    finally:
+        setattr(owner, attribute, original)
