@@ -21,10 +21,12 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     advertise_ip: Annotated[str, Setting("Address told to others, when not the one listened on.")] = ""
     advertise_port: Annotated[int, Setting("Port told to others, when not the one listened on."), Meta(ge=0, le=65535)] = 0
     hostname: Annotated[str, Setting("Name told to others; default: the advertised address.")] = ""
-    insecure: Annotated[bool, Setting("Listen beyond loopback without authentication.")] = False
-    http_credentials: Annotated[str, Setting("File with the credentials that clients must present.", kind="path")] = ""
-    authenticate_http_readonly: Annotated[bool, Setting("Ask who reads.")] = False
-    authenticate_http_readwrite: Annotated[bool, Setting("Ask who operates.")] = False
+    insecure: Annotated[bool, Setting("Listen on any address, asking only those whom a flag says to ask.")] = False
+    http_credentials: Annotated[
+        str, Setting("File of principals and secrets that may call; with it, whoever calls is asked.", kind="path")
+    ] = ""
+    authenticate_http_readonly: Annotated[bool | None, Setting("Ask who reads (default: with --http-credentials).")] = None
+    authenticate_http_readwrite: Annotated[bool | None, Setting("Ask who operates (default: with --http-credentials).")] = None
     credential: Annotated[str, Setting("File with the credential presented to the master.", kind="path")] = ""
     resources: Annotated[str, Setting("`name(role):value;...` or JSON; what is not named is detected.")] = ""
     attributes: Annotated[str, Setting("`key:value;...`, for frameworks to choose agents by.")] = ""

@@ -36,15 +36,16 @@ from kernel.agent.effects import (
     ToMaster,
 )
 from kernel.agent.links import MasterLink
-from kernel.agent.server import READ, REALMS, WRITE, AgentServer
+from kernel.agent.server import READ, WRITE, AgentServer
 from kernel.agent.state import Identity, Node
 from kernel.clock import SystemClock
 from kernel.election.standalone import FixedDetector, parse_address
 from kernel.errors import CallError, ConfigError, StoreError, Unavailable
 from kernel.flags import AGENT_FLAGS, daemon_command
 from kernel.mainloop import MainLoop
+from kernel.net import auth
 from kernel.net import loop as event_loop
-from kernel.net.auth import Authenticator, load_credential, load_credentials
+from kernel.net.auth import Authenticator, load_credential
 from kernel.store.sqlite import SqliteStore, StoreInUse
 from kernel.wire.attributes import parse_attributes
 from kernel.wire.task import DomainInfo
@@ -81,16 +82,13 @@ def complete(config: AgentConfig) -> AgentConfig:
 
 
 def authenticator(config: AgentConfig) -> Authenticator | None:
-    """Who must prove who he is: what the flags say; beyond loopback everyone, unless --insecure."""
-    realms = {READ: config.authenticate_http_readonly, WRITE: config.authenticate_http_readwrite}
-    if not config.http_credentials:
-        if any(realms.values()):
-            raise ConfigError("--authenticate-http-readonly, --authenticate-http-readwrite: need --http-credentials")
-        return None
-    credentials = load_credentials(config.http_credentials)
-    if not ipaddress.ip_address(config.ip).is_loopback and not config.insecure:
-        return Authenticator(credentials, REALMS)
-    return Authenticator(credentials, [realm for realm, asked in realms.items() if asked])
+    """Who must prove who he is, see `kernel.net.auth`. Raises ConfigError."""
+    asked = {
+        READ: ("--authenticate-http-readonly", config.authenticate_http_readonly),
+        WRITE: ("--authenticate-http-readwrite", config.authenticate_http_readwrite),
+    }
+    exposed = not ipaddress.ip_address(config.ip).is_loopback
+    return auth.authenticator(config.http_credentials, "--http-credentials", asked, exposed=exposed, insecure=config.insecure)
 
 
 def node(config: AgentConfig) -> Node:

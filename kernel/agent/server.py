@@ -30,7 +30,6 @@ from kernel.net.request import Request
 from kernel.net.server import HttpServer, Routes
 
 READ, WRITE = "mesos-agent-readonly", "mesos-agent-readwrite"
-REALMS = (READ, WRITE)
 
 # Legacy reads, each a view of the same name that gets the query.
 VIEWS = ("state", "monitor/statistics", "containers", "containerizer/debug")

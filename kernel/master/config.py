@@ -33,12 +33,14 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
     cluster: Annotated[str | None, Setting("Name of the cluster, shown to people.")] = None
     logging_level: Annotated[Literal["INFO", "WARNING", "ERROR"], Setting("Least level that is logged.")] = "INFO"
 
-    credentials: Annotated[str | None, Setting("File of principals and secrets that may call.", kind="path")] = None
-    insecure: Annotated[bool, Setting("Listen on any address without asking who calls.")] = False
-    authenticate_http_readonly: Annotated[bool, Setting("Ask who reads.")] = False
-    authenticate_http_readwrite: Annotated[bool, Setting("Ask who operates.")] = False
-    authenticate_http_frameworks: Annotated[bool, Setting("Ask which framework calls.")] = False
-    authenticate_agents: Annotated[bool, Setting("Ask which agent connects.")] = False
+    credentials: Annotated[
+        str | None, Setting("File of principals and secrets that may call; with it, whoever calls is asked.", kind="path")
+    ] = None
+    insecure: Annotated[bool, Setting("Listen on any address, asking only those whom a flag says to ask.")] = False
+    authenticate_http_readonly: Annotated[bool | None, Setting("Ask who reads (default: with --credentials).")] = None
+    authenticate_http_readwrite: Annotated[bool | None, Setting("Ask who operates (default: with --credentials).")] = None
+    authenticate_http_frameworks: Annotated[bool | None, Setting("Ask which framework calls (default: with --credentials).")] = None
+    authenticate_agents: Annotated[bool | None, Setting("Ask which agent connects (default: with --credentials).")] = None
 
     agent_ping_timeout_s: Annotated[
         float, Setting("How often an agent is to be heard.", kind="duration", flag="agent_ping_timeout"), Meta(gt=0)

@@ -27,9 +27,10 @@ from kernel.master import registry, views
 from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
 from kernel.master.leadership import Leadership
-from kernel.master.server import AGENT, READ, REALMS, SCHEDULER, WRITE, MasterServer
+from kernel.master.server import AGENT, READ, SCHEDULER, WRITE, MasterServer
+from kernel.net import auth
 from kernel.net import loop as event_loop
-from kernel.net.auth import Authenticator, load_credentials
+from kernel.net.auth import Authenticator
 from kernel.net.common import MESOS_VERSION
 from kernel.store.memory import MemoryStore
 from kernel.store.sqlite import SqliteStore
@@ -70,16 +71,9 @@ def ip_of(config: MasterConfig) -> ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def authenticator(config: MasterConfig) -> Authenticator | None:
-    """Who must prove who he is: what the flags say; beyond loopback everyone, unless --insecure."""
-    if config.credentials is None:
-        asked = [flag for flag in _REALM_OF if getattr(config, flag)]
-        if asked:
-            raise ConfigError(f"{shown(asked[0])}: needs --credentials")
-        return None
-    credentials = load_credentials(config.credentials)
-    if not ip_of(config).is_loopback and not config.insecure:
-        return Authenticator(credentials, REALMS)
-    return Authenticator(credentials, [realm for flag, realm in _REALM_OF.items() if getattr(config, flag)])
+    """Who must prove who he is, see `kernel.net.auth`. Raises ConfigError."""
+    asked = {realm: (shown(flag), getattr(config, flag)) for flag, realm in _REALM_OF.items()}
+    return auth.authenticator(config.credentials, "--credentials", asked, exposed=not ip_of(config).is_loopback, insecure=config.insecure)
 
 
 _REALM_OF = {

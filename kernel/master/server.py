@@ -30,7 +30,6 @@ from kernel.net.server import HttpServer, Routes
 
 READ, WRITE = "mesos-master-readonly", "mesos-master-readwrite"
 SCHEDULER, AGENT = "mesos-master-scheduler", "mesos-master-agent"
-REALMS = (READ, WRITE, SCHEDULER, AGENT)
 
 # Older reads: each is a view of the same name that gets the query.
 VIEWS = ("state", "state-summary", "slaves", "frameworks", "tasks", "roles")

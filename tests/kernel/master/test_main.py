@@ -76,11 +76,20 @@ def test_beyond_loopback_everyone_must_be_known(credentials: str) -> None:
     assert guarded(MasterConfig(ip="0.0.0.0", credentials=credentials)) == list(REALMS)
 
 
-def test_elsewhere_the_flags_decide(credentials: str) -> None:
-    assert guarded(MasterConfig(credentials=credentials)) == []
-    assert guarded(MasterConfig(credentials=credentials, authenticate_http_frameworks=True)) == ["mesos-master-scheduler"]
-    assert guarded(MasterConfig(ip="0.0.0.0", insecure=True, credentials=credentials, authenticate_agents=True)) == ["mesos-master-agent"]
+def test_beyond_loopback_no_door_is_left_open_by_a_flag(credentials: str) -> None:
+    with pytest.raises(ConfigError, match="--authenticate-agents: cannot be false where others than this machine can call"):
+        authenticator(MasterConfig(ip="0.0.0.0", credentials=credentials, authenticate_agents=False))
+
+
+def test_on_loopback_credentials_ask_everyone_whom_no_flag_lets_in(credentials: str) -> None:
+    assert guarded(MasterConfig(credentials=credentials)) == list(REALMS)
+    assert guarded(MasterConfig(credentials=credentials, authenticate_http_readonly=False)) == list(REALMS[1:])
     assert guarded(MasterConfig()) == []
+
+
+def test_the_insecure_ask_whom_a_flag_says_to_ask(credentials: str) -> None:
+    assert guarded(MasterConfig(ip="0.0.0.0", insecure=True, credentials=credentials, authenticate_agents=True)) == ["mesos-master-agent"]
+    assert guarded(MasterConfig(insecure=True, credentials=credentials)) == []
 
 
 def test_asking_without_credentials_is_a_mistake() -> None:

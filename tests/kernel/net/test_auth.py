@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,50 @@ def test_credentials_are_read_from_a_file(tmp_path: Path, form: str) -> None:
     assert load_credentials(form.format(path)) == (Credential("ops", "s3"),)
     path.write_text('{"principal": "ops", "secret": "s3"}')
     assert load_credential(form.format(path)) == Credential("ops", "s3")
+
+
+@pytest.mark.parametrize(
+    ("principal", "secret", "problem"),
+    [
+        ("", "s3", "a principal must not be empty"),
+        ("", "", "a principal must not be empty"),
+        ("a:b", "s3", "nor have a colon"),
+        ("ops", "", "the secret of 'ops' is empty"),
+    ],
+)
+def test_what_nobody_or_everybody_could_show_is_no_credential(tmp_path: Path, principal: str, secret: str, problem: str) -> None:
+    path = tmp_path / "credentials"
+    path.write_text(json.dumps({"credentials": [{"principal": principal, "secret": secret}]}))
+    with pytest.raises(ConfigError, match=problem):
+        load_credentials(str(path))
+    path.write_text(json.dumps({"principal": principal, "secret": secret}))
+    with pytest.raises(ConfigError, match=problem):
+        load_credential(str(path))
+
+
+def test_nothing_at_all_proves_nobody() -> None:
+    """Also to whoever makes an authenticator without a file."""
+    for authorization in (None, "", Credential("", "").header()):
+        with pytest.raises(HttpError):
+            Authenticator([Credential("", "")], ["r"]).principal("r", authorization)
+
+
+def test_a_principal_is_named_once(tmp_path: Path) -> None:
+    path = tmp_path / "credentials"
+    path.write_text('{"credentials": [{"principal": "ops", "secret": "s3cret"}, {"principal": "ops", "secret": "other"}]}')
+    with pytest.raises(ConfigError, match="names the principal 'ops' twice") as told:
+        load_credentials(str(path))
+    assert "s3cret" not in str(told.value)
+
+
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, False), (0o644, True), (0o602, True)])
+def test_a_file_that_everybody_can_read_is_warned_about(tmp_path: Path, mode: int, warned: bool, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "credential"
+    path.write_text('{"principal": "ops", "secret": "s3cret"}')
+    path.chmod(mode)
+    load_credential(str(path))
+    assert (f"every user of this machine may read or write {path}" in caplog.text) is warned
+    assert "s3cret" not in caplog.text
 
 
 @pytest.mark.parametrize("content", ["", "ops s3cret", '{"credentials": [{"principal": "ops", "secret": ["s3cret"]}]}', None])
