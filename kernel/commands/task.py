@@ -115,7 +115,7 @@ def task_logs(task: str, follow: bool, only: str | None, master: str | None, cre
 def task_kill(tasks: tuple[str, ...], master: str | None, credential_file: str | None, as_json: bool) -> None:
     """End tasks: SIGTERM, then SIGKILL after their grace period. Their frameworks may start them again."""
     asked = Master(masters(master), credential(credential_file))
-    live = _tasks(asked, LISTS[:2])
+    live = [one for one in _tasks(asked, LISTS[:2]) if one["state"] not in TERMINAL]
     chosen = [find("task", given, live, _names, "meseta task list") for given in tasks]
     for found in chosen:
         asked.call("KILL_TASK", framework_id=found["framework_id"], task_id=found["task_id"])
