@@ -14,6 +14,7 @@ from frameworks.run.output import Follower
 from frameworks.sdk.framework import Framework, FrameworkStopped, run_framework
 from frameworks.sdk.scheduler import Scheduler
 from kernel.commands.context import unreachable
+from kernel.net import loop
 from kernel.net.auth import Credential
 from kernel.store.memory import MemoryStore
 
@@ -21,7 +22,7 @@ from kernel.store.memory import MemoryStore
 def run_job(job: Job, masters: Sequence[str], credential: Credential | None, *, as_json: bool) -> int:
     """Run a job to its end; return the exit status of `meseta run`. Raises KernelError when it could not be run."""
     run = Run(job, credential, Json() if as_json else Plain(job))
-    return asyncio.run(run.run(masters))
+    return loop.run(run.run(masters))
 
 
 class Run:

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import msgspec
 from msgspec import Struct
 
-from frameworks.sdk.http import Connection, HttpError, Server
+from kernel.errors import PeerError
 from kernel.net.auth import Credential
+from kernel.net.session import Session, base_url, open_session, post
 from kernel.wire.operator_common import ReadFile
 
 POLL_FIRST_S = 0.02
@@ -30,8 +31,8 @@ class Follower:
     """Copies the output of one command task to `write` until `end` was called and everything is copied."""
 
     def __init__(self, agent_url: str, framework_id: str, task_id: str, credential: Credential | None, write: Write) -> None:
-        headers = {"Authorization": credential.header()} if credential is not None else {}
-        self._connection = Connection(Server.parse(agent_url, 5051), headers)
+        self._headers = {"Authorization": credential.header()} if credential is not None else {}
+        self._url = base_url(agent_url, 5051) + "/api/v1"
         # The executor of a command task is named as the task; the agent shows its latest sandbox under this path.
         self._sandbox = f"/frameworks/{framework_id}/executors/{task_id}/runs/latest"
         self._offsets = {"stdout": 0, "stderr": 0}
@@ -44,6 +45,10 @@ class Follower:
 
     async def run(self) -> str | None:
         """Return why the output is not complete, None when it is."""
+        async with open_session(self._headers) as http:
+            return await self._run(http)
+
+    async def _run(self, http: Session) -> str | None:
         clock = asyncio.get_running_loop().time
         wait_s = POLL_FIRST_S
         failing_since: float | None = None
@@ -53,16 +58,14 @@ class Follower:
             moved = False
             try:
                 for name in self._offsets:
-                    moved |= await self._copy(name)
+                    moved |= await self._copy(http, name)
                 failing_since = None
-            except HttpError as failed:
+            except PeerError as failed:
                 error = str(failed)
                 failing_since = failing_since or clock()
             if last and error is None and not moved:
-                self._connection.close()
                 return None
             if last and error is not None and failing_since is not None and clock() > failing_since + GIVE_UP_S:
-                self._connection.close()
                 return error
             wait_s = POLL_FIRST_S if moved else min(POLL_MAX_S, wait_s * 1.5)
             if not last:
@@ -74,21 +77,21 @@ class Follower:
             elif error is not None:
                 await asyncio.sleep(wait_s)
 
-    async def _copy(self, name: str) -> bool:
+    async def _copy(self, http: Session, name: str) -> bool:
         """Copy what is new of one stream; return whether there was anything."""
         moved = False
         while True:
             offset = self._offsets[name]
             call = {"type": "READ_FILE", "read_file": {"path": f"{self._sandbox}/{name}", "offset": offset, "length": PIECE_BYTES}}
-            head, body = await self._connection.post("/api/v1", msgspec.json.encode(call), HEADERS)
-            if head.status == 404:  # There is no sandbox yet, or no such file in it.
+            reply = await post(http, self._url, msgspec.json.encode(call), HEADERS)
+            if reply.status == 404:  # There is no sandbox yet, or no such file in it.
                 return moved
-            if head.status != 200:
-                raise HttpError(f"the agent answered {head.status}: {body.decode(errors='replace').strip()}")
+            if reply.status != 200:
+                raise PeerError(f"the agent answered {reply.status}: {reply.text}")
             try:
-                answer = msgspec.json.decode(body, type=_Answer).read_file
+                answer = msgspec.json.decode(reply.body, type=_Answer).read_file
             except msgspec.MsgspecError as error:
-                raise HttpError(f"the agent's answer cannot be read: {error}") from error
+                raise PeerError(f"the agent's answer cannot be read: {error}") from error
             if not answer.data:
                 return moved
             self._write(name, answer.data)

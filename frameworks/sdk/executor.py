@@ -21,10 +21,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from frameworks.sdk.http import Connection, HttpError, Server
 from frameworks.sdk.tasks import TERMINAL
 from kernel.errors import CallError, ConfigError, KernelError, PeerError
 from kernel.net.backoff import delay_s
+from kernel.net.session import Session, base_url, listen, open_session, pieces, post, whole
 from kernel.wire import codec, recordio
 from kernel.wire import executor as x
 from kernel.wire.durations import parse_duration
@@ -46,7 +46,7 @@ class Settings(Struct, frozen=True):
     between two attempts to subscribe.
     """
 
-    agent: Server
+    agent: str  # http://host:port
     framework_id: str
     executor_id: str
     directory: str = "."
@@ -60,7 +60,7 @@ class Settings(Struct, frozen=True):
         """Read MESOS_*. Raises ConfigError: this is no process that an agent started."""
         try:
             return cls(
-                Server.parse(environ["MESOS_AGENT_ENDPOINT"], 5051),
+                base_url(environ["MESOS_AGENT_ENDPOINT"], 5051),
                 environ["MESOS_FRAMEWORK_ID"],
                 environ["MESOS_EXECUTOR_ID"],
                 environ.get("MESOS_SANDBOX", environ.get("MESOS_DIRECTORY", ".")),
@@ -190,8 +190,12 @@ class _Edge:
 
     async def run(self) -> int:
         self._loop = asyncio.get_running_loop()
-        sender = asyncio.create_task(self._send_calls())
-        listener = asyncio.create_task(self._listen_again())
+        async with open_session(self._headers) as http:
+            return await self._serve(http)
+
+    async def _serve(self, http: Session) -> int:
+        sender = asyncio.create_task(self._send_calls(http))
+        listener = asyncio.create_task(self._listen_again(http))
         stopped = asyncio.create_task(self._stopped.wait())
         await asyncio.wait((listener, stopped), return_when=asyncio.FIRST_COMPLETED)
         status = listener.result() if listener.done() else 0
@@ -224,15 +228,15 @@ class _Edge:
 
     # ---- The agent --------------------------------------------------------------------------------------
 
-    async def _listen_again(self) -> int:
+    async def _listen_again(self, http: Session) -> int:
         """Subscribe, and again when the stream breaks; return an exit status when the agent is given up."""
         failures = 0
         lost_s: float | None = None
         while True:
             try:
-                if await self._listen():
+                if await self._listen(http):
                     return 0
-            except (HttpError, KernelError) as error:
+            except KernelError as error:
                 log.warning("the agent: %s", error)
             if self._subscribed:
                 failures, lost_s = 0, None
@@ -244,16 +248,13 @@ class _Edge:
                 return 1
             await asyncio.sleep(delay_s(failures, random.random(), most_s=self._settings.backoff_s))
 
-    async def _listen(self) -> bool:
+    async def _listen(self, http: Session) -> bool:
         """Read one stream to its end; return whether it said SHUTDOWN."""
-        connection = Connection(self._settings.agent, self._headers)
-        try:
-            head, payload = await connection.listen(PATH, codec.encode(self._core.subscribe()), JSON)
-            if head.status != 200:
-                text = b"".join([piece async for piece in payload]).decode(errors="replace").strip()
-                raise PeerError(f"answered {head.status}: {text}")
+        async with listen(http, self._settings.agent + PATH, codec.encode(self._core.subscribe()), JSON) as stream:
+            if stream.status != 200:
+                raise PeerError(f"answered {stream.status}: {(await whole(stream)).text}")
             decoder = recordio.Decoder(EVENT_BYTES_MAX)
-            async for piece in payload:
+            async for piece in pieces(stream):
                 for record in decoder.feed(piece):
                     try:
                         event = codec.decode(record, x.Event)
@@ -262,8 +263,6 @@ class _Edge:
                     if self._heard(event):
                         return True
             return False
-        finally:
-            connection.close()
 
     def _heard(self, event: x.Event) -> bool:
         """Take one event; return whether it is the last."""
@@ -296,15 +295,14 @@ class _Edge:
         self._core.launched(task)
         self._executor.launch(task)
 
-    async def _send_calls(self) -> None:
-        connection = Connection(self._settings.agent, self._headers)
+    async def _send_calls(self, http: Session) -> None:
         while True:
             call = await self._calls.get()
             try:
-                head, answer = await connection.post(PATH, codec.encode(call), JSON)
-                if head.status != 202:
-                    log.warning("the agent refused %s: %s", call.type, answer.decode(errors="replace").strip())
-            except HttpError as error:
+                answer = await post(http, self._settings.agent + PATH, codec.encode(call), JSON)
+                if answer.status != 202:
+                    log.warning("the agent refused %s: %s", call.type, answer.text)
+            except PeerError as error:
                 log.warning("%s did not reach the agent: %s", call.type, error)  # An update is told again by SUBSCRIBE.
             finally:
                 self._calls.task_done()

@@ -14,14 +14,15 @@ import re
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urljoin
 
 from frameworks.sdk.driver import CallRefused, Connect, Disconnect, Heard, Lost, Send, Stop
-from frameworks.sdk.http import Connection, HttpError, Server
 from frameworks.sdk.scheduler import Scheduler
 from kernel.clock import Clock, SystemClock
 from kernel.errors import CallError, KernelError, PeerError
 from kernel.mainloop import MainLoop, Tick
 from kernel.net.auth import Credential
+from kernel.net.session import Session, base_url, listen, open_session, pieces, post, whole
 from kernel.store.store import Store
 from kernel.wire import codec, recordio
 from kernel.wire.scheduler import Call, Event
@@ -29,9 +30,10 @@ from kernel.wire.scheduler import Call, Event
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/scheduler"
+PORT = 5050
 EVENT_BYTES_MAX = 64 * 1024 * 1024
 BATCH_CALLS_MAX = 1_000
-BATCH_BYTES_MAX = 4 * 1024 * 1024
+BATCH_BYTES_MAX = 1024 * 1024
 REDIRECTS_MAX = 5
 LAST_CALLS_S = 5.0  # How long a framework that ends tries to get its last calls out.
 JSON = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -67,14 +69,12 @@ class Framework:
         """
         self.loop = MainLoop(scheduler, store, self._perform, self._flush, clock or SystemClock())
         self._own = perform
-        self._masters = [Server.parse(master) for master in masters]
+        self._masters = [base_url(master, PORT) for master in masters]
         self._tries = 0
-        self._leader: Server | None = None
+        self._leader: str | None = None
         self._headers = {"Authorization": credential.header()} if credential is not None else {}
-        self._session = 0
-        self._stream_id = ""
+        self._live = 0  # The session whose calls are sent; 0 when there is none.
         self._listener: asyncio.Task[None] | None = None
-        self._poster: Connection | None = None
         self._one_by_one = False
         self._calls: list[Call] = []
         self._waiting = asyncio.Event()  # Calls wait to be sent.
@@ -84,15 +84,16 @@ class Framework:
 
     async def run(self) -> None:
         """Serve until the scheduler stops. Raises FrameworkStopped when it does so for an error, StoreError."""
-        sender = asyncio.create_task(self._send_calls())
         self.loop.post(Tick())  # Not a quarter of a second later.
         try:
             await self.loop.run()
             if self._stop is not None:
                 await self._finish()
         finally:
-            sender.cancel()
+            listener = self._listener
             self._hang_up()
+            if listener is not None:
+                await asyncio.wait((listener,))
         if self._stop is not None and self._stop.error is not None:
             raise FrameworkStopped(self._stop.error)
 
@@ -109,11 +110,10 @@ class Framework:
     def _perform(self, effect: Any) -> None:
         kind = type(effect)
         if kind is Send:
-            if effect.session == self._session:
+            if effect.session == self._live:
                 self._calls.append(effect.call)
         elif kind is Connect:
             self._hang_up()
-            self._session = effect.session
             self._listener = asyncio.create_task(self._listen(effect.session, effect.call))
         elif kind is Disconnect:
             self._hang_up()
@@ -133,11 +133,14 @@ class Framework:
     def _hang_up(self) -> None:
         if self._listener is not None:
             self._listener.cancel()
-        if self._poster is not None:
-            self._poster.close()
-        self._listener = self._poster = None
-        self._calls = []
-        self._stream_id = ""
+            self._listener = None
+        self._drop_calls(self._live)
+
+    def _drop_calls(self, session: int) -> None:
+        """There is nobody any more to send those of this session to."""
+        if session == self._live:
+            self._live, self._calls = 0, []
+            self._sent.set()
 
     async def _finish(self) -> None:
         """Let the last calls out."""
@@ -152,77 +155,76 @@ class Framework:
     async def _listen(self, session: int, subscribe: Call) -> None:
         refused = False
         try:
-            reason, refused = await self._follow(session, subscribe)
-        except (HttpError, KernelError) as error:
+            async with open_session(self._headers) as http:
+                reason, refused = await self._follow(http, session, subscribe)
+        except KernelError as error:
             reason = str(error)
         self._leader = None
         self._tries += 1
         log.info("the stream of session %d ended: %s", session, reason)
         self.loop.post(Lost(session, reason, refused))
 
-    async def _follow(self, session: int, subscribe: Call) -> tuple[str, bool]:
+    async def _follow(self, http: Session, session: int, subscribe: Call) -> tuple[str, bool]:
         """Read the stream of one subscription to its end; return why it ended and whether the master refused it."""
         server = self._leader or self._masters[self._tries % len(self._masters)]
         body = codec.encode(subscribe)
         for _ in range(REDIRECTS_MAX):
-            connection = Connection(server, self._headers)
-            try:
-                head, payload = await connection.listen(PATH, body, JSON)
-                if head.status == 307:
-                    server = _redirected(server, head.headers.get("location", ""))
+            async with listen(http, server + PATH, body, JSON) as stream:
+                if stream.status == 307:  # Not left to aiohttp: our credentials go with it, and the calls follow.
+                    server = _redirected(server, stream.headers.get("Location", ""))
                     continue
-                if head.status != 200:
-                    text = b"".join([piece async for piece in payload]).decode(errors="replace").strip()
-                    return _refusal(server, head.status, text), head.status in REFUSED
-                self._leader, self._poster = server, Connection(server, self._headers)
-                self._stream_id = head.headers.get("mesos-stream-id", "")
-                decoder = recordio.Decoder(EVENT_BYTES_MAX)
-                async for piece in payload:
-                    for record in decoder.feed(piece):
-                        self.loop.post(Heard(session, _event(record)))
-                    await self.loop.room()
+                if stream.status != 200:
+                    return _refusal(server, stream.status, (await whole(stream)).text), stream.status in REFUSED
+                self._leader, self._live = server, session
+                sender = asyncio.create_task(self._send_calls(http, session, server, stream.headers.get("Mesos-Stream-Id", "")))
+                try:
+                    decoder = recordio.Decoder(EVENT_BYTES_MAX)
+                    async for piece in pieces(stream):
+                        for record in decoder.feed(piece):
+                            self.loop.post(Heard(session, _event(record)))
+                        await self.loop.room()
+                finally:
+                    sender.cancel()
+                    await asyncio.wait((sender,))
+                    self._drop_calls(session)
                 return f"{server} closed the stream", False
-            finally:
-                connection.close()
         return f"{server} and others keep sending us to each other", False
 
     # ---- Calls ------------------------------------------------------------------------------------------
 
-    async def _send_calls(self) -> None:
-        while True:
-            await self._waiting.wait()
-            while self._calls:
-                session, calls = self._session, self._calls
-                self._calls = []
-                try:
-                    await self._send(session, calls)
-                except (HttpError, PeerError) as error:
-                    # Nobody knows which of them the master took: subscribe again and ask.
-                    if session == self._session:
-                        self.loop.post(Lost(session, str(error)))
-            self._waiting.clear()
-            self._sent.set()
+    async def _send_calls(self, http: Session, session: int, server: str, stream_id: str) -> None:
+        """Send what gathers, until it fails or the stream ends."""
+        try:
+            while True:
+                await self._waiting.wait()
+                while self._calls:
+                    calls, self._calls = self._calls, []
+                    await self._send(http, server, stream_id, calls)
+                self._waiting.clear()
+                self._sent.set()
+        except PeerError as error:
+            self._drop_calls(session)
+            self.loop.post(Lost(session, str(error)))  # Nobody knows which of them the master took: subscribe again and ask.
 
-    async def _send(self, session: int, calls: list[Call]) -> None:
+    async def _send(self, http: Session, server: str, stream_id: str, calls: list[Call]) -> None:
         position = 0
-        while position < len(calls) and session == self._session and self._poster is not None:
+        while position < len(calls):
             if self._one_by_one:
                 records, body = [calls[position]], codec.encode(calls[position])
             else:
                 records, body = _batch(calls, position)
-            headers = {**(JSON if self._one_by_one else RECORDIO), "Mesos-Stream-Id": self._stream_id}
-            head, answer = await self._poster.post(PATH, body, headers)
-            if head.status in (200, 202):
+            headers = {**(JSON if self._one_by_one else RECORDIO), "Mesos-Stream-Id": stream_id}
+            answer = await post(http, server + PATH, body, headers)
+            if answer.status in (200, 202):
                 position += len(records)
-            elif head.status == 415 and not self._one_by_one:
+            elif answer.status == 415 and not self._one_by_one:
                 self._one_by_one = True
             else:
-                text = answer.decode(errors="replace").strip()
-                if head.status not in WRONG_CALL or _OF_SESSION.search(text):
-                    raise PeerError(_refusal(self._poster.server, head.status, text))
-                index = head.headers.get("meseta-call", "0")
+                if answer.status not in WRONG_CALL or _OF_SESSION.search(answer.text):
+                    raise PeerError(_refusal(server, answer.status, answer.text))
+                index = answer.headers.get("Meseta-Call", "0")
                 wrong = min(int(index) if index.isdigit() else 0, len(records) - 1)
-                self.loop.post(CallRefused(records[wrong], text))
+                self.loop.post(CallRefused(records[wrong], answer.text))
                 position += wrong + 1
 
 
@@ -246,14 +248,14 @@ def _event(record: bytes) -> Event:
         raise PeerError(f"the master sent an event nobody can read: {error}") from error
 
 
-def _redirected(server: Server, location: str) -> Server:
+def _redirected(server: str, location: str) -> str:
     try:
-        return Server.parse(location)._replace(tls=location.startswith("https:") or (server.tls and location.startswith("//")))
+        return base_url(urljoin(server, location), PORT)
     except ValueError as error:
         raise PeerError(f"{server} sent us to {location!r}") from error
 
 
-def _refusal(server: Server, status: int, text: str) -> str:
+def _refusal(server: str, status: int, text: str) -> str:
     if status == 401:
         return f"{server} asks for a principal and its secret, or does not know ours"
     return f"{server} answered {status}: {text}" if text else f"{server} answered {status}"

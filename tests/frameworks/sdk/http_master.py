@@ -22,6 +22,7 @@ class HttpMaster:
         self.on_call: Callable[[Call], list[Event]] = lambda call: []
         self.answer_subscribe: Callable[[], Answer | None] = lambda: None  # Something else than a stream.
         self.answer_calls: Callable[[str, list[Call]], Answer] = lambda media, calls: (202, {}, b"")
+        self.unanswered = 0  # Requests that were answered with status 0: not at all.
         self.port = 0
         self._server: asyncio.Server | None = None
         self._streams: list[asyncio.StreamWriter] = []
@@ -76,7 +77,10 @@ class HttpMaster:
                 if status == 202:
                     self.calls += calls
                     self.batches.append(len(calls))
-                await self._answer(writer, (status, more, text))
+                if status:
+                    await self._answer(writer, (status, more, text))
+                else:
+                    self.unanswered += 1
                 if status == 202:
                     for call in calls:
                         self.send(*self.on_call(call))

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from frameworks.sdk.executor import Executor, ExecutorCore, Settings, run
-from frameworks.sdk.http import Server
 from frameworks.sdk.tasks import task
 from kernel.errors import ConfigError
 from kernel.wire import codec, recordio
@@ -67,7 +66,7 @@ ENVIRON = {"MESOS_AGENT_ENDPOINT": "127.0.0.1:5051", "MESOS_FRAMEWORK_ID": "f", 
 
 def test_settings_come_from_the_agents_environment() -> None:
     environ = ENVIRON | {"MESOS_CHECKPOINT": "1", "MESOS_RECOVERY_TIMEOUT": "15mins", "MESOS_SUBSCRIPTION_BACKOFF_MAX": "500ms"}
-    assert Settings.load(environ) == Settings(Server("127.0.0.1", 5051), "f", "e", ".", True, 900.0, 0.5)
+    assert Settings.load(environ) == Settings("http://127.0.0.1:5051", "f", "e", ".", True, 900.0, 0.5)
     assert not Settings.load(ENVIRON).checkpoint
 
 

@@ -158,6 +158,20 @@ def test_a_broken_stream_is_opened_again() -> None:
     beside(script)
 
 
+def test_calls_on_their_way_do_not_hold_up_the_next_subscription() -> None:
+    async def script(master: HttpMaster, framework: Framework, scheduler: Plain) -> None:
+        await master.until(lambda: bool(master.calls))
+        master.answer_calls = lambda media, calls: (0, {}, b"")  # None at all.
+        await framework.submit(Add(1))
+        await master.until(lambda: master.unanswered > 0)
+        master.answer_calls = lambda media, calls: (202, {}, b"")
+        master.hang_up()
+        await master.until(lambda: master.calls[-1].type == "REVIVE")
+        assert len(master.subscribed) == 2
+
+    beside(script)
+
+
 def test_the_leader_is_followed() -> None:
     async def main() -> None:
         async with HttpMaster() as follower, HttpMaster() as leader:
@@ -166,7 +180,8 @@ def test_the_leader_is_followed() -> None:
             framework = Framework(scheduler, MemoryStore(), [follower.url], credential=Credential("ops", "s3"))
             running = asyncio.create_task(framework.run())
             await leader.until(lambda: bool(leader.calls))
-            assert leader.headers[0]["authorization"] == "Basic b3BzOnMz"
+            assert {headers["authorization"] for headers in leader.headers} == {"Basic b3BzOnMz"}
+            assert not follower.calls
             framework.end()
             await running
 
