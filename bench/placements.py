@@ -66,7 +66,8 @@ class Agent:
         async with gate:
             socket = await session.ws_connect(f"{url}/agent-link", max_msg_size=0, compress=0)
         resources = Resources.parse(f"cpus:{TASKS_PER_AGENT};mem:{64 * TASKS_PER_AGENT}").messages()
-        await self._send(socket, [Register(LINK_VERSION, "", f"run-{self.number}", f"host{self.number}", "127.0.0.1", 5051, resources)])
+        name, port = f"host{self.number}", 1024 + self.number
+        await self._send(socket, [Register(LINK_VERSION, "", f"run-{self.number}", name, "127.0.0.1", port, resources)])
         heart: asyncio.Task[None] | None = None
         async for message in socket:
             answers: list[Any] = []

@@ -12,10 +12,9 @@ from typing import Any
 from kernel.clock import Now
 from kernel.errors import CallError, PeerError
 from kernel.mainloop import Reply, Tick
-from kernel.master import agents, frameworks, registry, render, tasks
+from kernel.master import agents, frameworks, launching, reconciliation, registration, registry, render, tasks
 from kernel.master.config import MasterConfig
 from kernel.master.effects import (
-    CloseLink,
     CloseStream,
     FromAgent,
     KillTaskByOperator,
@@ -34,7 +33,7 @@ from kernel.wire import scheduler
 from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, Goodbye, Register, StatusUpdate
 from kernel.wire.nodes import MasterInfo
 
-SETTLE_AGAIN_S = 0.25  # How soon the allocator looks again for what only time can change.
+UUID_BYTES = 16
 
 
 class MasterCore:
@@ -55,10 +54,11 @@ class MasterCore:
         self.state.started = now
         self._views = views
         self._stopwatch = stopwatch
-        for framework_id, framework in recorded.frameworks.items():
+        for framework_id, framework in sorted(recorded.frameworks.items(), key=lambda item: item[1].removed_wall_s or 0.0):
             frameworks.recover(self.state, framework, framework_id, now)
-        for agent_id, agent in recorded.agents.items():
+        for agent_id, agent in sorted(recorded.agents.items(), key=lambda item: item[1].lost_wall_s):
             agents.recover(self.state, agent, agent_id, now)
+        self.state.deadlines.push(now.mono_s + agents.FORGET_S, "forget", "")
         self.state.out.clear()
 
     def receive(self, message: Any, now: Now) -> Sequence[Any]:
@@ -108,23 +108,22 @@ class MasterCore:
         state, body = self.state, message.message
         try:
             if isinstance(body, Register):
-                agents.register(state, message.link, body, now)
+                registration.register(state, message.link, body, now)
                 return
             agent = agents.from_agent(state, message)
-        except PeerError:
-            state.out.append(CloseLink(message.link))
-            return
-        agents.touch(state, agent, now)
-        if isinstance(body, StatusUpdate):
-            tasks.status_update(state, agent, body, now)
-        elif isinstance(body, AgentHeartbeat):
-            agents.heartbeat(state, agent)
-        elif isinstance(body, ExecutorMessage):
-            tasks.executor_message(state, agent, body)
-        elif isinstance(body, ExecutorExited):
-            agents.executor_exited(state, agent, body, now)
-        elif isinstance(body, Goodbye):
-            agents.goodbye(state, agent, body, now)
+            agents.touch(state, agent, now)
+            if isinstance(body, StatusUpdate):
+                tasks.status_update(state, agent, body, now)
+            elif isinstance(body, AgentHeartbeat):
+                agents.heartbeat(state, agent)
+            elif isinstance(body, ExecutorMessage):
+                tasks.executor_message(state, agent, body)
+            elif isinstance(body, ExecutorExited):
+                agents.executor_exited(state, agent, body, now)
+            elif isinstance(body, Goodbye):
+                agents.goodbye(state, agent, body, now)
+        except PeerError as error:
+            agents.drop_link(state, message.link, str(error), now)
 
     def _subscribe(self, call: SubscribeFramework, now: Now) -> None:
         self.state.counts["master/messages_register_framework"] += 1
@@ -176,23 +175,17 @@ def _teardown_call(s: MasterState, framework: Framework, call: scheduler.Teardow
 
 
 def _acknowledge(s: MasterState, framework: Framework, call: scheduler.Acknowledge, now: Now) -> None:
-    tasks.check_acknowledge(call)
+    _check_uuid(call.uuid, "acknowledge.uuid")
     tasks.acknowledge(s, framework, call, now)
 
 
-def _shutdown(s: MasterState, framework: Framework, call: scheduler.Shutdown, now: Now) -> None:
-    tasks.shutdown(s, framework, call)
-
-
-def _message(s: MasterState, framework: Framework, call: scheduler.Message, now: Now) -> None:
-    tasks.message(s, framework, call)
-
-
-def _reconcile_operations(s: MasterState, framework: Framework, call: scheduler.ReconcileOperations, now: Now) -> None:
-    tasks.reconcile_operations(s, framework, call)
+def _check_uuid(uuid: bytes, field: str) -> None:
+    if len(uuid) != UUID_BYTES:
+        raise CallError(f"{field}: must be {UUID_BYTES} bytes, got {len(uuid)}")
 
 
 def _acknowledge_operation(s: MasterState, framework: Framework, call: scheduler.AcknowledgeOperationStatus, now: Now) -> None:
+    _check_uuid(call.uuid, "acknowledge_operation_status.uuid")
     if call.agent_id is None:
         raise CallError("acknowledge_operation_status.agent_id: must be set")
     s.counts["master/invalid_operation_status_update_acknowledgements"] += 1  # No operation is ever under way yet.
@@ -204,19 +197,19 @@ def _answer_inverse_offers(s: MasterState, framework: Framework, call: Any, now:
 
 _CALLS: dict[type, tuple[str, Callable[[MasterState, Framework, Any, Now], None]]] = {
     scheduler.Teardown: ("master/messages_unregister_framework", _teardown_call),
-    scheduler.Accept: ("master/messages_launch_tasks", tasks.accept),
-    scheduler.Decline: ("master/messages_decline_offers", tasks.decline),
+    scheduler.Accept: ("master/messages_launch_tasks", launching.accept),
+    scheduler.Decline: ("master/messages_decline_offers", launching.decline),
     scheduler.AcceptInverseOffers: ("accept_inverse_offers", _answer_inverse_offers),
     scheduler.DeclineInverseOffers: ("decline_inverse_offers", _answer_inverse_offers),
     scheduler.Revive: ("master/messages_revive_offers", frameworks.revive),
     scheduler.Suppress: ("master/messages_suppress_offers", frameworks.suppress),
     scheduler.Kill: ("master/messages_kill_task", tasks.kill),
-    scheduler.Shutdown: ("shutdown", _shutdown),
+    scheduler.Shutdown: ("shutdown", tasks.shutdown),
     scheduler.Acknowledge: ("master/messages_status_update_acknowledgement", _acknowledge),
     scheduler.AcknowledgeOperationStatus: ("master/messages_operation_status_update_acknowledgement", _acknowledge_operation),
-    scheduler.Reconcile: ("master/messages_reconcile_tasks", tasks.reconcile),
-    scheduler.ReconcileOperations: ("master/messages_reconcile_operations", _reconcile_operations),
-    scheduler.Message: ("master/messages_framework_to_executor", _message),
+    scheduler.Reconcile: ("master/messages_reconcile_tasks", reconciliation.reconcile),
+    scheduler.ReconcileOperations: ("master/messages_reconcile_operations", reconciliation.reconcile_operations),
+    scheduler.Message: ("master/messages_framework_to_executor", tasks.message),
     scheduler.Request: ("master/messages_resource_request", frameworks.request),
     scheduler.UpdateFramework: ("update_framework", frameworks.update_framework),
 }
@@ -233,6 +226,7 @@ _INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
 }
 _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
     "agent": agents.contact_due,
+    "forget": agents.forget_due,
     "framework": frameworks.failover_due,
     "offer": _offer_due,
 }

@@ -111,6 +111,7 @@ class ToAgent(Struct, frozen=True):
 
 
 class CloseLink(Struct, frozen=True):
-    """End an agent's connection after what was sent on it."""
+    """End an agent's connection after what was sent on it. reason: for the log, when the agent is to blame."""
 
     link: int
+    reason: str = ""

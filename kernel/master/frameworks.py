@@ -5,13 +5,13 @@ from __future__ import annotations
 from msgspec.structs import replace
 
 from kernel.clock import Now
-from kernel.errors import CallError, Forbidden, NotFound
+from kernel.errors import CallError, Forbidden
 from kernel.master import events, registry, render
 from kernel.master.allocator import Demand, FrameworkOptions
 from kernel.master.effects import CloseStream, SchedulerCall, StreamClosed, SubscribeFramework, TeardownFramework, ToStream
-from kernel.master.state import Framework, MasterState, roles_of
+from kernel.master.state import Framework, MasterState, Task, roles_of
 from kernel.master.transitions import FrameworkState
-from kernel.master.validation import framework_fault, immutable_fault, suppressed_fault
+from kernel.master.validation import constraints_fault, framework_fault, groups_fault, immutable_fault, suppressed_fault
 from kernel.wire import scheduler
 from kernel.wire.agent import FrameworkUpdated, ShutdownFramework
 from kernel.wire.resources import Resources
@@ -99,14 +99,6 @@ def _content_fault(s: MasterState, info: FrameworkInfo, framework_id: str, body:
     return None
 
 
-def constraints_fault(constraints: object, roles: tuple[str, ...]) -> str | None:
-    """Offer constraints are checked for foreign roles here; the allocator compiles the rest."""
-    for role in getattr(constraints, "role_constraints", None) or {}:
-        if role not in roles:
-            return f"offer_constraints: '{role}' is not one of the framework's roles"
-    return None
-
-
 def add_framework(s: MasterState, framework_id: str, info: FrameworkInfo, now: Now) -> Framework:
     """Begin to know a framework, in state RECOVERED, and keep it in the registry."""
     framework = Framework(framework_id, info, s.config.max_completed_tasks_per_framework)
@@ -136,9 +128,8 @@ def _change_info(s: MasterState, framework: Framework, info: FrameworkInfo, now:
         return False
     framework.update_info(info)
     s.out.append(registry.keep_framework(framework.framework_id, registry.FrameworkRecord(info, framework.registered_wall_s)))
-    for agent in s.agents.values():
-        if framework.framework_id in agent.frameworks_known:
-            s.tell_agent(agent, FrameworkUpdated(info))
+    for agent in framework.linked.values():
+        s.tell_agent(agent, FrameworkUpdated(info))
     return True
 
 
@@ -159,6 +150,7 @@ def stream_closed(s: MasterState, closed: StreamClosed, now: Now) -> None:
 
 
 def await_failover(s: MasterState, framework: Framework, timeout_s: float, now: Now) -> None:
+    """Wait for its scheduler for so long, then remove it."""
     framework.failover_due_s = now.mono_s + timeout_s
     if timeout_s <= 0:
         remove_framework(s, framework, now)
@@ -169,7 +161,11 @@ def await_failover(s: MasterState, framework: Framework, timeout_s: float, now: 
 def failover_due(s: MasterState, framework_id: str, now: Now) -> None:
     """Deadline: the framework had its time to come back."""
     framework = s.frameworks.get(framework_id)
-    if framework is not None and framework.failover_due_s is not None and framework.failover_due_s <= now.mono_s:
+    if framework is None or framework.failover_due_s is None:
+        return
+    if framework.failover_due_s > now.mono_s:  # It was back in between.
+        s.deadlines.push(framework.failover_due_s, "framework", framework_id)
+    else:
         remove_framework(s, framework, now)
 
 
@@ -189,22 +185,19 @@ def remove_framework(s: MasterState, framework: Framework, now: Now) -> None:
     """End a framework with all it runs; its id never comes back (section 2.5)."""
     framework_id = framework.framework_id
     take_back_offers(s, framework, now, tell=False)
-    for task in [*framework.tasks.values(), *framework.unreachable.values()]:
-        agent = s.agents.get(task.agent_id)
-        if not task.terminal:
-            task.state = TaskState.TASK_KILLED
-            task.note(
-                s.status(task.task_id, TaskState.TASK_KILLED, now, "Framework removed", Reason.REASON_FRAMEWORK_REMOVED, task.agent_id)
-            )
-            s.count_end(framework, task.state, task.statuses[-1])
-        s.complete_task(framework, agent if task.task_id in framework.tasks else None, task, now)
+    for task in list(framework.tasks.values()):
+        s.complete_task(framework, s.agents[task.agent_id], task, now)
+        _end_task(s, framework, task, now)
+    for task in framework.unreachable.values():
+        framework.completed.append(task)
+        _end_task(s, framework, task, now)
     framework.unreachable.clear()
     for executor in list(framework.executors.values()):
         s.remove_executor(framework, s.agents[executor.agent_id], executor, now)
-    for agent in s.agents.values():
-        if framework_id in agent.frameworks_known:
-            s.tell_agent(agent, ShutdownFramework(framework_id))
-            agent.frameworks_known.discard(framework_id)
+    for agent in framework.linked.values():
+        s.tell_agent(agent, ShutdownFramework(framework_id))
+        agent.frameworks_known.discard(framework_id)
+    framework.linked.clear()
     if framework.stream is not None:
         s.out.append(CloseStream(framework.stream))
         del s.streams[framework.stream]
@@ -213,14 +206,28 @@ def remove_framework(s: MasterState, framework: Framework, now: Now) -> None:
     framework.unregistered_wall_s = now.wall_s
     s.allocator.remove_framework(framework_id)
     del s.frameworks[framework_id]
-    s.completed[framework_id] = framework
-    while len(s.completed) > s.config.max_completed_frameworks:
-        s.completed.popitem(last=False)
-    s.removed_ids[framework_id] = None
+    _remember_removed(s, framework)
     s.out.append(registry.keep_framework(framework_id, registry.FrameworkRecord(framework.info, framework.registered_wall_s, now.wall_s)))
     while len(s.removed_ids) > registry.REMOVED_MAX:
         s.out.append(registry.forget_framework(s.removed_ids.popitem(last=False)[0]))
     events.framework_removed(s, framework)
+
+
+def _end_task(s: MasterState, framework: Framework, task: Task, now: Now) -> None:
+    if task.terminal:
+        return
+    status = s.status(task.task_id, TaskState.TASK_KILLED, now, "Framework removed", Reason.REASON_FRAMEWORK_REMOVED, task.agent_id)
+    task.state = TaskState.TASK_KILLED
+    task.note(status)
+    s.count_end(framework, task.state, status)
+    events.task_updated(s, task, status)
+
+
+def _remember_removed(s: MasterState, framework: Framework) -> None:
+    s.removed_ids[framework.framework_id] = None
+    s.completed[framework.framework_id] = framework
+    while len(s.completed) > s.config.max_completed_frameworks:
+        s.completed.popitem(last=False)
 
 
 def take_back_offers(s: MasterState, framework: Framework, now: Now, tell: bool, roles: frozenset[str] | None = None) -> None:
@@ -269,16 +276,20 @@ def request(s: MasterState, framework: Framework, call: scheduler.Request, now: 
     """REQUEST replaces what the framework waits for (our use of a call that Mesos ignored)."""
     demands = []
     for index, item in enumerate(call.requests):
+        at = f"request.requests[{index}]"
         role = item.role if item.role is not None else (framework.roles[0] if framework.roles else "*")
         if role not in framework.roles:
-            raise CallError(f"request.requests[{index}].role: '{role}' is not one of the framework's roles")
+            raise CallError(f"{at}.role: '{role}' is not one of the framework's roles")
         if item.min is not None and item.min > item.count:
-            raise CallError(f"request.requests[{index}].min: {item.min} is more than count, {item.count}")
+            raise CallError(f"{at}.min: {item.min} is more than count, {item.count}")
+        fault = groups_fault(item.constraints, f"{at}.constraints")
+        if fault is not None:
+            raise CallError(fault)
         demands.append(
             Demand(
                 name=item.name,
                 role=role,
-                shape=Resources.of(item.resources),
+                shape=Resources.of(item.resources, f"{at}.resources"),
                 count=item.count,
                 min=item.min,
                 agent_id=item.agent_id.value if item.agent_id is not None else None,
@@ -305,7 +316,7 @@ def update_framework(s: MasterState, framework: Framework, call: scheduler.Updat
     if fault is not None:
         raise CallError(fault)
     removed = frozenset(framework.roles) - frozenset(roles)
-    unsuppressed = framework.suppressed & frozenset(roles) - frozenset(call.suppressed_roles)
+    unsuppressed = tuple(role for role in roles if role in framework.suppressed and role not in call.suppressed_roles)
     changed = _change_info(s, framework, info, now)
     framework.suppressed = frozenset(call.suppressed_roles)
     framework.offer_constraints = call.offer_constraints
@@ -313,7 +324,7 @@ def update_framework(s: MasterState, framework: Framework, call: scheduler.Updat
         take_back_offers(s, framework, now, tell=True, roles=removed)
     s.allocator.update_framework(framework.framework_id, framework.roles, framework.suppressed, options(framework))
     if unsuppressed:
-        s.allocator.revive(framework.framework_id, tuple(unsuppressed), now)
+        s.allocator.revive(framework.framework_id, unsuppressed, now)
     if changed:
         events.framework_changed(s, framework, added=False)
 
@@ -321,20 +332,14 @@ def update_framework(s: MasterState, framework: Framework, call: scheduler.Updat
 def recover(s: MasterState, record: registry.FrameworkRecord, framework_id: str, now: Now) -> None:
     """Put a framework of the registry back after a start of the master. It gets its failover time, and at
     least what agents and schedulers need to find the new master."""
-    if record.removed_wall_s is not None:
-        s.removed_ids[framework_id] = None
-        return
     framework = Framework(framework_id, record.info, s.config.max_completed_tasks_per_framework)
     framework.registered_wall_s = record.registered_wall_s
+    if record.removed_wall_s is not None:
+        framework.state = FrameworkState.REMOVED
+        framework.unregistered_wall_s = record.removed_wall_s
+        _remember_removed(s, framework)
+        return
     s.frameworks[framework_id] = framework
     s.allocator.add_framework(framework_id, framework.roles, framework.suppressed, options(framework))
     s.allocator.set_framework_active(framework_id, False)
     await_failover(s, framework, max(record.info.failover_timeout, s.config.framework_recovery_s), now)
-
-
-def known(s: MasterState, framework_id: str) -> Framework:
-    """Raises NotFound."""
-    framework = s.frameworks.get(framework_id)
-    if framework is None:
-        raise NotFound(f"framework_id: no framework '{framework_id}' is known")
-    return framework

@@ -27,6 +27,11 @@ class AgentRecord(Struct, frozen=True, omit_defaults=True):
     unreachable_wall_s: float | None = None
     gone_wall_s: float | None = None
 
+    @property
+    def lost_wall_s(self) -> float:
+        """Since when it is unreachable or gone; 0 when it is neither."""
+        return self.gone_wall_s or self.unreachable_wall_s or 0.0
+
 
 class FrameworkRecord(Struct, frozen=True, omit_defaults=True):
     """A framework that has subscribed. removed_wall_s: since when its id is spent, if it is."""

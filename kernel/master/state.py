@@ -6,9 +6,7 @@ whatever must happen is appended to `MasterState.out` as an effect.
 
 from __future__ import annotations
 
-import heapq
 from collections import Counter, OrderedDict, deque
-from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -17,7 +15,8 @@ from msgspec.structs import replace
 from kernel.clock import Now
 from kernel.master.allocator import Allocation, Allocator
 from kernel.master.config import MasterConfig
-from kernel.master.effects import ToAgent, ToStream
+from kernel.master.deadlines import Deadlines
+from kernel.master.effects import CloseLink, ToAgent, ToStream
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.agent import FrameworkUpdated, MasterMessage
 from kernel.wire.ids import AgentID, ExecutorID, OfferID, TaskID
@@ -41,7 +40,9 @@ from kernel.wire.task import (
 
 _EVENTS = "SUBSCRIBED OFFERS INVERSE_OFFERS RESCIND RESCIND_INVERSE_OFFER UPDATE UPDATE_OPERATION_STATUS MESSAGE FAILURE ERROR HEARTBEAT"
 _EVENT_COUNTS = {name: f"events/{name.lower()}" for name in _EVENTS.split()}
+Address = tuple[str, int]  # Ip and port of an agent.
 TaskKey = tuple[str, str]  # Framework id, task id (or executor id, for executors).
+STATUSES_MAX = 100  # Kept of one task, the newest; a task whose agent comes and goes for years has more.
 
 
 class Rendered(Struct, gc=False):
@@ -59,7 +60,7 @@ class Task:
     agent's updates that no scheduler has acknowledged."""
 
     __slots__ = (
-        "agent_id", "executor_id", "framework_id", "freed", "healthy", "info", "kill", "killing", "owed", "rendered", "resources", "role",
+        "agent_id", "executor_id", "framework_id", "freed", "info", "kill", "killing", "owed", "rendered", "resources", "role",
         "sent", "state", "statuses", "task_id", "unreachable_wall_s",
     )  # fmt: skip
 
@@ -82,31 +83,31 @@ class Task:
         self.rendered: Rendered | None = None
 
     def note(self, status: TaskStatus) -> None:
-        """Add to the history, which keeps the last status of each run of equal states."""
+        """Add to the history, which keeps the last status of each run of equal states, without data: that is the scheduler's
+        alone and may be large."""
         if status.data is not None:
-            status = replace_data(status)
+            status = replace(status, data=None)
         kept = self.statuses
-        self.statuses = (*kept[:-1], status) if kept and kept[-1].state is status.state else (*kept, status)
+        if kept and kept[-1].state is status.state:
+            kept = kept[:-1]
+        self.statuses = (*kept[1 - STATUSES_MAX :], status)
 
     @property
     def terminal(self) -> bool:
         return self.state in TERMINAL
 
 
-def replace_data(status: TaskStatus) -> TaskStatus:
-    """The status without its payload, which is the scheduler's alone and may be large."""
-    return replace(status, data=None)
-
-
 class Executor:
-    """A custom or default executor that lives on an agent."""
+    """A custom or default executor that lives on an agent. shares_cgroups: whether the tasks of its groups are held to its
+    limits, not to their own (None: not known)."""
 
-    __slots__ = ("agent_id", "executor_id", "framework_id", "info", "resources", "role")
+    __slots__ = ("agent_id", "executor_id", "framework_id", "info", "resources", "role", "shares_cgroups")
 
     def __init__(self, framework_id: str, agent_id: str, info: ExecutorInfo, role: str, resources: Resources) -> None:
         self.framework_id, self.agent_id, self.info = framework_id, agent_id, info
         self.executor_id = info.executor_id.value
         self.role, self.resources = role, resources
+        self.shares_cgroups: bool | None = None
 
 
 class Offer:
@@ -121,10 +122,10 @@ class Offer:
 
 
 class Agent:
-    """A machine that runs tasks."""
+    """A machine that runs tasks. frameworks_known: those its link was told of, so far as they are not removed."""
 
     __slots__ = (
-        "agent_id", "contact_due_s", "executors", "frameworks_known", "goodbye", "info", "ip", "link", "offered", "offers",
+        "agent_id", "contact_due_s", "executors", "frameworks_known", "info", "ip", "link", "offered", "offers",
         "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
     )  # fmt: skip
 
@@ -139,7 +140,6 @@ class Agent:
         self.link: int | None = None
         self.run = ""
         self.software = ""
-        self.goodbye = False  # It said that it will restart: waited for longer than a silent one.
         self.contact_due_s = 0.0
         self.registered_wall_s = 0.0
         self.reregistered_wall_s: float | None = None
@@ -150,6 +150,10 @@ class Agent:
         self.rendered: Any = None  # Kept here by `kernel.master.views`.
 
     @property
+    def address(self) -> Address:
+        return (self.ip, self.info.port)
+
+    @property
     def pid(self) -> str:
         return f"slave(1)@{self.ip}:{self.info.port}"
 
@@ -158,10 +162,14 @@ class Unreachable:
     """An agent that was waited for in vain. tasks: those lost with it (framework id, task id), live or not yet
     acknowledged; they stand in their frameworks' `unreachable`, unless forgotten since."""
 
-    __slots__ = ("info", "tasks", "wall_s")
+    __slots__ = ("info", "ip", "tasks", "wall_s")
 
-    def __init__(self, info: AgentInfo, wall_s: float, tasks: tuple[TaskKey, ...] = ()) -> None:
-        self.info, self.wall_s, self.tasks = info, wall_s, tasks
+    def __init__(self, info: AgentInfo, ip: str, wall_s: float, tasks: tuple[TaskKey, ...] = ()) -> None:
+        self.info, self.ip, self.wall_s, self.tasks = info, ip, wall_s, tasks
+
+    @property
+    def address(self) -> Address:
+        return (self.ip, self.info.port)
 
 
 class Quantities:
@@ -200,10 +208,10 @@ class Quantities:
 
 
 class Framework:
-    """A scheduler's session and everything it runs."""
+    """A scheduler's session and everything it runs. linked: the agents whose links were told of it, by id."""
 
     __slots__ = (
-        "agents_in_use", "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "multi_role",
+        "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "linked", "multi_role",
         "offer_constraints", "offered", "offers", "partition_aware", "refinement", "registered_wall_s", "reregistered_wall_s",
         "roles", "state", "stream", "suppressed", "task_killing", "tasks", "unreachable", "unregistered_wall_s", "used",
     )  # fmt: skip
@@ -223,6 +231,7 @@ class Framework:
         self.completed: deque[Task] = deque(maxlen=completed_max)
         self.executors: dict[tuple[str, str], Executor] = {}  # By agent id, executor id.
         self.offers: dict[str, Offer] = {}
+        self.linked: dict[str, Agent] = {}
         self.used = Quantities()
         self.offered = Quantities()
         self.counts: Counter[str] = Counter()
@@ -249,25 +258,6 @@ def roles_of(info: FrameworkInfo) -> tuple[str, ...]:
     return (info.role or "*",)
 
 
-class Deadlines:
-    """Instants to look at something, soonest first. An entry is only a hint: the state's own field decides,
-    so moving a deadline later costs nothing (the entry is pushed again when it comes up)."""
-
-    __slots__ = ("_heap",)
-
-    def __init__(self) -> None:
-        self._heap: list[tuple[float, str, str]] = []
-
-    def push(self, due_s: float, kind: str, key: str) -> None:
-        heapq.heappush(self._heap, (due_s, kind, key))
-
-    def pop_due(self, now_s: float) -> Iterator[tuple[str, str]]:
-        """Yield (kind, key) of every entry that has come up; pushing meanwhile is allowed."""
-        while self._heap and self._heap[0][0] <= now_s:
-            _, kind, key = heapq.heappop(self._heap)
-            yield kind, key
-
-
 class MasterState:
     """Everything the master knows; the handlers' common ground.
 
@@ -291,7 +281,7 @@ class MasterState:
         self.links: dict[int, Agent] = {}
         self.streams: dict[str, Framework] = {}
         self.operators: OrderedDict[str, None] = OrderedDict()
-        self.addresses: dict[tuple[str, int], str] = {}  # Where agents listen, ip and port: the id last registered from there.
+        self.addresses: dict[Address, str] = {}  # Of agents that are not gone: the one last registered there.
         self.runs: dict[str, str] = {}  # Agent process run -> agent id, while registered.
         self.allocator = Allocator(config.allocator)
         self.deadlines = Deadlines()
@@ -336,8 +326,23 @@ class MasterState:
     def introduce(self, agent: Agent, framework: Framework) -> None:
         """Tell a linked agent who the framework is, once a link."""
         if framework.framework_id not in agent.frameworks_known and agent.link is not None:
-            agent.frameworks_known.add(framework.framework_id)
+            self.acquaint(agent, framework)
             self.out.append(ToAgent(agent.link, FrameworkUpdated(framework.info)))
+
+    def acquaint(self, agent: Agent, framework: Framework) -> None:
+        """Note that the agent, on this link, knows who the framework is: it is told of changes and of the end."""
+        agent.frameworks_known.add(framework.framework_id)
+        framework.linked[agent.agent_id] = agent
+
+    def unlink(self, agent: Agent, reason: str = "") -> None:
+        """The agent's link is over: nothing more can be told there."""
+        if agent.link is not None:
+            del self.links[agent.link]
+            self.out.append(CloseLink(agent.link, reason))
+            agent.link = None
+        for framework_id in agent.frameworks_known:
+            del self.frameworks[framework_id].linked[agent.agent_id]
+        agent.frameworks_known.clear()
 
     # ---- offers -----------------------------------------------------------------------------------------
 
@@ -368,6 +373,11 @@ class MasterState:
         if tell:
             offer.framework.counts["offers/rescinded"] += 1
             self.tell(offer.framework, Event("RESCIND", rescind=Rescind(OfferID(offer.offer_id))))
+
+    def rescind_all(self, agent: Agent, now: Now) -> None:
+        """End every offer of an agent, and say so."""
+        for offer in list(agent.offers.values()):
+            self.rescind(offer, now, tell=True)
 
     # ---- tasks and executors ----------------------------------------------------------------------------
 

@@ -18,6 +18,9 @@ NEXT: Mapping[TaskState, frozenset[TaskState]] = {
     **dict.fromkeys(TERMINAL, frozenset()),
 }
 
+# What an agent may say of a task of its own.
+REPORTABLE = frozenset(NEXT) - {TaskState.TASK_UNREACHABLE}
+
 
 def advance(current: TaskState, reported: TaskState) -> TaskState:
     """Return the state after a report. What the table does not allow is old news (agents resend until
@@ -49,7 +52,7 @@ class AgentState(Enum):
     REGISTERED = "registered"  # Linked; its free resources are offered.
     DISCONNECTED = "disconnected"  # Its link broke; nothing is offered; waited for.
     UNREACHABLE = "unreachable"  # Waited for in vain; may come back with its tasks.
-    GONE = "gone"  # Declared gone by an operator, or it left for good; never comes back under this id.
+    GONE = "gone"  # Declared gone by an operator, replaced by a new one, or it left for good; never comes back under this id.
 
 
 AGENT_NEXT: Mapping[AgentState, frozenset[AgentState]] = {

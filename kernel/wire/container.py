@@ -190,7 +190,9 @@ class TTYInfo(ProtoMessage, frozen=True):
 
 
 class ContainerInfo(ProtoMessage, frozen=True):
-    type: ContainerType
+    """type: required by Mesos; clients that send an empty message mean no particular container."""
+
+    type: ContainerType = field(default_factory=declared(ContainerType.MESOS))
     volumes: tuple[Volume, ...] = ()
     hostname: str | None = None
     docker: DockerInfo | None = None

@@ -17,7 +17,8 @@ from frameworks.sdk import scheduler as sdk
 from kernel.agent import checkpoint, registration, updates
 from kernel.agent.launcher import core as launcher
 from kernel.mainloop import Persist
-from kernel.master import agents, state
+from kernel.master import registration as admission
+from kernel.master import state
 from kernel.wire.link import FrameOrder, Verdict
 
 
@@ -35,12 +36,11 @@ def _lose_offers(original: Any) -> Any:
 
 
 def _forget_missing(original: Any) -> Any:
-    def reconcile(s: Any, agent: Any, message: Any, returned: Any, now: Any) -> Any:
-        spent = original(s, agent, message, returned, now)
+    def ask(s: Any, agent: Any, reported: Any, now: Any) -> None:
+        original(s, agent, reported, now)
         s.out = [effect for effect in s.out if type(getattr(effect, "message", None)).__name__ != "ReconcileTasks"]
-        return spent
 
-    return reconcile
+    return ask
 
 
 def _acknowledge_all(original: Any) -> Any:
@@ -128,7 +128,7 @@ def _take_repeats(original: Any) -> Any:
 MUTATIONS: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "the master frees a task's resources again with each report": (state.MasterState, "free_task", _free_twice),
     "the master does not give back what a rescinded offer held": (state.MasterState, "rescind", _lose_offers),
-    "the master does not ask about tasks an agent did not report": (agents, "_reconcile", _forget_missing),
+    "the master does not ask about tasks an agent did not report": (admission, "_ask_for_missing", _forget_missing),
     "the agent takes one acknowledgement for all": (updates.Updates, "acknowledge", _acknowledge_all),
     "a gap in the frames of a link goes unnoticed": (FrameOrder, "check", _take_gaps),
     "the agent does not write down its updates": (checkpoint, "keep_updates", _lose_updates),

@@ -20,6 +20,7 @@ from kernel.wire.task import (
     CheckInfo,
     CommandInfo,
     ContainerInfo,
+    ContainerType,
     DiscoveryInfo,
     Environment,
     FrameworkCapability,
@@ -402,8 +403,11 @@ def test_a_request_is_bounded(fields: dict[str, object]) -> None:
         read(Request, requests=[fields])
 
 
-def test_an_empty_container_or_discovery_lacks_what_is_required() -> None:
-    with pytest.raises(CallError, match=r"^type: required"):
-        read(ContainerInfo)
+def test_an_empty_container_is_no_particular_one() -> None:
+    """As clients send it that fill in nothing (clients, 13)."""
+    assert read(ContainerInfo).type is ContainerType.MESOS
+
+
+def test_an_empty_discovery_lacks_what_is_required() -> None:
     with pytest.raises(CallError, match=r"^visibility: required"):
         read(DiscoveryInfo)

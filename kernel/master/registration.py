@@ -1,0 +1,392 @@
+"""Agents register: who they are, and all that runs there (spec: mesos-v1, section 8.1).
+
+An agent tells all it runs each time it registers; the master compares and corrects, so whatever a broken link swallowed is
+found out then. Registering is idempotent: only differences change anything. What an agent says is not trusted: all of it is
+checked before the first change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from kernel.clock import Now
+from kernel.errors import CallError, PeerError
+from kernel.master import agents, events, frameworks, registry
+from kernel.master.effects import ToAgent
+from kernel.master.state import Agent, Executor, Framework, MasterState, Task, Unreachable
+from kernel.master.transitions import REPORTABLE, AgentState, advance
+from kernel.master.validation import framework_fault
+from kernel.wire import scheduler
+from kernel.wire.agent import (
+    LINK_VERSION,
+    ExecutorReport,
+    KillTask,
+    ReconcileTasks,
+    Register,
+    Registered,
+    ShutdownFramework,
+    TaskReport,
+)
+from kernel.wire.ids import AgentID, validate_id
+from kernel.wire.resources import Resource, Resources, ValueType
+from kernel.wire.roles import validate_role
+from kernel.wire.task import TERMINAL, AgentInfo, FrameworkInfo, Reason, TaskState
+
+
+class _Claim(Struct, frozen=True, gc=False):
+    """What a task or executor that the master does not know yet holds, and in which role (None: its framework's first)."""
+
+    role: str | None
+    resources: Resources
+
+
+class _Report(Struct, frozen=True, gc=False):
+    """A registration, checked. claims: in the order of the tasks, then of the executors; None for those known already."""
+
+    total: Resources
+    infos: dict[str, FrameworkInfo]
+    tasks: list[_Claim | None]
+    executors: list[_Claim | None]
+
+
+def register(s: MasterState, link: int, message: Register, now: Now) -> None:
+    """First message on a link. Raises PeerError for what no honest agent sends; the caller closes the link."""
+    if message.version != LINK_VERSION:  # Not told to end its tasks: a master or an agent of the other version will come.
+        raise PeerError(f"the master speaks version {LINK_VERSION} of the agent link, not {message.version}")
+    agent_id = message.agent_id or s.runs.get(message.run, "")
+    if agent_id in s.gone:
+        agents.expel(s, link, f"agent {agent_id} was marked gone", now)
+        return
+    agent = s.agents.get(agent_id)
+    if agent is not None and agent.link is not None and agent.run != message.run and _moved(agent, message):
+        agents.expel(s, link, f"agent {agent_id} is at {agent.info.hostname} ({agent.ip}:{agent.info.port}) already", now)
+        return
+    if s.links.get(link, agent) is not agent:
+        raise PeerError(f"the agent of this link is {s.links[link].agent_id}, not {agent_id or 'a new one'}")
+    report = _read(s, agent_id, message)
+    if not agent_id:
+        _replace_former(s, message, now)
+    if agent is not None and agent.link is not None and agent.link != link:
+        agents.disconnect(s, agent, now)  # A newer connection of the same agent: the old one is dead.
+    returned = s.unreachable.get(agent_id)
+    readmitted = agent is None and bool(agent_id)
+    if agent is None:
+        agent = _admit(s, agent_id or s.next_agent_id(), message, report.total, now)
+    else:
+        _take_info(s, agent, message, report.total, now)
+    first = agent.state is AgentState.RECOVERED
+    _link(s, agent, link, message, now)
+    s.counts["master/slave_reregistrations" if message.agent_id else "master/slave_registrations"] += 1
+    s.out.append(ToAgent(link, Registered(agent.agent_id, s.master.id, s.config.agent_heartbeat_s, s.config.agent_silence_s)))
+    _reconcile(s, agent, message, report, returned, readmitted, now)
+    s.allocator.set_agent_active(agent.agent_id, True)
+    if first:
+        events.agent_added(s, agent)
+    else:
+        agent.reregistered_wall_s = now.wall_s
+
+
+def _moved(agent: Agent, message: Register) -> bool:
+    return (agent.info.hostname, agent.ip) != (message.hostname, message.ip)
+
+
+# ---- Checking -------------------------------------------------------------------------------------------
+
+
+def _read(s: MasterState, agent_id: str, message: Register) -> _Report:
+    """Check a registration and take from it what is to be learnt. Raises PeerError; changes nothing."""
+    try:
+        if message.agent_id:
+            validate_id(message.agent_id, "agent_id")
+        total = Resources.of(message.resources)
+        for attribute in message.attributes:
+            if attribute.type is ValueType.SET or getattr(attribute, attribute.type.value.lower()) is None:
+                raise PeerError(f"registration refused: attributes: '{attribute.name}' has no value of its type")
+        infos = _read_frameworks(message)
+        executors = _read_executors(s, agent_id, message, infos)
+        tasks = _read_tasks(s, agent_id, message, infos)
+    except CallError as error:
+        raise PeerError(f"registration refused: {error}") from error
+    return _Report(total, infos, tasks, executors)
+
+
+def _read_frameworks(message: Register) -> dict[str, FrameworkInfo]:
+    infos: dict[str, FrameworkInfo] = {}
+    for info in message.frameworks:
+        framework_id = info.id.value if info.id is not None else ""
+        fault = framework_fault(info, None, root_allowed=True)
+        if fault is not None or not framework_id or framework_id in infos:
+            raise PeerError(f"registration refused: framework '{framework_id}': {fault or 'an id that is missing or told twice'}")
+        infos[framework_id] = info
+    return infos
+
+
+def _read_executors(s: MasterState, agent_id: str, message: Register, infos: dict[str, FrameworkInfo]) -> list[_Claim | None]:
+    claims: list[_Claim | None] = []
+    seen: set[tuple[str, str]] = set()
+    known = s.agents[agent_id].executors if agent_id in s.agents else {}
+    for report in message.executors:
+        executor = report.executor
+        key = (report.framework_id, executor.executor_id.value)
+        _check_report(s, key, seen, infos, "executor")
+        claims.append(None if key in known else _claim(executor.resources, f"executor '{key[1]}'"))
+    return claims
+
+
+def _read_tasks(s: MasterState, agent_id: str, message: Register, infos: dict[str, FrameworkInfo]) -> list[_Claim | None]:
+    claims: list[_Claim | None] = []
+    seen: set[tuple[str, str]] = set()
+    known = s.agents[agent_id].tasks if agent_id in s.agents else {}
+    for report in message.tasks:
+        key = (report.framework_id, report.task.task_id.value)
+        _check_report(s, key, seen, infos, "task")
+        if report.task.agent_id.value != message.agent_id:
+            raise PeerError(f"registration refused: task '{key[1]}' is of agent '{report.task.agent_id.value}'")
+        status = report.status
+        if report.state not in REPORTABLE or (status is not None and (status.state not in REPORTABLE or status.task_id.value != key[1])):
+            raise PeerError(f"registration refused: task '{key[1]}' has a state no agent knows of")
+        claims.append(None if key in known else _claim(report.task.resources, f"task '{key[1]}'"))
+    return claims
+
+
+def _check_report(s: MasterState, key: tuple[str, str], seen: set[tuple[str, str]], infos: dict[str, FrameworkInfo], what: str) -> None:
+    framework_id, name = key
+    validate_id(name, f"{what} id")
+    if key in seen:
+        raise PeerError(f"registration refused: {what} '{name}' is told twice")
+    seen.add(key)
+    if framework_id not in infos and framework_id not in s.frameworks and framework_id not in s.removed_ids:
+        raise PeerError(f"registration refused: {what} '{name}' is of framework '{framework_id}', of which nothing is told")
+
+
+def _claim(messages: tuple[Resource, ...], of: str) -> _Claim:
+    role = next((m.allocation_info.role for m in messages if m.allocation_info is not None and m.allocation_info.role), None)
+    if role is not None:
+        validate_role(role, f"{of}.allocation_info.role")
+    return _Claim(role, Resources.of(messages, f"{of}.resources"))
+
+
+# ---- Admitting ------------------------------------------------------------------------------------------
+
+
+def _replace_former(s: MasterState, message: Register, now: Now) -> None:
+    """A new agent listens where another one did, so that one is dead for good, and its tasks with it."""
+    former_id = s.addresses.get((message.ip, message.port), "")
+    former, text = s.agents.get(former_id), "A new agent registered from its address"
+    if former is not None:
+        s.counts["master/slave_removals/reason_registered"] += 1
+        agents.remove_agent(s, former, now, AgentState.GONE, TaskState.TASK_LOST, text)
+        events.agent_removed(s, former_id)
+    elif former_id in s.unreachable:
+        agents.give_up_agent(s, former_id, TaskState.TASK_GONE, Reason.REASON_AGENT_REMOVED, text, now)
+
+
+def _info(agent_id: str, message: Register) -> AgentInfo:
+    return AgentInfo(
+        hostname=message.hostname,
+        port=message.port,
+        resources=message.resources,
+        attributes=message.attributes,
+        id=AgentID(agent_id),
+        domain=message.domain,
+    )
+
+
+def _admit(s: MasterState, agent_id: str, message: Register, total: Resources, now: Now) -> Agent:
+    """Begin to know an agent: new, back from unreachable, or forgotten long ago."""
+    agent = Agent(agent_id, _info(agent_id, message), message.ip, total)
+    agent.registered_wall_s = now.wall_s
+    s.unreachable.pop(agent_id, None)
+    s.agents[agent_id] = agent
+    s.out.append(registry.keep_agent(agent_id, registry.AgentRecord(agent.info, agent.ip, now.wall_s)))
+    s.allocator.add_agent(agent_id, total, message.hostname, message.attributes, now)
+    return agent
+
+
+def _take_info(s: MasterState, agent: Agent, message: Register, total: Resources, now: Now) -> None:
+    """Take on what the agent says of itself (it may have been reconfigured while it was away)."""
+    info = _info(agent.agent_id, message)
+    if info == agent.info and message.ip == agent.ip:
+        return
+    s.rescind_all(agent, now)
+    s.addresses.pop(agent.address, None)
+    agent.info, agent.ip, agent.total = info, message.ip, total
+    s.out.append(registry.keep_agent(agent.agent_id, registry.AgentRecord(info, agent.ip, agent.registered_wall_s)))
+    s.allocator.update_agent(agent.agent_id, total, info.hostname, info.attributes, now)
+
+
+def _link(s: MasterState, agent: Agent, link: int, message: Register, now: Now) -> None:
+    """The agent is heard on this link from now on."""
+    s.runs.pop(agent.run, None)
+    s.addresses[agent.address] = agent.agent_id
+    agent.run, agent.software = message.run, message.software
+    s.runs[message.run] = agent.agent_id
+    s.recovered.discard(agent.agent_id)
+    agent.link = link
+    agent.state = AgentState.REGISTERED
+    s.links[link] = agent
+    agents.touch(s, agent, now)
+    s.deadlines.push(agent.contact_due_s, "agent", agent.agent_id)
+
+
+# ---- Comparing ------------------------------------------------------------------------------------------
+
+
+def _reconcile(
+    s: MasterState, agent: Agent, message: Register, report: _Report, returned: Unreachable | None, readmitted: bool, now: Now
+) -> None:
+    """Make the master's picture of an agent equal to what it reports."""
+    _meet_frameworks(s, agent, message, report, now)
+    executors: set[tuple[str, str]] = set()
+    tasks: set[tuple[str, str]] = set()
+    for executor_report, claim in zip(message.executors, report.executors, strict=True):
+        framework = s.frameworks.get(executor_report.framework_id)
+        if framework is not None:
+            executors.add((framework.framework_id, executor_report.executor.executor_id.value))
+            if claim is not None:
+                _learn_executor(s, agent, framework, executor_report, claim, now)
+    for task_report, claim in zip(message.tasks, report.tasks, strict=True):
+        framework = s.frameworks.get(task_report.framework_id)
+        if framework is not None:
+            tasks.add((framework.framework_id, task_report.task.task_id.value))
+            _learn_task(s, agent, framework, task_report, claim, readmitted, now)
+    for key, executor in list(agent.executors.items()):
+        if key not in executors:
+            s.remove_executor(s.frameworks[key[0]], agent, executor, now)
+    _ask_for_missing(s, agent, tasks, now)
+    if returned is not None:
+        text = "The agent came back without it"
+        agents.give_up(s, returned, agent.agent_id, TaskState.TASK_GONE, Reason.REASON_AGENT_REREGISTERED, text, now)
+
+
+def _meet_frameworks(s: MasterState, agent: Agent, message: Register, report: _Report, now: Now) -> None:
+    """Learn of frameworks from the agent, or tell it what it does not know: who they are now, or that they are removed."""
+    spent: dict[str, None] = {}
+    for framework_id in (*report.infos, *_named(message)):
+        if framework_id in s.removed_ids:
+            spent[framework_id] = None
+        elif framework_id not in s.frameworks:
+            info = report.infos[framework_id]
+            framework = frameworks.add_framework(s, framework_id, info, now)
+            s.acquaint(agent, framework)
+            frameworks.await_failover(s, framework, max(info.failover_timeout, s.config.framework_recovery_s), now)
+    for framework_id, info in report.infos.items():
+        framework_known = s.frameworks.get(framework_id)
+        if framework_known is not None:
+            if info == framework_known.info:
+                s.acquaint(agent, framework_known)
+            else:
+                s.introduce(agent, framework_known)
+    for framework_id in spent:
+        s.tell_agent(agent, ShutdownFramework(framework_id))
+
+
+def _named(message: Register) -> Iterator[str]:
+    yield from (report.framework_id for report in message.executors)
+    yield from (report.framework_id for report in message.tasks)
+
+
+def _ask_for_missing(s: MasterState, agent: Agent, reported: set[tuple[str, str]], now: Now) -> None:
+    """Send the kills again that it may have missed, and ask for tasks it did not report."""
+    missing = []
+    for key, task in list(agent.tasks.items()):
+        framework = s.frameworks[key[0]]
+        if key in reported:
+            if task.killing and not task.terminal:
+                s.tell_agent(agent, KillTask(task.framework_id, task.task_id, task.kill), framework)
+        elif task.terminal:  # Acknowledged at the agent, which has forgotten it.
+            s.complete_task(framework, agent, task, now)
+        else:
+            s.introduce(agent, framework)
+            missing.append(key)
+    if missing:
+        s.tell_agent(agent, ReconcileTasks(tuple(missing)))
+
+
+# ---- Learning -------------------------------------------------------------------------------------------
+
+
+def _charge(s: MasterState, agent: Agent, framework: Framework, claim: _Claim, now: Now) -> tuple[str, Resources]:
+    """Make room for what runs there already; return its role and what it holds. Of numbers and items that others on the agent
+    hold, too, it gets none: no port is counted twice, so none is freed twice."""
+    s.rescind_all(agent, now)
+    resources = claim.resources
+    if resources.other is not None and agent.used.other is not None:
+        resources = resources.without(agent.used.where(lambda key: key.kind is not ValueType.SCALAR))
+    return claim.role or (framework.roles[0] if framework.roles else "*"), resources
+
+
+def _learn_executor(s: MasterState, agent: Agent, framework: Framework, report: ExecutorReport, claim: _Claim, now: Now) -> None:
+    role, resources = _charge(s, agent, framework, claim, now)
+    s.add_executor(framework, agent, Executor(framework.framework_id, agent.agent_id, report.executor, role, resources))
+    s.allocator.charge(framework.framework_id, role, agent.agent_id, resources)
+
+
+def _learn_task(
+    s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: _Claim | None, readmitted: bool, now: Now
+) -> None:
+    task_id = report.task.task_id.value
+    task = framework.tasks.get(task_id)
+    if task is None:
+        assert claim is not None, "a task of this agent is one of its framework's"
+        task = _add_task(s, agent, framework, report, claim, now)
+    elif task.agent_id == agent.agent_id:
+        task.state = advance(task.state, report.state)
+        if task.terminal:
+            s.free_task(framework, agent, task, now)
+    else:
+        _refuse_copy(s, agent, framework, report)
+        return
+    if readmitted and not task.terminal:  # An end comes as an update of its own, with what it has to say.
+        _tell_return(s, agent, framework, task, report, now)
+
+
+def _add_task(s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: _Claim, now: Now) -> Task:
+    """A task the master lost sight of, or never knew."""
+    task_id = report.task.task_id.value
+    lost = framework.unreachable.get(task_id)
+    if lost is not None and lost.agent_id == agent.agent_id:
+        del framework.unreachable[task_id]
+        task = lost
+        task.state = advance(task.state, report.state)
+        task.unreachable_wall_s = None
+        task.resources = _charge(s, agent, framework, claim, now)[1]
+    else:
+        role, resources = _charge(s, agent, framework, claim, now)
+        task = Task(framework.framework_id, report.task, role, resources, report.executor_id)
+        task.state = report.state
+        if report.status is not None:
+            task.note(report.status)
+            task.sent = report.status
+    task.freed = task.terminal
+    s.add_task(framework, agent, task)
+    if not task.freed:
+        s.allocator.charge(framework.framework_id, task.role, agent.agent_id, task.resources)
+    events.task_added(s, task)
+    return task
+
+
+def _refuse_copy(s: MasterState, agent: Agent, framework: Framework, report: TaskReport) -> None:
+    """Two agents have a task of one id: the framework gave the id away again while this one was away. What the master knows
+    stays; the older copy is ended, and its updates are sent on as they come, for only an acknowledgement stops them."""
+    lost = framework.unreachable.get(report.task.task_id.value)
+    if lost is not None and lost.agent_id == agent.agent_id:
+        del framework.unreachable[lost.task_id]
+        framework.completed.append(lost)
+    if report.state not in TERMINAL:
+        s.tell_agent(agent, KillTask(framework.framework_id, report.task.task_id.value), framework)
+
+
+def _tell_return(s: MasterState, agent: Agent, framework: Framework, task: Task, report: TaskReport, now: Now) -> None:
+    status = s.status(
+        task.task_id, task.state, now, "Agent re-registered", Reason.REASON_AGENT_REREGISTERED, agent.agent_id, task.executor_id
+    )
+    last = report.status
+    if last is not None:
+        status = replace(status, healthy=last.healthy, check_status=last.check_status, container_status=last.container_status)
+    task.note(status)
+    s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
+    events.task_updated(s, task, status)
