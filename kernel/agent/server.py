@@ -27,7 +27,7 @@ from kernel.net.files import FileApi
 from kernel.net.logging_level import LoggingLevel
 from kernel.net.prometheus import exposition
 from kernel.net.request import Request
-from kernel.net.server import HttpServer, Routes
+from kernel.net.server import HttpServer, Routes, own_names
 
 READ, WRITE = "mesos-agent-readonly", "mesos-agent-readwrite"
 
@@ -48,7 +48,7 @@ class AgentServer:
         self._level = LoggingLevel()
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
-        self._http = HttpServer(self._routes(), authenticator)
+        self._http = HttpServer(self._routes(), authenticator, names=own_names(config.ip, config.hostname))
 
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port."""

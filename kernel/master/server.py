@@ -26,7 +26,7 @@ from kernel.net.files import FileApi, Files
 from kernel.net.logging_level import LoggingLevel
 from kernel.net.prometheus import exposition
 from kernel.net.request import Request, read_body
-from kernel.net.server import HttpServer, Routes
+from kernel.net.server import HttpServer, Routes, own_names
 
 READ, WRITE = "mesos-master-readonly", "mesos-master-readwrite"
 SCHEDULER, AGENT = "mesos-master-scheduler", "mesos-master-agent"
@@ -48,7 +48,8 @@ class MasterServer:
         self._level = LoggingLevel()
         self._files = Files()  # Logs go to stderr: whoever keeps them shows them.
         self._links = Links(lambda message: leadership.loop().post(message), lambda: leadership.loop().room())
-        self._http = HttpServer(self._routes(), authenticator)
+        names = own_names(config.ip, config.hostname)
+        self._http = HttpServer(self._routes(), authenticator, names=names)
 
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port."""

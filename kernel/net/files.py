@@ -102,7 +102,8 @@ class Files:
             with os.scandir(opened.descriptor) as listing:
                 for item in listing:
                     try:
-                        entries.append(_entry(f"{virtual.rstrip('/')}/{item.name}", item.stat(follow_symlinks=False)))
+                        name = os.fsencode(item.name).decode(errors="replace")  # A task may use any bytes.
+                        entries.append(_entry(f"{virtual.rstrip('/')}/{name}", item.stat(follow_symlinks=False)))
                     except FileNotFoundError:
                         continue  # Removed meanwhile.
         return sorted(entries, key=lambda entry: entry.path)
@@ -124,7 +125,6 @@ class Opened:
         found = os.fstat(descriptor)
         self.descriptor = descriptor
         self.folder = stat.S_ISDIR(found.st_mode)
-        self.plain = stat.S_ISREG(found.st_mode)
         self.size = found.st_size
 
     def __enter__(self) -> Opened:
@@ -224,22 +224,28 @@ def _entry(path: str, found: os.stat_result) -> Entry:
 
 
 def _open_below(base: str, real: str, virtual: str) -> Opened:
-    """Open a path and make sure that what was opened lies below `base`. A named pipe is not waited for."""
+    """Open a path and make sure that what was opened lies below `base`.
+
+    First only located (O_PATH): a symlink to a device or pipe must not have us open it, as that alone may do something.
+    """
+    located = -1
     try:
-        descriptor = os.open(real, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-    except OSError as error:
-        raise _told(error, virtual) from error
-    try:
-        found = os.readlink(f"/proc/self/fd/{descriptor}")
+        located = os.open(real, os.O_PATH | os.O_CLOEXEC)
+        name = f"/proc/self/fd/{located}"
+        found = os.readlink(name)
         if found != base and not found.startswith(base.rstrip("/") + "/"):
             raise CallError(f"path: '{virtual}' leads out of what is shown")
-        opened = Opened(descriptor)
-        if not opened.folder and not opened.plain:
+        mode = os.fstat(located).st_mode
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
             raise CallError(f"path: '{virtual}' is neither file nor folder")
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return opened
+        return Opened(os.open(name, os.O_RDONLY | os.O_NOCTTY | os.O_CLOEXEC))
+    except OSError as error:
+        raise _told(error, virtual) from error
+    except UnicodeEncodeError:
+        raise CallError("path: not a path") from None
+    finally:
+        if located >= 0:
+            os.close(located)
 
 
 def _told(error: OSError, virtual: str) -> KernelError:

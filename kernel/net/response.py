@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 
 from aiohttp import web
 
-from kernel.errors import CallError
+from kernel.errors import CallError, Forbidden
 from kernel.net.request import JSON, Request, accepts_gzip
 
 GZIP_BYTES_MIN = 1024
@@ -27,11 +27,14 @@ async def json(request: Request, body: bytes | Iterable[bytes], *, media: str = 
     """Answer 200 with encoded JSON, wrapped as `?jsonp=` asks, compressed when large and accepted.
 
     body: may come as fragments, which are joined into pieces and sent with pauses in between, so that an
-    answer of 100 MB holds up nobody. Raises CallError on a callback that is not a name.
+    answer of 100 MB holds up nobody. Raises CallError on a callback that is not a name, Forbidden for a page of another site.
     """
     before, after = b"", b""
     callback = request.query.get("jsonp") if request.method == "GET" else None
     if callback is not None:
+        # What comes as a script, any page can read. Browsers say so of what they load from loopback or by TLS.
+        if request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
+            raise Forbidden("jsonp: pages of other sites are refused")
         if not _CALLBACK.fullmatch(callback):
             raise CallError("jsonp: not the name of a function")
         before, after, media = callback.encode() + b"(", b");", "text/javascript"

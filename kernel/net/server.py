@@ -6,10 +6,12 @@ It knows paths, realms and errors; what an API means is its handlers' matter.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import logging
 import os
+import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +32,7 @@ log = logging.getLogger(__name__)
 
 BACKLOG = 4096
 CONNECTIONS_MAX = 50_000
+FILES_KEPT = 256  # Of all that the system lets us open: for stores, logs, sandboxes and our own connections to others.
 IDLE_S = 75.0  # Also how long a client may take to send its headers.
 STALLED_S = 60  # A peer that takes nothing off its socket for so long is dropped by the system.
 
@@ -94,10 +97,19 @@ class Routes:
 
 
 class HttpServer:
-    """Serves a table of routes. authenticator: None lets everyone in, without a principal."""
+    """Serves a table of routes."""
 
-    def __init__(self, routes: Routes, authenticator: Authenticator | None = None, *, connections_max: int = CONNECTIONS_MAX) -> None:
-        self._routes, self._authenticator = routes, authenticator
+    def __init__(
+        self,
+        routes: Routes,
+        authenticator: Authenticator | None = None,
+        *,
+        names: Collection[str] | None = None,
+        connections_max: int = CONNECTIONS_MAX,
+    ) -> None:
+        """authenticator: None lets everyone in, without a principal. names: by which hosts we may be called, see `own_names`;
+        None: by any."""
+        self._routes, self._authenticator, self._names = routes, authenticator, names
         self._connections_max = connections_max
         self._server: _BoundedServer | None = None
         self._listener: asyncio.AbstractServer | None = None
@@ -106,7 +118,7 @@ class HttpServer:
         """Listen; return the port (of the system's choice when 0 is asked for). Raises Unavailable."""
         self._server = _BoundedServer(
             self._answer,
-            self._connections_max,
+            min(self._connections_max, _connections_possible()),
             request_factory=_make_request,
             handler_cancellation=True,  # So that a stream whose client went away ends at once.
             access_log=None,
@@ -131,6 +143,8 @@ class HttpServer:
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         assert isinstance(request, Request)
         try:
+            if self._names is not None:
+                _refuse_foreign_names(request, self._names)
             found = self._routes.find(request.path)
             if found is None:
                 raise NotFound(f"nothing is served at {request.path}")
@@ -163,9 +177,32 @@ def error_response(request: Request, error: KernelError) -> web.Response:
     return text(status_of(error), str(error), headers)
 
 
+def own_names(ip: str, *names: str | None) -> frozenset[str] | None:
+    """By which names a daemon that listens on an address may be called, beside addresses and `localhost`; None: by any.
+
+    On loopback, where nobody is asked who he is, a page could have its own name resolve to 127.0.0.1 (DNS rebinding): to the
+    browser we would be the page's own site. Beyond, credentials keep such a page out, and clients may know us by any name.
+    """
+    if not ipaddress.ip_address(ip).is_loopback:
+        return None
+    return frozenset(name.lower() for name in (*names, socket.gethostname()) if name)
+
+
+def _refuse_foreign_names(request: Request, names: Collection[str]) -> None:
+    host = request.headers.get("Host", "")
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").removesuffix(".")
+        if not name or name == "localhost" or name.endswith(".localhost") or name in names:
+            return
+        ipaddress.ip_address(name)  # Not a name, so nobody can have it resolve to us.
+    except ValueError:
+        raise Forbidden(f"Host: {host[:255]!r} is not a name of this daemon; call it by its address, or start it with --hostname") from None
+
+
 def _refuse_foreign_pages(request: Request) -> None:
     """A page of another site, open in an operator's browser, must not act through it: reading is harmless
-    (the browser hides the answer from the page), changing state and opening WebSockets are not."""
+    (the browser hides the answer from the page; see `response.json` for what is not hidden), changing state and
+    opening WebSockets are not."""
     origin = request.headers.get("Origin")
     if origin is None or (request.method in ("GET", "HEAD") and "Upgrade" not in request.headers):
         return
@@ -181,6 +218,12 @@ def _make_request(
     task: asyncio.Task[None],
 ) -> Request:
     return Request(message, payload, protocol, writer, task, task.get_loop())
+
+
+def _connections_possible() -> int:
+    """How many connections leave us the files we need ourselves."""
+    files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return CONNECTIONS_MAX if files == resource.RLIM_INFINITY else max(files - FILES_KEPT, files // 2)
 
 
 class _BoundedServer(web.Server):

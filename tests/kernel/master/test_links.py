@@ -190,7 +190,7 @@ def test_an_agent_that_does_not_read_is_cut_off(monkeypatch: pytest.MonkeyPatch)
         async with edge(quiet) as master:
             reader, writer = await asyncio.open_connection("127.0.0.1", int(master.url.rpartition(":")[2]), limit=1000)
             writer.write(
-                b"GET /agent-link HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                b"GET /agent-link HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
             )
             await reader.readuntil(b"\r\n\r\n")

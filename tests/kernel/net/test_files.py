@@ -102,6 +102,47 @@ def test_a_folder_swapped_for_a_symlink_after_the_look_up_leads_nowhere(
         files.read("/sandboxes/one/sub/data", 0, 100)
 
 
+@pytest.mark.parametrize("name", ["outside", "absolute", "pipe", "device"])
+def test_what_is_refused_is_not_even_opened(files: Files, sandbox: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Opening a device does something, such as starting a watchdog, and a task's symlink may lead to any."""
+    (sandbox / "device").symlink_to("/dev/null")
+    opening, modes = os.open, []
+
+    def note(path: str, flags: int) -> int:
+        modes.append(flags & os.O_PATH)
+        return opening(path, flags)
+
+    monkeypatch.setattr(os, "open", note)
+    with pytest.raises(CallError):
+        files.read(f"/sandboxes/one/{name}", 0, 100)
+    assert modes == [os.O_PATH]
+
+
+@pytest.mark.parametrize("path", ["/sandboxes/one/\ud800", "/\udcff", "/sandboxes/one/" + "é" * 300, "/sandboxes/one/" + "x" * 4097])
+def test_no_text_is_too_odd_for_a_path(files: Files, path: str) -> None:
+    with pytest.raises(CallError):
+        files.read(path, 0, 100)
+    with pytest.raises(CallError):
+        files.browse(path)
+
+
+def test_a_task_may_name_its_files_as_it_likes(routes: Routes, sandbox: Path) -> None:
+    for name in (b"\xff\xfe", b"a\nb", b'"', b"<script>", "日本".encode()):
+        (sandbox / "sub" / os.fsdecode(name)).write_bytes(b"x")
+    status, headers, body = ask(routes, "GET", "/files/browse?path=/sandboxes/one/sub")
+    assert (status, headers["Content-Type"]) == (200, "application/json")
+    names = [entry["path"].removeprefix("/sandboxes/one/sub/") for entry in json.loads(body)]
+    assert names == ['"', "<script>", "a\nb", "data", "日本", "\ufffd\ufffd"]
+
+
+def test_a_chain_of_links_that_comes_back_in_is_followed(files: Files, sandbox: Path) -> None:
+    """What counts is where it ends, not where it passes."""
+    (sandbox / "back").symlink_to("../sandbox/stdout")
+    (sandbox / "chain").symlink_to("up/sandbox/inside")
+    assert files.read("/sandboxes/one/back", 0, 100)[1] == b"0123456789"
+    assert files.read("/sandboxes/one/chain", 0, 100)[1] == b"\xff" * 10
+
+
 def test_a_listing_is_sorted_and_shows_links_as_links(files: Files) -> None:
     entries = files.browse("/sandboxes/one/")
     assert [entry.path.removeprefix("/sandboxes/one/") for entry in entries] == sorted(
@@ -164,6 +205,25 @@ def test_tails_are_read_as_clients_of_old_do(routes: Routes, query: str, data: s
         ("read", 400),
         ("read?path=/log&offset=-2", 400),
         ("read?path=/log&length=x", 400),
+        ("read?path=/log&length=-2", 400),
+        ("read?path=/log&offset=1e3", 400),
+        ("read?path=/log&offset=" + "9" * 5000, 400),
+        ("read?path=/log&offset=" + "9" * 4000, 200),
+        ("read?path=/log&offset=0&length=" + "9" * 4000, 200),
+        ("read?path=/sandboxes/one/%2e%2e/secret", 400),
+        ("read?path=%2Fsandboxes%2Fone%2F..%2Fsecret", 400),
+        ("read?path=/sandboxes/one/%252e%252e/secret", 404),
+        ("read?path=/sandboxes/one/..%00", 400),
+        ("read?path=/sandboxes/one/%ff%fe", 404),
+        ("read?path=/sandboxes/one/%00", 400),
+        ("read?path=//etc/passwd", 404),
+        ("read?path=../../etc/passwd", 404),
+        ("browse?path=/sandboxes/one/up", 400),
+        ("browse?path=/sandboxes/one/..", 400),
+        ("browse?path=/sandboxes/one/../sandbox-of-another", 400),
+        ("download?path=/sandboxes/one/pipe", 400),
+        ("download?path=/sandboxes/one/absolute", 400),
+        ("download?path=/sandboxes/one/../secret", 400),
         ("read?path=/sandboxes/one/sub", 400),
         ("read?path=/nothing", 404),
         ("browse", 400),

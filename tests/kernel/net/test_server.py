@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import gzip
-from collections.abc import AsyncIterator, Awaitable, Callable
+import resource
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
+from urllib.parse import urlencode
 
 import aiohttp
 import pytest
@@ -19,14 +22,16 @@ from kernel.net import server as net_server
 from kernel.net.auth import Authenticator, Credential
 from kernel.net.errors import Redirect
 from kernel.net.request import Request, acceptable, content_type, read_body
-from kernel.net.server import HttpServer, Routes
+from kernel.net.server import HttpServer, Routes, own_names
 
 LIMIT_S = 10.0
 
 
 @asynccontextmanager
-async def serving(routes: Routes, authenticator: Authenticator | None = None, connections_max: int = 100) -> AsyncIterator[str]:
-    server = HttpServer(routes, authenticator, connections_max=connections_max)
+async def serving(
+    routes: Routes, authenticator: Authenticator | None = None, connections_max: int = 100, names: Collection[str] | None = None
+) -> AsyncIterator[str]:
+    server = HttpServer(routes, authenticator, names=names, connections_max=connections_max)
     port = await server.start("127.0.0.1", 0)
     try:
         yield f"http://127.0.0.1:{port}"
@@ -42,12 +47,13 @@ def ask(
     headers: dict[str, str] | None = None,
     data: bytes | None = None,
     authenticator: Authenticator | None = None,
+    names: Collection[str] | None = None,
 ) -> tuple[int, dict[str, str], bytes]:
     """Send one request to a server made for it; return status, headers and body, not decompressed."""
 
     async def run() -> tuple[int, dict[str, str], bytes]:
         async with (
-            serving(routes, authenticator) as url,
+            serving(routes, authenticator, names=names) as url,
             aiohttp.ClientSession(auto_decompress=False, skip_auto_headers=["Content-Type", "Accept", "Accept-Encoding"]) as session,
             session.request(method, url + path, headers=headers, data=data, allow_redirects=False) as answer,
         ):
@@ -190,6 +196,41 @@ def test_the_principal_is_handed_on() -> None:
 )
 def test_pages_of_other_sites_change_nothing(method: str, headers: dict[str, str], status: int) -> None:
     assert ask(table(echo_path, methods=("GET", "POST")), method, "/x", headers=headers)[0] == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:5050", 200),
+        ("10.0.0.5", 200),
+        ("[::1]:5050", 200),
+        ("localhost:5050", 200),
+        ("LocalHost.", 200),
+        ("a.localhost", 200),
+        ("meseta:5050", 200),
+        ("Meseta", 200),
+        ("", 200),
+        ("evil.example:5050", 403),
+        ("127.0.0.1.evil.example", 403),
+        ("localhost.evil.example", 403),
+        ("evillocalhost", 403),
+        ("evil.example:port", 403),
+        ("user@evil.example", 403),
+        ("[evil", 403),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_name_that_is_not_ours_reaches_nothing(method: str, host: str, status: int) -> None:
+    """DNS rebinding: the page's name resolves to our address, so to the browser page and daemon are one site."""
+    headers = {"Host": host, "Origin": f"http://{host}"}
+    assert ask(table(echo_path, methods=("GET", "POST")), method, "/x", headers=headers, names=["meseta"])[0] == status
+
+
+def test_only_on_loopback_do_names_matter() -> None:
+    assert own_names("0.0.0.0", "meseta") is None
+    assert own_names("10.0.0.1") is None
+    for ip in ("127.0.0.1", "127.9.9.9", "::1"):
+        assert own_names(ip, "Meseta", None, "") == {"meseta", socket.gethostname().lower()}
 
 
 # ---- Bodies and media types -----------------------------------------------------------------------------
@@ -340,6 +381,28 @@ def test_jsonp_wraps_the_answer() -> None:
     assert ask(table(answer), "GET", "/x?jsonp=alert(1)//")[0] == 400
 
 
+@pytest.mark.parametrize(
+    "callback", ["", "a b", "alert(1)", "f;g", "</script>", "f\n", "f//", "a'b", 'a"b', "é", "x" * 129, "a,b", "a=b", "a/*", "%00"]
+)
+def test_a_callback_is_a_name_and_nothing_else(callback: str) -> None:
+    async def answer(request: Request) -> web.StreamResponse:
+        return await response.json(request, b"{}")
+
+    status, headers, body = ask(table(answer), "GET", f"/x?{urlencode({'jsonp': callback})}")
+    assert (status, body) == (400, b"jsonp: not the name of a function")
+    assert headers["Content-Type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize(("site", "status"), [("cross-site", 403), ("same-site", 403), ("same-origin", 200), ("none", 200)])
+def test_pages_of_other_sites_read_nothing_by_a_script(site: str, status: int) -> None:
+    async def answer(request: Request) -> web.StreamResponse:
+        return await response.json(request, b'{"secret": 1}')
+
+    got, _, body = ask(table(answer), "GET", "/x?jsonp=f", headers={"Sec-Fetch-Site": site})
+    assert got == status
+    assert (b"secret" in body) is (status == 200)
+
+
 # ---- Connections ----------------------------------------------------------------------------------------
 
 
@@ -367,6 +430,21 @@ def test_connections_beyond_the_limit_are_refused_and_served_again_later() -> No
                     return refused, served
 
     assert uvloop.run(asyncio.wait_for(run(), LIMIT_S)) == (b"", b"HTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(("files", "connections"), [(1024, 768), (300, 150), (1_000_000, 50_000), (resource.RLIM_INFINITY, 50_000)])
+def test_connections_leave_files_for_everything_else(monkeypatch: pytest.MonkeyPatch, files: int, connections: int) -> None:
+    monkeypatch.setattr(net_server.resource, "getrlimit", lambda _: (files, files))
+
+    async def run() -> int:
+        server = HttpServer(Routes())
+        await server.start("127.0.0.1", 0)
+        assert server._server is not None
+        allowed = server._server._connections_max
+        await server.stop()
+        return allowed
+
+    assert uvloop.run(run()) == connections
 
 
 @pytest.mark.parametrize("sent", [b"", b"GET /x HTTP/1.1\r\nHost: h\r\nX-Slow: "])
