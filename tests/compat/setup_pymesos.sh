@@ -7,6 +7,9 @@ set -eu
 cd "$(dirname "$0")/../.."
 home=$PWD/.cache/pymesos
 stamp=$home/ready
+mkdir -p .cache
+exec 9>.cache/pymesos.lock
+flock 9
 [ "$stamp" -nt "$0" ] && [ -x "$home/venv/bin/python" ] && exit 0
 
 rm -rf "$home"
