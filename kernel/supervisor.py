@@ -6,6 +6,8 @@ Daemons run in sessions of their own and write their own logs, so a supervisor t
 the next one adopts them: by pid, start time and boot id, and only if their command line is the one planned.
 
 SIGTERM and SIGINT: end the tasks, stop everything. SIGUSR1: stop everything, tasks go on.
+
+A full disk stops daemons, not the supervisor: it writes what it has to say when there is room again.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ READY_WITHIN_S = 60.0
 HEALTH_EVERY_S = 0.05  # While the cluster starts; later a restarted daemon is looked at less often.
 HEALTH_LATER_S = 0.5
 STOP_WITHIN_S = 30.0  # Tasks have their own, shorter grace periods.
+PUBLISH_AGAIN_S = 1.0
 LOG_BYTES_MAX, LOGS_KEPT, LOG_LOOK_S = 16 << 20, 3, 60.0
 ERROR_TAIL_BYTES = 4096
 PLAN = ("name", "argv", "url", "health", "end_signal", "stop_phase")
@@ -127,6 +130,7 @@ class Child:
         self.started_at = self.due = 0.0  # Monotonic.
 
     def start(self, now: float) -> None:
+        self.started_at = now
         output = os.open(self.log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
         try:
             argv = self.plan["argv"]
@@ -138,7 +142,7 @@ class Child:
             os.close(output)
         self.process = {"pid": pid, "started": start_time(pid), "boot_id": boot_id()}
         self.pidfd = os.pidfd_open(pid)
-        self.ours, self.state, self.started_at = True, "starting", now
+        self.ours, self.state = True, "starting"
 
     def adopt(self, process: dict[str, Any], now: float) -> None:
         """Take over a daemon that an earlier supervisor started."""
@@ -194,6 +198,7 @@ class Supervisor:
         self.failed: str | None = None
         self.stopping: str | None = None  # "end" or "keep" the tasks.
         self._state_file = os.path.join(work_dir, "up.json")
+        self._published = True  # Whether the file says how things are.
         self._log_look_due = 0.0
         self._log_dir = os.path.join(work_dir, "log")
         os.makedirs(self._log_dir, exist_ok=True)
@@ -239,7 +244,7 @@ class Supervisor:
                 self.failed = f"not healthy within {READY_WITHIN_S:g} s: {late}"
             if self.failed is not None:
                 break
-            if changed:
+            if changed or not self._published:
                 self._publish()
             for descriptor, _ in self._poll.poll(1000 * self._pause_s(now)):
                 if descriptor == wake_read:
@@ -299,21 +304,29 @@ class Supervisor:
         before = [child.state for child in self.children]
         for child in self.children:
             if child.state == "stopped" or (child.state == "waiting" and child.due <= now):
-                child.start(now)
-                self._poll.register(child.pidfd, select.POLLIN)
+                try:
+                    child.start(now)
+                except OSError as error:  # No room for its log, no memory.
+                    self._failed(child, f"cannot be started: {error}")
+                else:
+                    self._poll.register(child.pidfd, select.POLLIN)
             elif child.state == "starting" and (child.plan["health"] is None or healthy(*child.plan["health"])):
                 child.state = "running"
         if now >= self._log_look_due:
             self._log_look_due = now + LOG_LOOK_S
             for name in os.listdir(self._log_dir):
                 if name.endswith(".log"):
-                    _rotate(os.path.join(self._log_dir, name))
+                    with contextlib.suppress(OSError):
+                        _rotate(os.path.join(self._log_dir, name))
         return before != [child.state for child in self.children]
 
     def _reap(self, child: Child) -> None:
-        now = time.monotonic()
         self._forget(child)
-        how = child.ended()
+        self._failed(child, child.ended())
+
+    def _failed(self, child: Child, how: str) -> None:
+        """A daemon is not there: say why and start it later, or give up if it never worked."""
+        now = time.monotonic()
         child.failures = 1 if now - child.started_at > STEADY_S else child.failures + 1
         child.restarts += 1
         child.last_error = how
@@ -326,6 +339,8 @@ class Supervisor:
     def _pause_s(self, now: float) -> float:
         """Seconds until something is due."""
         due = min([self._log_look_due, *(child.due for child in self.children if child.state == "waiting")])
+        if not self._published:
+            due = min(due, now + PUBLISH_AGAIN_S)
         if any(child.state == "starting" for child in self.children):
             due = min(due, now + (HEALTH_LATER_S if self.ready else HEALTH_EVERY_S))
         return max(0.0, due - now)
@@ -333,7 +348,11 @@ class Supervisor:
     def _announce(self) -> None:
         self.ready = True
         urls = {child.name: child.plan["url"] for child in self.children if child.plan["url"]}
-        write_json(os.path.join(self.work_dir, "endpoints.json"), urls)
+        try:
+            write_json(os.path.join(self.work_dir, "endpoints.json"), urls)
+        except OSError as error:
+            self.failed = f"cannot write the endpoints: {error.strerror}"
+            return
         if self.foreground:
             print(json.dumps(self._state()) if self.as_json else table(self._state()), flush=True)
 
@@ -343,11 +362,17 @@ class Supervisor:
         return {"work_dir": self.work_dir, "ready": self.ready, "failed": self.failed, "supervisor": supervisor, "daemons": daemons}
 
     def _publish(self) -> None:
-        write_json(self._state_file, self._state())
+        try:
+            write_json(self._state_file, self._state())
+            self._published = True
+        except OSError as error:
+            if self._published:
+                self._say(f"cannot write {self._state_file}: {error.strerror}; trying again")
+            self._published = False
 
     def _say(self, text: str) -> None:
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}\n"
-        with open(os.path.join(self._log_dir, "up.log"), "a") as stream:
+        with contextlib.suppress(OSError), open(os.path.join(self._log_dir, "up.log"), "a") as stream:
             stream.write(line)
         if self.foreground:
             sys.stderr.write(line)

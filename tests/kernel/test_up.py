@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -225,6 +226,25 @@ def test_restarts_back_off_up_to_a_bound(tmp_path: Path) -> None:
     assert pauses[:4] == [0.1, 0.2, 0.4, 0.8]
     assert pauses[-1] == supervisor.BACKOFF_MAX_S
     assert child.last_error == "exit status 1: no output"
+
+
+def test_a_full_disk_stops_no_supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = {"name": "x", "argv": ["/bin/true"], "url": None, "health": None, "end_signal": 15, "stop_phase": 0}
+    made = supervisor.Supervisor(str(tmp_path), [plan])
+    (child,) = made.children
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(supervisor, "write_json", refuse)
+        patched.setattr(supervisor.os, "open", refuse)
+        made._publish()
+        made._advance(time.monotonic())
+    assert (child.state, child.last_error) == ("waiting", "cannot be started: [Errno 28] No space left on device")
+    assert not (tmp_path / "up.json").exists()
+    made._publish()
+    assert json.loads((tmp_path / "up.json").read_text())["daemons"][0]["state"] == "waiting"
 
 
 def test_a_large_log_is_rotated_and_its_writer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
