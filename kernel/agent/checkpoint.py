@@ -4,6 +4,8 @@ All tasks are kept, whatever FrameworkInfo.checkpoint says: a restart or crash o
 notice. (Mesos keeps only tasks of checkpointing frameworks; `docs/compatibility.md` says so.) The store is written
 without a disk sync, because after a power loss all of it is void: the boot id tells.
 
+Ids become paths: what is read back is checked as if it came from outside.
+
 Keys: `agent`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, what a task is; `updates/FID/TID`, where it stands.
 """
 
@@ -16,9 +18,10 @@ from msgspec import Struct
 
 from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task, UpdateQueue
 from kernel.agent.transitions import ExecutorState
-from kernel.errors import StoreError
+from kernel.errors import CallError, StoreError
 from kernel.executor.command import CommandRun, Kill, Phase
 from kernel.mainloop import Persist
+from kernel.wire.ids import validate_id
 from kernel.wire.task import TERMINAL, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
 
@@ -115,8 +118,13 @@ def forget_task(task: Task) -> tuple[Persist, Persist]:
 def agent_record(entries: Mapping[str, bytes]) -> AgentRecord | None:
     """Who the agent was, None at its very first start. Raises StoreError."""
     try:
-        return _decode_agent(entries["agent"]) if "agent" in entries else None
-    except msgspec.DecodeError as error:
+        if "agent" not in entries:
+            return None
+        record = _decode_agent(entries["agent"])
+        if record.agent_id:
+            validate_id(record.agent_id, "agent_id")
+        return record
+    except (msgspec.DecodeError, CallError) as error:
         raise StoreError(f"the agent's record cannot be read: {error}") from error
 
 
@@ -130,13 +138,14 @@ def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
         for key in groups["frameworks"]:
             kept = _decode_framework(entries[key])
             framework = Framework(key.split("/", 1)[1], kept.info, state.config.max_completed_executors_per_framework)
+            validate_id(framework.framework_id, "framework_id")
             framework.terminating = kept.terminating
             state.frameworks[framework.framework_id] = framework
         for key in groups["executors"]:
             _load_executor(state, key, _decode_executor(entries[key]))
         for key in sorted(groups["tasks"]):
             _load_task(state, key, _decode_task(entries[key]), entries.get("updates" + key[len("tasks") :]))
-    except (msgspec.DecodeError, KeyError, IndexError) as error:
+    except (msgspec.DecodeError, KeyError, IndexError, CallError) as error:
         raise StoreError(f"the entry {key} cannot be read: {error}") from error
 
 
@@ -144,6 +153,8 @@ def _load_executor(state: AgentState, key: str, kept: ExecutorRecord) -> None:
     framework = state.frameworks[key.split("/", 2)[1]]
     executor = Executor(framework, kept.info, kept.kind, kept.container_id, kept.launched_wall_s, kept.state)
     executor.cause = kept.cause
+    validate_id(executor.executor_id, "executor_id")
+    validate_id(executor.container_id, "container_id")
     if executor.kind is Kind.CUSTOM and executor.state is ExecutorState.RUNNING:
         executor.state = ExecutorState.REREGISTERING
     framework.executors[executor.executor_id] = executor
@@ -156,6 +167,10 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
     framework = state.frameworks[key.split("/", 2)[1]]
     task = Task(framework, kept.info, kept.kind, kept.executor_id, kept.container_id, kept.launched_wall_s, kept.group)
     task.kill_wanted = kept.kill_wanted
+    validate_id(task.task_id, "task_id")
+    validate_id(task.executor_id, "executor_id")
+    if task.kind is not Kind.CUSTOM:
+        validate_id(task.container_id, "container_id")
     if updates is not None:
         stands = _decode_updates(updates)
         task.state = stands.state

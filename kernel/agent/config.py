@@ -27,6 +27,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     ] = ""
     authenticate_http_readonly: Annotated[bool | None, Setting("Ask who reads (default: with --http-credentials).")] = None
     authenticate_http_readwrite: Annotated[bool | None, Setting("Ask who operates (default: with --http-credentials).")] = None
+    authenticate_http_executors: Annotated[bool, Setting("Ask custom executors for the token that they are started with.")] = False
+    jwt_secret_key: Annotated[
+        str, Setting("File with the key that signs these tokens (default: made when they are asked for).", kind="path")
+    ] = ""
     credential: Annotated[str, Setting("File with the credential presented to the master.", kind="path")] = ""
     resources: Annotated[str, Setting("`name(role):value;...` or JSON; what is not named is detected.")] = ""
     attributes: Annotated[str, Setting("`key:value;...`, for frameworks to choose agents by.")] = ""

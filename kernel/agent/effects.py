@@ -6,6 +6,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from kernel.agent.token import Claims
 from kernel.wire import executor
 from kernel.wire.agent import AgentMessage, MasterMessage
 
@@ -27,12 +28,16 @@ class FromMaster(Struct, frozen=True, gc=False):
 
 
 class SubscribeExecutor(Struct, frozen=True):
-    """A custom executor asks for its event stream, which the edge has ready under this name."""
+    """A custom executor asks for its event stream, which the edge has ready under this name.
+
+    claims, here and below: who the caller has proved to be, None where nobody is asked.
+    """
 
     stream: str
     framework_id: str
     executor_id: str
     body: executor.Subscribe
+    claims: Claims | None = None
 
 
 class ExecutorUpdate(Struct, frozen=True):
@@ -41,6 +46,7 @@ class ExecutorUpdate(Struct, frozen=True):
     framework_id: str
     executor_id: str
     body: executor.Update
+    claims: Claims | None = None
 
 
 class ExecutorData(Struct, frozen=True):
@@ -49,6 +55,7 @@ class ExecutorData(Struct, frozen=True):
     framework_id: str
     executor_id: str
     data: bytes
+    claims: Claims | None = None
 
 
 class ExecutorStreamClosed(Struct, frozen=True):

@@ -5,6 +5,7 @@ Takes calls apart and hands them to the core, which alone knows executors.
 
 from __future__ import annotations
 
+import ipaddress
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -12,13 +13,16 @@ from typing import Any
 from aiohttp import web
 
 from kernel.agent.effects import ExecutorData, ExecutorStreamClosed, ExecutorUpdate, SubscribeExecutor
-from kernel.errors import CallError, NotSupported
+from kernel.agent.token import BadToken, Claims, verify
+from kernel.errors import CallError, Forbidden, NotSupported
 from kernel.mainloop import MainLoop
+from kernel.net.errors import HttpError
 from kernel.net.request import Request, acceptable, content_type, read_body
 from kernel.net.response import text
 from kernel.net.stream import RecordStream
 from kernel.wire import codec, executor
 
+REALM = "mesos-agent-executor"
 HEARTBEAT = codec.encode(executor.Event("HEARTBEAT"))
 HEARTBEAT_S = 30 * 60.0
 
@@ -53,13 +57,18 @@ class ExecutorStreams:
 
 
 class ExecutorApi:
-    """The handler. loop: gives the main loop; raises Unavailable until the agent knows what runs on it."""
+    """The handler. loop: gives the main loop; raises Unavailable until the agent knows what runs on it.
 
-    def __init__(self, loop: Callable[[], MainLoop], streams: ExecutorStreams) -> None:
-        self._loop, self._streams = loop, streams
+    key: executors must show a token signed with it; without one they are believed, but must call from this machine.
+    """
+
+    def __init__(self, loop: Callable[[], MainLoop], streams: ExecutorStreams, key: bytes = b"", *, anywhere: bool = False) -> None:
+        """anywhere: also who shows nothing may call from other machines."""
+        self._loop, self._streams, self._key, self._anywhere = loop, streams, key, anywhere
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Answer one call."""
+        claims = self._claims(request)
         content_type(request)
         call = codec.decode(await read_body(request), executor.Call)
         if call.type == "HEARTBEAT":
@@ -68,23 +77,45 @@ class ExecutorApi:
         loop = self._loop()
         ids = call.framework_id.value, call.executor_id.value
         if isinstance(body, executor.Subscribe):
-            return await self._subscribe(request, ids, body)
+            return await self._subscribe(request, ids, body, claims)
         if isinstance(body, executor.Update):
-            await loop.submit(ExecutorUpdate(*ids, body))
+            await loop.submit(ExecutorUpdate(*ids, body, claims))
         else:
-            await loop.submit(ExecutorData(*ids, body.data))
+            await loop.submit(ExecutorData(*ids, body.data, claims))
         return text(202)
 
-    async def _subscribe(self, request: Request, ids: tuple[str, str], body: executor.Subscribe) -> web.StreamResponse:
+    def _claims(self, request: Request) -> Claims | None:
+        """Who the caller proves to be, None where nobody is asked. Raises HttpError 401, Forbidden."""
+        if not self._key:
+            if not self._anywhere and not _is_local(request):
+                raise Forbidden("executors call from the agent's own machine")
+            return None
+        scheme, _, shown = request.headers.get("Authorization", "").partition(" ")
+        try:
+            return verify(shown.strip() if scheme.lower() == "bearer" else "", self._key)
+        except BadToken:
+            raise HttpError(401, "Authentication required", {"WWW-Authenticate": f'Bearer realm="{REALM}"'}) from None
+
+    async def _subscribe(
+        self, request: Request, ids: tuple[str, str], body: executor.Subscribe, claims: Claims | None
+    ) -> web.StreamResponse:
         media = acceptable(request)
         loop, name = self._loop(), str(uuid.uuid4())
         stream = self._streams.open(name)
         try:
-            await loop.submit(SubscribeExecutor(name, *ids, body))
+            await loop.submit(SubscribeExecutor(name, *ids, body, claims))
             return await stream.serve(request, {}, media)
         finally:
             self._streams.close(name)
             loop.post(ExecutorStreamClosed(name))
+
+
+def _is_local(request: Request) -> bool:
+    transport = request.transport
+    if transport is None:
+        return False
+    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
+    return peer is not None and (peer[0] == own[0] or ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback)
 
 
 def _body_of(call: executor.Call) -> Any:

@@ -20,6 +20,7 @@ from kernel.agent.frameworks import Frameworks
 from kernel.agent.launch import executor_container
 from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task
 from kernel.agent.tasks import Tasks
+from kernel.agent.token import Claims
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
 from kernel.errors import CallError, Forbidden
@@ -103,7 +104,7 @@ class Executors:
 
     def subscribe(self, message: SubscribeExecutor) -> None:
         """Take an executor's (new) stream, settle what it and we know, then send what waits for it."""
-        executor, state = self._find(message.framework_id, message.executor_id), self.state
+        executor, state = self._find(message), self.state
         if state.departure is not None or executor.framework.terminating or executor.state is ExecutorState.TERMINATING:
             state.emit(ToExecutor(message.stream, SHUTDOWN))
             state.emit(CloseExecutorStream(message.stream))
@@ -147,7 +148,7 @@ class Executors:
 
     def update(self, message: ExecutorUpdate) -> None:
         """Take a status update. Acknowledged once it is kept: from then on it is ours to deliver."""
-        executor = self._find(message.framework_id, message.executor_id)
+        executor = self._find(message)
         self._must_be_subscribed(executor)
         problem = _problem(message.body.status, executor)
         if problem is not None:
@@ -164,7 +165,7 @@ class Executors:
 
     def data(self, message: ExecutorData) -> None:
         """Pass bytes on to the scheduler, best effort."""
-        executor = self._find(message.framework_id, message.executor_id)
+        executor = self._find(message)
         self._must_be_subscribed(executor)
         if self.state.registered:
             self.state.emit(ToMaster(ExecutorMessage(message.framework_id, message.executor_id, message.data)))
@@ -175,13 +176,16 @@ class Executors:
         if executor is not None:
             executor.stream = None
 
-    def _find(self, framework_id: str, executor_id: str) -> Executor:
+    def _find(self, message: SubscribeExecutor | ExecutorUpdate | ExecutorData) -> Executor:
+        framework_id, executor_id = message.framework_id, message.executor_id
         framework = self.state.frameworks.get(framework_id)
         if framework is None:
             raise CallError(f"Framework {framework_id} cannot be found")
         executor = framework.executors.get(executor_id)
         if executor is None or executor.kind is not Kind.CUSTOM:
             raise CallError(f"Executor {executor_id} of framework {framework_id} cannot be found")
+        if message.claims not in (None, Claims(executor.container_id, executor_id, framework_id)):
+            raise Forbidden("the token is not that of this executor")
         return executor
 
     def _must_be_subscribed(self, executor: Executor) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from kernel.agent import checkpoint
 from kernel.agent.effects import CloseExecutorStream, ToMaster
 from kernel.agent.state import AgentState, Executor, Framework, Task
-from kernel.errors import PeerError
+from kernel.errors import CallError, PeerError
 from kernel.wire.agent import ExecutorExited
+from kernel.wire.ids import validate_id
 from kernel.wire.task import FrameworkInfo
 
 
@@ -20,6 +21,10 @@ class Frameworks:
         """Take a framework's description, known or new."""
         if info.id is None:
             raise PeerError("a framework without an id")
+        try:
+            validate_id(info.id.value, "framework.id")
+        except CallError as error:
+            raise PeerError(str(error)) from error
         framework = self.state.frameworks.get(info.id.value)
         if framework is None:
             framework = Framework(info.id.value, info, self.state.config.max_completed_executors_per_framework)

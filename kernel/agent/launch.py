@@ -8,6 +8,7 @@ from __future__ import annotations
 from kernel.agent import layout
 from kernel.agent.effects import LaunchContainer
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
+from kernel.agent.token import Claims, sign
 from kernel.wire.durations import format_duration
 from kernel.wire.task import CommandInfo, ContainerInfo, ContainerType, ExecutorInfo, TaskInfo, VariableType
 
@@ -101,6 +102,9 @@ def executor_container(state: AgentState, executor: Executor) -> LaunchContainer
     directory = sandbox(state, executor.framework.framework_id, executor.executor_id, executor.container_id)
     grace_s = state.config.executor_shutdown_grace_period_s if executor.grace_s is None else executor.grace_s
     env = _environment(state, executor.framework, executor.executor_id, directory, grace_s)
+    if state.identity.executor_key:
+        claims = Claims(executor.container_id, executor.executor_id, executor.framework.framework_id)
+        env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"] = sign(claims, state.identity.executor_key)
     link = (directory[: -len(executor.container_id)] + "latest", executor.container_id)
     return _container(state, executor.container_id, command, executor.framework, env, directory, link)
 

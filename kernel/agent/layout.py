@@ -5,11 +5,16 @@ Every id that becomes part of a path is checked here.
 
 from __future__ import annotations
 
+from kernel.errors import CallError
 from kernel.wire.ids import validate_id
+
+LATEST = "latest"  # The link to the present agent among agents, to the present run among runs.
 
 
 def agent_dir(work_dir: str, agent_id: str) -> str:
     validate_id(agent_id, "agent_id")
+    if agent_id == LATEST:
+        raise CallError(f"agent_id: {LATEST!r} is the name of a link")
     return f"{work_dir}/slaves/{agent_id}"
 
 
@@ -21,11 +26,13 @@ def executor_dir(work_dir: str, agent_id: str, framework_id: str, executor_id: s
 
 def sandbox(work_dir: str, agent_id: str, framework_id: str, executor_id: str, container_id: str) -> str:
     """The sandbox of an executor's run; a command task is its own executor."""
+    validate_id(container_id, "container_id")
     return f"{executor_dir(work_dir, agent_id, framework_id, executor_id)}/runs/{container_id}"
 
 
 def nested_sandbox(parent: str, container_id: str) -> str:
     """The sandbox of a task in a default executor whose sandbox is `parent`."""
+    validate_id(container_id, "container_id")
     return f"{parent}/containers/{container_id}"
 
 

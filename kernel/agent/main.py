@@ -10,6 +10,7 @@ import gc
 import ipaddress
 import logging
 import os
+import secrets
 import signal
 import socket
 import uuid
@@ -18,7 +19,7 @@ from typing import Any
 
 import msgspec
 
-from kernel.agent import detect, sandbox
+from kernel.agent import detect, layout, sandbox
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.process import ProcessContainerizer
 from kernel.agent.core import AgentCore
@@ -91,6 +92,29 @@ def authenticator(config: AgentConfig) -> Authenticator | None:
     return auth.authenticator(config.http_credentials, "--http-credentials", asked, exposed=exposed, insecure=config.insecure)
 
 
+def executor_key(config: AgentConfig) -> bytes:
+    """What signs the tokens of executors, empty for no tokens. One that we make is kept: executors outlive us. Raises ConfigError."""
+    if config.jwt_secret_key:
+        key = auth.read_secret(config.jwt_secret_key).strip()
+        if not key:
+            raise ConfigError(f"--jwt-secret-key: {config.jwt_secret_key} is empty")
+        return key
+    if not config.authenticate_http_executors:
+        return b""
+    path = Path(config.work_dir) / "meta" / "executor_key"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists():
+            fresh = path.with_name(f"{path.name}.new")
+            fresh.unlink(missing_ok=True)
+            with open(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+                file.write(secrets.token_hex(32))
+            fresh.rename(path)  # Whole or not at all.
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"--work-dir: cannot keep the key of executors in {path}: {error.strerror}") from error
+
+
 def node(config: AgentConfig) -> Node:
     """What to announce. Raises ConfigError."""
     try:
@@ -159,7 +183,9 @@ class Agent:
     def __init__(self, config: AgentConfig) -> None:
         self.config = config
         self.left: asyncio.Future[Leave] = asyncio.get_running_loop().create_future()
-        self.server = AgentServer(config, authenticator(config))
+        self.executor_key = executor_key(config)
+        asked = self.executor_key if config.authenticate_http_executors else b""
+        self.server = AgentServer(config, authenticator(config), asked)
         self.loop: MainLoop
         self.link: MasterLink
         self.containerizer: ProcessContainerizer
@@ -200,9 +226,9 @@ class Agent:
         """The agent has an id: its sandboxes can be shown under it."""
         log.info("registered as %s", agent_id)
         self.server.files.agent_id = agent_id
-        folder = Path(self.config.work_dir) / "slaves"
-        (folder / agent_id).mkdir(parents=True, exist_ok=True)
-        sandbox.link(str(folder / "latest"), agent_id)
+        folder = Path(layout.agent_dir(self.config.work_dir, agent_id))
+        folder.mkdir(parents=True, exist_ok=True)
+        sandbox.link(str(folder.with_name(layout.LATEST)), agent_id)
 
     async def serve(self) -> Leave:
         """Work until it is time to leave."""
@@ -217,7 +243,7 @@ class Agent:
             port = await self.server.start(config.ip, config.port)
             config = self.config = msgspec.structs.replace(config, port=port)
             log.info("agent listens on %s port %d", config.ip, port)
-            identity = Identity(uuid.uuid4().hex, os.urandom(8), boot_id)
+            identity = Identity(uuid.uuid4().hex, os.urandom(8), boot_id, self.executor_key)
             core = AgentCore(config, identity, announced, entries, clock.now())
             if core.state.agent_id:
                 self.name(core.state.agent_id)

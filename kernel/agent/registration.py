@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from kernel import __version__
-from kernel.agent import checkpoint
+from kernel.agent import checkpoint, layout
 from kernel.agent.effects import AgentNamed, CloseMasterLink, Leave, Stop, ToMaster
 from kernel.agent.frameworks import Frameworks
 from kernel.agent.orders import Orders
 from kernel.agent.state import AgentState, Departure, Kind
 from kernel.agent.updates import Updates
+from kernel.errors import CallError, PeerError
 from kernel.wire.agent import (
     LINK_VERSION,
     AgentHeartbeat,
@@ -76,6 +77,12 @@ class Registration:
     def registered(self, message: Registered) -> None:
         """We are admitted: send what is pending."""
         state = self.state
+        try:
+            layout.agent_dir(state.config.work_dir, message.agent_id)
+        except CallError as error:
+            raise PeerError(str(error)) from error
+        if not 0 < message.heartbeat_s < NEVER_S or not 0 < message.silence_s < NEVER_S:
+            raise PeerError(f"heartbeats every {message.heartbeat_s} s and silence of {message.silence_s} s make no sense")
         if state.agent_id and state.agent_id != message.agent_id:
             state.emit(CloseMasterLink(f"the master calls us {message.agent_id}, we are {state.agent_id}"))
             return

@@ -5,11 +5,9 @@ Realms: spec mesos-v1, section 10.1; routes: section 5.3.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import stat
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -19,7 +17,7 @@ from kernel.agent.config import AgentConfig
 from kernel.agent.effects import View
 from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
 from kernel.agent.operator_api import OperatorApi, Waiters
-from kernel.errors import Forbidden, Unavailable
+from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net import common, logging_level, response
 from kernel.net.auth import Authenticator
@@ -38,7 +36,8 @@ VIEWS = ("state", "monitor/statistics", "containers", "containerizer/debug")
 class AgentServer:
     """The HTTP edge of one agent. Answers 503 until `begin` was called and the core knows what runs here."""
 
-    def __init__(self, config: AgentConfig, authenticator: Authenticator | None) -> None:
+    def __init__(self, config: AgentConfig, authenticator: Authenticator | None, executor_key: bytes = b"") -> None:
+        """executor_key: what the tokens of executors must be signed with; empty: they need none."""
         self.streams, self.waiters = ExecutorStreams(), Waiters()
         self.files = sandbox.SandboxFiles(config.work_dir)
         log = _log_file()
@@ -48,7 +47,7 @@ class AgentServer:
         self._level = LoggingLevel()
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
-        self._http = HttpServer(self._routes(), authenticator, names=own_names(config.ip, config.hostname))
+        self._http = HttpServer(self._routes(executor_key), authenticator, names=own_names(config.ip, config.hostname))
 
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port."""
@@ -76,12 +75,12 @@ class AgentServer:
 
     # ---- Routes -----------------------------------------------------------------------------------------
 
-    def _routes(self) -> Routes:
+    def _routes(self, executor_key: bytes) -> Routes:
         routes = Routes(prefix="/slave(1)")
         operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level)
-        executors = ExecutorApi(self.loop, self.streams)
+        executors = ExecutorApi(self.loop, self.streams, executor_key, anywhere=self._config.insecure)
         files = FileApi(self.files)
-        routes.add("/api/v1/executor", self._from_this_machine(executors.handle), realm=None, methods=("POST",))
+        routes.add("/api/v1/executor", executors.handle, realm=None, methods=("POST",))
         routes.add("/api/v1", operators.handle, realm=WRITE, methods=("POST",), gate=self.gate)
         routes.add("/api/v1/operator", operators.handle, realm=WRITE, methods=("POST",), gate=self.gate)
         routes.add("/health", self._health, realm=None)
@@ -95,17 +94,6 @@ class AgentServer:
             routes.add(f"/files/{name}", getattr(files, name), realm=READ)
         routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"))
         return routes
-
-    def _from_this_machine(self, handler: Callable[[Request], Any]) -> Callable[[Request], Any]:
-        """Executors run beside the agent and have no credentials: nobody else may speak for one."""
-
-        async def checked(request: Request) -> web.StreamResponse:
-            if not self._config.insecure and not _is_local(request):
-                raise Forbidden("executors call from the agent's own machine")
-            answered: web.StreamResponse = await handler(request)
-            return answered
-
-        return checked
 
     async def _health(self, request: Request) -> web.StreamResponse:
         self.gate()
@@ -134,14 +122,6 @@ class AgentServer:
     async def _numbers(self) -> dict[str, float]:
         numbers: dict[str, float] = await self.loop().submit(View("metrics"))
         return numbers
-
-
-def _is_local(request: Request) -> bool:
-    transport = request.transport
-    if transport is None:
-        return False
-    peer, own = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
-    return peer is not None and (peer[0] == own[0] or ipaddress.ip_address(peer[0].partition("%")[0]).is_loopback)
 
 
 def _log_file() -> str | None:

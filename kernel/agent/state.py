@@ -50,12 +50,14 @@ class Kind(Enum):
 class Identity(Struct, frozen=True):
     """What is new at each start of the process, or given by the machine.
 
-    run: random text; incarnation: 8 random bytes, the first half of all uuids made; boot_id: the kernel's.
+    run: random text; incarnation: 8 random bytes, the first half of all uuids made; boot_id: the kernel's. executor_key: signs the
+    tokens of custom executors, which get none without it.
     """
 
     run: str
     incarnation: bytes
     boot_id: str
+    executor_key: bytes = b""
 
 
 class Node(Struct, frozen=True):

@@ -32,14 +32,21 @@ E = TypeVar("E")
 class Desk:
     """One agent. `seconds` is the time of the next input; `effects` those of the last one; `sent` all to the master."""
 
-    def __init__(self, config: AgentConfig = CONFIG, entries: dict[str, bytes] | None = None, run: int = 1, boot_id: str = "boot") -> None:
+    def __init__(
+        self,
+        config: AgentConfig = CONFIG,
+        entries: dict[str, bytes] | None = None,
+        run: int = 1,
+        boot_id: str = "boot",
+        key: bytes = b"",
+    ) -> None:
         self.config = config
         self.store: dict[str, bytes] = dict(entries or {})
         self.seconds = 0.0
         self.run = run
         self.effects: list[Any] = []
         self.sent: list[Any] = []
-        identity = Identity(f"run-{run}", run.to_bytes(8, "big"), boot_id)
+        identity = Identity(f"run-{run}", run.to_bytes(8, "big"), boot_id, key)
         self.core = AgentCore(config, identity, Node(resources("cpus:4;mem:4096")), self.store, at(self.seconds))
 
     def give(self, message: Any) -> Any:

@@ -6,12 +6,13 @@ import msgspec
 import pytest
 
 from kernel.agent.config import AgentConfig
-from kernel.agent.effects import LaunchContainer
+from kernel.agent.effects import LaunchContainer, LauncherState
+from kernel.agent.token import Claims, verify
 from kernel.wire.command import CommandInfo, Environment, Variable
 from kernel.wire.common import DurationInfo
 from kernel.wire.resources import Resources
 from tests.builders import executor
-from tests.kernel.agent.desk import CONFIG, command, framework, running
+from tests.kernel.agent.desk import CONFIG, Desk, command, framework, register, running
 
 
 def launch(config: AgentConfig = CONFIG, of: CommandInfo | None = None, checkpoint: bool = False, user: str = "ann") -> LaunchContainer:
@@ -53,6 +54,34 @@ def test_the_command_wins_over_the_agent_and_the_agent_over_its_operator() -> No
     config = msgspec.structs.replace(CONFIG, executor_environment_variables={"A": "operator", "B": "operator", "MESOS_SLAVE_ID": "no"})
     env = launch(config, CommandInfo(value="x", environment=Environment((Variable("A", value="task"), Variable("PATH", value="/p"))))).env
     assert (env["A"], env["B"], env["MESOS_SLAVE_ID"], env["PATH"]) == ("task", "operator", "m-S1", "/p")
+
+
+def test_a_custom_executor_gets_the_token_of_its_run() -> None:
+    desk = Desk(key=b"key")
+    desk.give(LauncherState(()))
+    register(desk, framework("f"))
+    container = desk.run_task(command("t", executor=executor("e")))
+    env = desk.one(LaunchContainer).env
+    assert verify(env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"], b"key") == Claims(container, "e", "f")
+    desk.run_task(command("u"))
+    assert "MESOS_EXECUTOR_AUTHENTICATION_TOKEN" not in desk.one(LaunchContainer).env
+
+
+def test_what_a_framework_says_of_its_ids_is_not_what_its_executor_may_claim() -> None:
+    lies = Environment((Variable("MESOS_EXECUTOR_ID", value="another"), Variable("MESOS_FRAMEWORK_ID", value="another")))
+    desk = Desk(key=b"key")
+    desk.give(LauncherState(()))
+    register(desk, framework("f"))
+    container = desk.run_task(command("t", executor=executor("e", command=CommandInfo(value="x", environment=lies))))
+    env = desk.one(LaunchContainer).env
+    assert env["MESOS_EXECUTOR_ID"] == "another"
+    assert verify(env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"], b"key") == Claims(container, "e", "f")
+
+
+def test_without_a_key_there_are_no_tokens() -> None:
+    desk = running()
+    desk.run_task(command("t", executor=executor("e")))
+    assert "MESOS_EXECUTOR_AUTHENTICATION_TOKEN" not in desk.one(LaunchContainer).env
 
 
 @pytest.mark.parametrize(

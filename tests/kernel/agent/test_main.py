@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from kernel.agent import detect
 from kernel.agent.config import AgentConfig
-from kernel.agent.main import authenticator, complete, node, open_store
+from kernel.agent.main import authenticator, complete, executor_key, node, open_store
 from kernel.errors import ConfigError, StoreError
 from kernel.wire.resources import Resources
 
@@ -99,3 +99,28 @@ def test_an_unreadable_store_counts_only_while_the_machine_runs(tmp_path: Path) 
         await store.close()
 
     asyncio.run(scene())
+
+
+def test_the_key_of_executors_is_made_once_for_the_agent_alone(tmp_path: Path) -> None:
+    assert executor_key(config(tmp_path)) == b""
+    asking = config(tmp_path, authenticate_http_executors=True)
+    key = executor_key(asking)
+    assert len(key) == 64
+    assert executor_key(asking) == key
+    assert (tmp_path / "meta" / "executor_key").stat().st_mode & 0o777 == 0o600
+    assert executor_key(config(tmp_path / "other", authenticate_http_executors=True)) != key
+
+
+def test_a_key_that_was_not_written_whole_is_made_anew(tmp_path: Path) -> None:
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "executor_key.new").write_text("half")
+    assert len(executor_key(config(tmp_path, authenticate_http_executors=True))) == 64
+
+
+def test_the_key_of_executors_may_be_given(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("secret\n")
+    assert executor_key(config(tmp_path, jwt_secret_key=str(tmp_path / "key"))) == b"secret"
+    (tmp_path / "key").write_text("\n")
+    for path in ("key", "none"):
+        with pytest.raises(ConfigError):
+            executor_key(config(tmp_path, jwt_secret_key=str(tmp_path / path)))

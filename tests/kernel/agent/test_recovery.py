@@ -6,6 +6,7 @@ import signal
 from collections import Counter
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from kernel.agent.effects import (
@@ -260,5 +261,37 @@ def test_an_unreadable_entry_stops_the_agent(key: str) -> None:
     desk.run_task(command("t"))
     desk.run_task(command("custom", executor=executor("e")))
     desk.store[key] = b"\xc1"
+    with pytest.raises(StoreError):
+        desk.restart()
+
+
+@pytest.mark.parametrize(
+    ("key", "right", "wrong"),
+    [
+        ("agent", AGENT_ID, "../m1"),
+        ("agent", AGENT_ID, "a\\1S1"),
+        ("executors/f/e", "the container of the executor", ".."),
+        ("executors/f/e", "the container of the executor", "a/../../b"),
+        ("tasks/f/t", "the container of the task", "/etc"),
+    ],
+)
+def test_an_id_that_could_lead_elsewhere_stops_the_agent(key: str, right: str, wrong: str) -> None:
+    """Whatever wrote it there: it would become part of a path."""
+    desk = running()
+    container = desk.run_task(command("t"))
+    of_executor = desk.run_task(command("custom", executor=executor("e")))
+    right = {"the container of the task": container, "the container of the executor": of_executor}.get(right, right)
+    record = msgspec.msgpack.decode(desk.store[key])
+    field = next(name for name, value in record.items() if value == right)
+    desk.store[key] = msgspec.msgpack.encode({**record, field: wrong})
+    with pytest.raises(StoreError):
+        desk.restart()
+
+
+@pytest.mark.parametrize("key", ["frameworks/..", "frameworks/a/b", "frameworks/"])
+def test_a_key_that_could_lead_elsewhere_stops_the_agent(key: str) -> None:
+    desk = running()
+    desk.run_task(command("t"))
+    desk.store[key] = desk.store["frameworks/f"]
     with pytest.raises(StoreError):
         desk.restart()

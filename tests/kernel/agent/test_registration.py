@@ -230,3 +230,33 @@ def test_leaving_does_not_wait_for_ever() -> None:
     assert desk.all(Leave) == []
     desk.tick(2)
     assert len(desk.all(Leave)) == 1
+
+
+@pytest.mark.parametrize("agent_id", ["", ".", "..", "../../etc", "/etc", "a/b", "a\\b", "a\0b", "a\nb", "x" * 256, "latest"])
+def test_a_name_that_could_lead_elsewhere_is_not_taken(agent_id: str) -> None:
+    desk = Desk()
+    desk.give(LauncherState(()))
+    desk.give(MasterConnected())
+    desk.master(Registered(agent_id, "master", 3.0, 9.0))
+    assert desk.all(AgentNamed) == []
+    assert len(desk.all(CloseMasterLink)) == 1
+    assert (desk.core.state.agent_id, desk.core.state.registered, desk.store) == ("", False, {})
+
+
+@pytest.mark.parametrize("seconds", [(0.0, 9.0), (-1.0, 9.0), (float("nan"), 9.0), (3.0, float("nan")), (3.0, float("inf")), (3.0, 0.0)])
+def test_heartbeats_must_make_sense(seconds: tuple[float, float]) -> None:
+    desk = Desk()
+    desk.give(LauncherState(()))
+    desk.give(MasterConnected())
+    desk.master(Registered(AGENT_ID, "master", *seconds))
+    assert len(desk.all(CloseMasterLink)) == 1
+    assert not desk.core.state.registered
+
+
+@pytest.mark.parametrize("framework_id", ["", "..", "a/b", "a\0"])
+def test_a_framework_whose_id_could_lead_elsewhere_is_not_kept(framework_id: str) -> None:
+    desk = running()
+    before = dict(desk.store)
+    desk.master(FrameworkUpdated(framework(framework_id)))
+    assert len(desk.all(CloseMasterLink)) == 1
+    assert desk.store == before

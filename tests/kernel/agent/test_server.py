@@ -29,6 +29,7 @@ from kernel.agent.effects import (
 )
 from kernel.agent.server import AgentServer
 from kernel.agent.state import Identity, Node
+from kernel.agent.token import Claims, sign
 from kernel.clock import SystemClock
 from kernel.mainloop import MainLoop
 from kernel.net.auth import Authenticator, Credential
@@ -74,11 +75,15 @@ class Stage:
 
 
 def play(
-    work_dir: Path, scene: Callable[[Stage], Awaitable[None]], authenticator: Authenticator | None = None, recovered: bool = True
+    work_dir: Path,
+    scene: Callable[[Stage], Awaitable[None]],
+    authenticator: Authenticator | None = None,
+    recovered: bool = True,
+    executor_key: bytes = b"",
 ) -> None:
     async def stage() -> None:
         config = replace(CONFIG, work_dir=str(work_dir))
-        server = AgentServer(config, authenticator)
+        server = AgentServer(config, authenticator, executor_key)
         clock = SystemClock()
         core = AgentCore(config, Identity("run", b"12345678", "boot"), Node(resources("cpus:1")), {}, clock.now())
         launches: list[str] = []
@@ -274,6 +279,34 @@ def test_where_callers_must_prove_who_they_are(tmp_path: Path) -> None:
 
     OPS = Credential("ops", "s")
     play(tmp_path, scene, Authenticator([OPS], ["mesos-agent-readonly", "mesos-agent-readwrite"]))
+
+
+def test_where_executors_must_prove_who_they_are(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        container = await stage.run(command("t", executor=executor("e")))
+        claims = Claims(container, "e", "f")
+
+        def showing(token: str, scheme: str = "Bearer") -> dict[str, str]:
+            return {**JSON, "Authorization": f"{scheme} {token}"}
+
+        update = {**IDS, "type": "MESSAGE", "message": {"data": "eA=="}}
+        for headers in (JSON, showing("x"), showing(sign(claims, b"other")), showing(sign(claims, b"key"), "Basic"), showing("", "Bearer")):
+            for body in (SUBSCRIBE, update, {**IDS, "type": "HEARTBEAT"}, b"{"):
+                async with stage.client.post(EXECUTOR, data=json.dumps(body) if body != b"{" else body, headers=headers) as refused:
+                    assert (refused.status, refused.headers["WWW-Authenticate"]) == (401, 'Bearer realm="mesos-agent-executor"')
+        for other in (Claims("another", "e", "f"), Claims(container, "another", "f"), Claims(container, "e", "another")):
+            for body in (SUBSCRIBE, update):
+                status, text = await stage.post(EXECUTOR, body, showing(sign(other, b"key")))
+                assert (status, text) == (403, "the token is not that of this executor")
+        right = showing(sign(claims, b"key"))
+        for ids in ({"framework_id": {"value": "no"}}, {"executor_id": {"value": "no"}}):
+            assert (await stage.post(EXECUTOR, {**SUBSCRIBE, **ids}, right))[0] == 400
+        assert (await stage.post(EXECUTOR, update, right))[0] == 403  # Not subscribed yet.
+        async with stage.client.post(EXECUTOR, data=json.dumps(SUBSCRIBE), headers=right) as stream:
+            assert stream.status == 200
+            assert (await stage.post(EXECUTOR, update, right))[0] == 202
+
+    play(tmp_path, scene, executor_key=b"key")
 
 
 @settings(max_examples=15, deadline=None)
