@@ -133,7 +133,7 @@ def test_down_without_anybody_who_supervises_cleans_all(start_cluster: Start, tm
 def test_the_next_up_finds_what_a_killed_one_left(killed: str, start_cluster: Start, tmp_path: Path) -> None:
     cluster = start_cluster(only="master,agent")
     settled(cluster)
-    before, lines = agents(cluster), daemons(cluster)
+    before, lines, pids = agents(cluster), daemons(cluster), naming(cluster.work_dir, "meseta serve")
     _, task_id = detached(cluster, "survivor", waiting(tmp_path))
     pid = pid_of(tmp_path)
     victims = {
@@ -148,6 +148,7 @@ def test_the_next_up_finds_what_a_killed_one_left(killed: str, start_cluster: St
     cluster.up()
     settled(cluster)
     assert daemons(cluster) == lines, "each runs once"
+    assert naming(cluster.work_dir, "meseta serve").keys() & pids.keys() == pids.keys() - set(victims), "and goes on where it did"
     assert agents(cluster) == before
     assert alive(pid)
     assert cluster.json("task", "show", task_id)["state"] == "TASK_RUNNING"
