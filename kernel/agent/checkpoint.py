@@ -169,7 +169,7 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
     task.kill_wanted = kept.kill_wanted
     validate_id(task.task_id, "task_id")
     validate_id(task.executor_id, "executor_id")
-    if task.kind is not Kind.CUSTOM:
+    if task.container_id:
         validate_id(task.container_id, "container_id")
     if updates is not None:
         stands = _decode_updates(updates)
