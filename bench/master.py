@@ -14,6 +14,8 @@ import urllib.request
 from pathlib import Path
 from types import TracebackType
 
+import msgspec
+
 START_S = 30.0
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
@@ -69,6 +71,15 @@ class MasterProcess:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
+
+    def numbers(self) -> dict[str, float]:
+        """Its `/metrics/snapshot`."""
+        with urllib.request.urlopen(f"{self.url}/metrics/snapshot", timeout=60) as answer:
+            return msgspec.json.decode(answer.read(), type=dict[str, float])
+
+    def longest_stall_s(self) -> float:
+        """The longest turn of its main loop so far, in which it answered nobody."""
+        return self.numbers()["main_loop/longest_turn_s"]
 
     def kill(self) -> None:
         """End it as a crash does."""

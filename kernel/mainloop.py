@@ -89,7 +89,7 @@ class MainLoop:
 
     def __init__(self, core: Core, store: Store, perform: Callable[[Any], None], flush: Callable[[], None], clock: Clock) -> None:
         """perform: carries out one effect, never waiting. flush: called after the effects of each batch, for
-        edges that gather what they send."""
+        edges that gather what they send. longest_turn_s: how long deciding, or sending, has held up everything else at most."""
         self.core, self.store, self.clock = core, store, clock
         self.longest_turn_s = 0.0
         self.turns = 0
@@ -183,21 +183,27 @@ class MainLoop:
                 writes.append(effect)
             else:
                 effects.append(effect)
-        self.longest_turn_s = max(self.longest_turn_s, self.clock.now().mono_s - started.mono_s)
-        self.turns += 1
+        self._ran(started.mono_s)
         if writes:
             try:
                 await self.store.write([(write.key, write.value) for write in writes])
             except BaseException:  # We stop; whether these inputs count is known to nobody.
                 inbox.extendleft(reversed(batch))
                 raise
+        started = self.clock.now()
         for effect in effects:
             self._perform(effect)
         self._flush()
         for entry in batch:
             _answer(entry)
+        self._ran(started.mono_s)
+        self.turns += 1
         if len(inbox) < INBOX_MAX // 2:
             self._room.set()
+
+    def _ran(self, since_s: float) -> None:
+        """Note for how long nobody else was served."""
+        self.longest_turn_s = max(self.longest_turn_s, self.clock.now().mono_s - since_s)
 
 
 def _answer(entry: _Entry) -> None:

@@ -137,8 +137,9 @@ class MasterServer:
     async def _numbers(self) -> dict[str, float]:
         if not self._leadership.leading:
             return {"master/elected": 0.0}
-        numbers: dict[str, float] = await self._leadership.loop().submit(View("metrics"))
-        return numbers
+        loop = self._leadership.loop()
+        numbers: dict[str, float] = await loop.submit(View("metrics"))
+        return numbers | {"main_loop/turns": float(loop.turns), "main_loop/longest_turn_s": loop.longest_turn_s}
 
     async def _toggle(self, request: Request) -> web.StreamResponse:
         return logging_level.toggle(request, self._level)
