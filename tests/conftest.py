@@ -1,4 +1,4 @@
-"""Fixtures that start real clusters, see `tests/cluster.py`."""
+"""Fixtures that start real clusters, see `tests/cluster.py`, and ZooKeeper servers, see `tests/zookeeper.py`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster
+from tests.zookeeper import Zookeeper, started
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # A background job of a shell: what the tests start would ignore Ctrl-C, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -39,3 +40,17 @@ def start_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     yield start
     for made in started:
         made.down()
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zookeeper]:
+    """One server, shared: keep to a path of your own and leave it running."""
+    with started(tmp_path_factory.mktemp("zookeeper"), 1) as server:
+        yield server
+
+
+@pytest.fixture
+def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zookeeper]:
+    """Three servers of the test's own."""
+    with started(tmp_path_factory.mktemp("ensemble"), 3) as servers:
+        yield servers

@@ -22,7 +22,10 @@ def module_of(path: Path) -> str:
 SOURCES = {module_of(path): path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))}
 
 
-BASE = ("kernel.errors", "kernel.clock", "kernel.metrics", "kernel.config", "kernel.daemons", "kernel.endpoints", "kernel.flags", "kernel")
+BASE = (
+    *("kernel.errors", "kernel.clock", "kernel.metrics", "kernel.config", "kernel.daemons", "kernel.endpoints", "kernel.flags"),
+    *("kernel.zookeeper", "kernel"),
+)
 WIRE = (*BASE, "kernel.wire")
 SERVICES = (*WIRE, "kernel.net", "kernel.store", "kernel.election", "kernel.mainloop")
 SDK = (*SERVICES, "frameworks.sdk")
@@ -38,6 +41,7 @@ MAY_IMPORT = {
     "kernel.flags": ("kernel.errors", "kernel.config"),
     "kernel.daemons": (),
     "kernel.endpoints": (),
+    "kernel.zookeeper": ("kernel.errors",),
     "kernel.supervisor": (),  # Run by its path, without site-packages.
     "kernel.cli": BASE,
     "kernel.up": (*BASE, "kernel.cli", "kernel.supervisor"),
@@ -71,7 +75,7 @@ HOMES = {
     "croniter": r"chronos/schedule\.py",
     "docker": r"kernel/agent/containerizer/docker\.py",
     "flask": r"web/",
-    "kazoo": r"kernel/(store|election)/zookeeper\.py",
+    "kazoo": r"kernel/((store|election)/)?zookeeper\.py",
     "kombu": r"frameworks/celery_pool/",
     "prometheus_client": r"kernel/(metrics|net/prometheus)\.py",
     "redis": r"kernel/store/redis\.py|frameworks/celery_pool/broker\.py",

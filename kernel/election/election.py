@@ -32,6 +32,10 @@ class Contender(Protocol):
     async def contend(self) -> None:
         """Return as soon as this process leads. Raises Unavailable when it cannot take part."""
 
+    async def confirm(self) -> None:
+        """Return while this process leads for certain; wait while that cannot be known. Raises Unavailable when it
+        leads no more, or nobody could tell for too long. Awaited before anything decided is done."""
+
     async def lost(self) -> None:
         """Return when the leadership won is lost; nothing may be decided after."""
 

@@ -17,6 +17,9 @@ class StandaloneContender:
     async def contend(self) -> None:
         pass
 
+    async def confirm(self) -> None:
+        pass
+
     async def lost(self) -> None:
         await self._withdrawn.wait()
 

@@ -9,22 +9,34 @@ import pytest
 
 from kernel.election.election import Contender, Detector, Leader
 from kernel.election.standalone import FixedDetector, StandaloneContender, parse_address
+from kernel.election.zookeeper import ZookeeperContender, ZookeeperDetector
 from kernel.errors import ConfigError
+from kernel.wire.common import Address
+from kernel.wire.nodes import MasterInfo
 
 ME = Leader(id="m1", hostname="localhost", ip="127.0.0.1", port=5050)
+INFO = MasterInfo(id="m1", ip=16777343, port=5050, address=Address(port=5050, hostname="localhost", ip="127.0.0.1"))
+TIMEOUT_S = 4.0
 
 
-def standalone() -> tuple[Contender, Detector]:
+def standalone(request: pytest.FixtureRequest) -> tuple[Contender, Detector]:
     return StandaloneContender(), FixedDetector(ME)
 
 
-ELECTIONS = [standalone]
+def zookeeper(request: pytest.FixtureRequest) -> tuple[Contender, Detector]:
+    ensemble = request.getfixturevalue("zookeeper").at(f"election/{request.node.name}")
+    return ZookeeperContender(ensemble, INFO, TIMEOUT_S, 10.0), ZookeeperDetector(ensemble, TIMEOUT_S)
+
+
+ELECTIONS = [standalone, zookeeper]
 
 
 @pytest.fixture(params=ELECTIONS, ids=lambda make: make.__name__)
 def election(request: pytest.FixtureRequest) -> Callable[[], tuple[Contender, Detector]]:
-    make: Callable[[], tuple[Contender, Detector]] = request.param
-    return make
+    """Makes a contender that is ME and a detector, in the running event loop."""
+    if request.param is zookeeper:
+        request.getfixturevalue("zookeeper")  # Here: it may skip the test.
+    return lambda: request.param(request)
 
 
 def test_the_only_contender_leads_and_is_detected(election: Callable[[], tuple[Contender, Detector]]) -> None:
@@ -59,6 +71,7 @@ def test_who_withdraws_has_lost(election: Callable[[], tuple[Contender, Detector
     async def run() -> None:
         contender, detector = election()
         await asyncio.wait_for(contender.contend(), 10)
+        await asyncio.wait_for(contender.confirm(), 10)
         lost = asyncio.ensure_future(contender.lost())
         await asyncio.sleep(0)
         assert not lost.done()

@@ -19,30 +19,36 @@ from kernel.errors import StoreError
 from kernel.store.memory import MemoryStore
 from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
+from kernel.store.zookeeper import ZookeeperStore
 
 Opener = Callable[[], Store]
 
 
-def memory(folder: Path) -> Opener:
+def memory(request: pytest.FixtureRequest) -> Opener:
     kept: dict[str, bytes] = {}
     return lambda: MemoryStore(kept)
 
 
-def sqlite(folder: Path) -> Opener:
-    return lambda: SqliteStore(folder / "state" / "registry.db")
+def sqlite(request: pytest.FixtureRequest) -> Opener:
+    return lambda: SqliteStore(request.getfixturevalue("tmp_path") / "state" / "registry.db")
 
 
-def sqlite_not_durable(folder: Path) -> Opener:
-    return lambda: SqliteStore(folder / "registry.db", durable=False)
+def sqlite_not_durable(request: pytest.FixtureRequest) -> Opener:
+    return lambda: SqliteStore(request.getfixturevalue("tmp_path") / "registry.db", durable=False)
 
 
-STORES = [memory, sqlite, sqlite_not_durable]
+def zookeeper(request: pytest.FixtureRequest) -> Opener:
+    ensemble = request.getfixturevalue("zookeeper").at(f"contract/{request.node.name}")
+    return lambda: ZookeeperStore(ensemble, 10.0, patience_s=30.0)
+
+
+STORES = [memory, sqlite, sqlite_not_durable, zookeeper]
 
 
 @pytest.fixture(params=STORES, ids=lambda make: make.__name__)
-def reopen(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
+def reopen(request: pytest.FixtureRequest) -> Opener:
     """Each call opens the same store anew."""
-    opener: Opener = request.param(tmp_path)
+    opener: Opener = request.param(request)
     return opener
 
 
