@@ -60,14 +60,7 @@ class Orders:
     def _admit(self, framework_id: str, executor: ExecutorInfo | None, infos: Sequence[TaskInfo]) -> Framework | None:
         """Return the framework, or None when the order is void (a repeat, or everything is about to end)."""
         framework = self.state.frameworks.get(framework_id)
-        try:
-            for info in infos:
-                validate_id(info.task_id.value, "task_id")
-            if executor is not None:
-                validate_id(executor.executor_id.value, "executor_id")
-            validate_id(framework_id, "framework_id")
-        except CallError as error:
-            raise PeerError(str(error)) from error
+        _check(framework_id, executor, infos)
         if self.state.departure is not None:
             return None
         if framework is None:
@@ -206,6 +199,25 @@ class Orders:
         executor = framework.executors.get(message.executor_id) if framework is not None else None
         if executor is not None and executor.kind is Kind.CUSTOM:
             self.executors.message(executor, message.data)
+
+
+def _check(framework_id: str, executor: ExecutorInfo | None, infos: Sequence[TaskInfo]) -> None:
+    """What the rest relies on, and no honest master gets wrong. Raises PeerError."""
+    try:
+        validate_id(framework_id, "framework_id")
+        for info in infos:
+            validate_id(info.task_id.value, "task_id")
+        if executor is not None:
+            validate_id(executor.executor_id.value, "executor_id")
+    except CallError as error:
+        raise PeerError(str(error)) from error
+    if not infos or len({info.task_id.value for info in infos}) != len(infos):
+        raise PeerError("a launch of no task, or of one twice")
+    custom = executor is not None and executor.type is not ExecutorType.DEFAULT
+    if executor is not None and custom and executor.command is None:
+        raise PeerError(f"executor {executor.executor_id.value} has no command")
+    if not custom and any(info.command is None for info in infos):
+        raise PeerError("a task has neither a command nor a custom executor")
 
 
 def _grace_s(call: KillPolicy | None, task: KillPolicy | None) -> float:
