@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -26,6 +26,7 @@ BATCH_PERSIST_BYTES_MAX = 512 * 1024
 INBOX_MAX = 20_000
 SETTLE_BUDGET_S = 0.005
 TICK_S = 0.25
+HELD_S = 1.0  # A wait for the store, or for the leadership, that is longer counts as no time for the core.
 
 
 class Persist(Struct, frozen=True, gc=False):
@@ -87,12 +88,23 @@ class _Entry:
 class MainLoop:
     """Feeds one core. `submit` awaits the answer, `post` does not; both are for the loop's own thread."""
 
-    def __init__(self, core: Core, store: Store, perform: Callable[[Any], None], flush: Callable[[], None], clock: Clock) -> None:
+    def __init__(
+        self,
+        core: Core,
+        store: Store,
+        perform: Callable[[Any], None],
+        flush: Callable[[], None],
+        clock: Clock,
+        confirm: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         """perform: carries out one effect, never waiting. flush: called after the effects of each batch, for
-        edges that gather what they send. longest_turn_s: how long deciding, or sending, has held up everything else at most."""
+        edges that gather what they send. confirm: awaited before them: returns while this process may act, raises
+        KernelError when it may no more. longest_turn_s: how long deciding, or sending, has held up everything else at most."""
         self.core, self.store, self.clock = core, store, clock
         self.longest_turn_s = 0.0
         self.turns = 0
+        self._confirm = confirm
+        self._held_s = 0.0
         self._perform, self._flush = perform, flush
         self._inbox: deque[_Entry] = deque()
         self._wake = asyncio.Event()
@@ -129,7 +141,7 @@ class MainLoop:
         self._wake.set()
 
     async def run(self) -> None:
-        """Serve until stopped. Raises StoreError when something could not be written."""
+        """Serve until stopped. Raises StoreError when something could not be written, and what `confirm` does."""
         ticker = asyncio.create_task(self._tick())
         try:
             while not self._stopping:
@@ -165,7 +177,7 @@ class MainLoop:
             for index, message in enumerate(messages):
                 received += 1
                 try:
-                    decided = self.core.receive(message, self.clock.now())
+                    decided = self.core.receive(message, self._now())
                 except KernelError as error:  # The sender's mistake: it is told, we go on.
                     entry.error = BatchRefused(index, error) if together else error
                     break
@@ -178,15 +190,15 @@ class MainLoop:
                         entry.body = effect.body
                     else:
                         effects.append(effect)
-        for effect in self.core.settle(self.clock.now(), SETTLE_BUDGET_S):
+        for effect in self.core.settle(self._now(), SETTLE_BUDGET_S):
             if type(effect) is Persist:
                 writes.append(effect)
             else:
                 effects.append(effect)
         self._ran(started.mono_s)
-        if writes:
+        if writes or self._confirm is not None:
             try:
-                await self.store.write([(write.key, write.value) for write in writes])
+                await self._allowed(writes)
             except BaseException:  # We stop; whether these inputs count is known to nobody.
                 inbox.extendleft(reversed(batch))
                 raise
@@ -200,6 +212,23 @@ class MainLoop:
         self.turns += 1
         if len(inbox) < INBOX_MAX // 2:
             self._room.set()
+
+    async def _allowed(self, writes: Sequence[Persist]) -> None:
+        """Wait until what was decided may be seen: it is durable, and it is still ours to decide."""
+        began_s = self.clock.now().mono_s
+        if writes:
+            await self.store.write([(write.key, write.value) for write in writes])
+        if self._confirm is not None:
+            await self._confirm()
+        held_s = self.clock.now().mono_s - began_s
+        if held_s > HELD_S:
+            log.warning("nothing could be decided for %.1f s", held_s)
+            self._held_s += held_s
+
+    def _now(self) -> Now:
+        """The time as the core is told it. While we could not listen, nobody's silence counts."""
+        now = self.clock.now()
+        return Now(now.mono_s - self._held_s, now.wall_s)
 
     def _ran(self, since_s: float) -> None:
         """Note for how long nobody else was served."""

@@ -30,7 +30,7 @@ AGAIN = (ConnectionLoss, SessionExpiredError, ConnectionClosedError)  # Whether 
 AGAIN_S = 0.05
 RECONNECT_S_MAX = 1.0
 IN_FLIGHT_MAX = 128  # kazoo's wake-up pipe blocks at about twice as many requests that are not on their way.
-CLOSE_S = 3.0
+CLOSE_S = 2.0
 
 Begin = Callable[[KazooClient], Any]
 """Puts one request into kazoo's queue (a method named `..._async`); returns its IAsyncResult."""
@@ -62,6 +62,10 @@ class Ensemble(Struct, frozen=True):
     def below(self, name: str) -> str:
         """The path of something under ours."""
         return f"{self.path.rstrip('/')}/{name}"
+
+    def at(self, name: str) -> Ensemble:
+        """The same ensemble with a path under ours."""
+        return Ensemble(self.hosts, self.below(name), self.credential)
 
     def __str__(self) -> str:
         return f"{SCHEME}{self.hosts}{self.path}"  # The password is for nobody's log.

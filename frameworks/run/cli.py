@@ -70,7 +70,7 @@ def run(
     succeeded, else 1.
     """
     try:
-        urls, principal = masters(master), credential(credential_file)
+        urls, principal = masters(master, follows=True), credential(credential_file)
     except KernelError as error:
         raise CouldNotRun(error) from error
     from frameworks.run.core import Job

@@ -12,11 +12,12 @@ import logging
 import random
 import re
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
 from frameworks.sdk.driver import CallRefused, Connect, Disconnect, Heard, Lost, Send, Stop
+from frameworks.sdk.masters import PORT, Masters
 from frameworks.sdk.scheduler import Scheduler
 from kernel.clock import Clock, SystemClock
 from kernel.errors import CallError, KernelError, PeerError
@@ -30,7 +31,6 @@ from kernel.wire.scheduler import Call, Event
 log = logging.getLogger(__name__)
 
 PATH = "/api/v1/scheduler"
-PORT = 5050
 EVENT_BYTES_MAX = 64 * 1024 * 1024
 BATCH_CALLS_MAX = 1_000
 BATCH_BYTES_MAX = 1024 * 1024
@@ -63,14 +63,14 @@ class Framework:
         perform: Callable[[Any], None] | None = None,
         clock: Clock | None = None,
     ) -> None:
-        """masters: URLs, tried in turn. perform: carries out the scheduler's own effects, without waiting.
+        """masters: URLs, tried in turn, or one `zk://...`. perform: carries out the scheduler's own effects, without waiting.
 
-        Raises ValueError when a master is no URL.
+        Raises ValueError when a master is no URL, ConfigError for a wrong `zk://...`.
         """
         self.loop = MainLoop(scheduler, store, self._perform, self._flush, clock or SystemClock())
         self._own = perform
-        self._masters = [base_url(master, PORT) for master in masters]
-        self._tries = 0
+        self._masters = Masters(masters)
+        self._answered = False
         self._leader: str | None = None
         self._headers = {"Authorization": credential.header()} if credential is not None else {}
         self._live = 0  # The session whose calls are sent; 0 when there is none.
@@ -94,6 +94,7 @@ class Framework:
             self._hang_up()
             if listener is not None:
                 await asyncio.wait((listener,))
+            await self._masters.close()
         if self._stop is not None and self._stop.error is not None:
             raise FrameworkStopped(self._stop.error)
 
@@ -153,23 +154,35 @@ class Framework:
     # ---- The event stream -------------------------------------------------------------------------------
 
     async def _listen(self, session: int, subscribe: Call) -> None:
-        refused = False
+        refused = self._answered = False
         try:
+            server = await self._masters.find(self._leader)
             async with open_session(self._headers) as http:
-                reason, refused = await self._follow(http, session, subscribe)
+                reason, refused = await self._while_it_leads(self._follow(http, session, subscribe, server))
         except KernelError as error:
             reason = str(error)
         self._leader = None
-        self._tries += 1
+        self._masters.ended(self._answered)
         log.info("the stream of session %d ended: %s", session, reason)
         self.loop.post(Lost(session, reason, refused))
 
-    async def _follow(self, http: Session, session: int, subscribe: Call) -> tuple[str, bool]:
+    async def _while_it_leads(self, following: Coroutine[Any, Any, tuple[str, bool]]) -> tuple[str, bool]:
+        """As `_follow`, cut short when another master leads."""
+        tasks = asyncio.ensure_future(following), asyncio.ensure_future(self._masters.moved())
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            return tasks[0].result() if tasks[0].done() else ("the master leads no more", False)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def _follow(self, http: Session, session: int, subscribe: Call, server: str) -> tuple[str, bool]:
         """Read the stream of one subscription to its end; return why it ended and whether the master refused it."""
-        server = self._leader or self._masters[self._tries % len(self._masters)]
         body = codec.encode(subscribe)
         for _ in range(REDIRECTS_MAX):
             async with listen(http, server + PATH, body, JSON) as stream:
+                self._answered = True
                 if stream.status == 307:  # Not left to aiohttp: our credentials go with it, and the calls follow.
                     server = _redirected(server, stream.headers.get("Location", ""))
                     continue

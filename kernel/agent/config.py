@@ -16,6 +16,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
 
     work_dir: Annotated[str, Setting("Where state and sandboxes are kept.", kind="path")]
     master: Annotated[str, Setting("The master: http://host:port, host:port or zk://h1:2181,h2:2181/path.")] = "http://127.0.0.1:5050"
+    zk_session_timeout_s: Annotated[
+        float, Setting("Timeout of the session with the ZooKeeper of --master.", kind="duration", flag="zk_session_timeout"), Meta(ge=1)
+    ] = 10.0
     ip: Annotated[str, Setting("Address to listen on.")] = "127.0.0.1"
     port: Annotated[int, Setting("Port to listen on."), Meta(ge=0, le=65535)] = 5051
     advertise_ip: Annotated[str, Setting("Address told to others, when not the one listened on.")] = ""

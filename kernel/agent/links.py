@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 from kernel.agent.effects import FromMaster, MasterConnected, MasterLost
-from kernel.election.election import Detector
+from kernel.election.election import Detector, Leader
 from kernel.errors import PeerError
 from kernel.net import backoff
 from kernel.net.auth import Credential
@@ -85,35 +85,52 @@ class MasterLink:
         async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S)) as session:
             while True:
                 leader = await self._detector.detect(None)
-                if leader is not None:
-                    try:
-                        async with asyncio.timeout(CONNECT_S):
-                            socket = await session.ws_connect(
-                                f"http://{leader.address}{PATH}",
-                                max_msg_size=FRAME_BYTES_MAX,
-                                timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-                            )
-                        failures = 0
-                        await self._use(socket)
-                        log.info("the link to the master at %s ended", leader.address)
-                    except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                        if failures == 0:
-                            log.warning("cannot reach the master at %s: %s", leader.address, str(error) or "timeout")
+                if leader is None:
+                    continue
+                try:
+                    async with asyncio.timeout(CONNECT_S):
+                        socket = await session.ws_connect(
+                            f"http://{leader.address}{PATH}",
+                            max_msg_size=FRAME_BYTES_MAX,
+                            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                        )
+                    failures = 0
+                    await self._use(socket, leader)
+                    log.info("the link to the master at %s ended", leader.address)
+                except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                    if failures == 0:
+                        log.warning("cannot reach the master at %s: %s", leader.address, str(error) or "timeout")
                 failures += 1
-                await asyncio.sleep(backoff.delay_s(failures, random.random(), most_s=RETRY_S_MAX))
+                if await self._other(leader, backoff.delay_s(failures, random.random(), most_s=RETRY_S_MAX)):
+                    failures = 0
 
-    async def _use(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _other(self, leader: Leader, within_s: float) -> bool:
+        """Wait, but no longer than until another master leads; return whether one does, or none."""
+        try:
+            async with asyncio.timeout(within_s):
+                await self._detector.detect(leader)
+        except TimeoutError:
+            return False
+        return True
+
+    async def _leave(self, leader: Leader) -> None:
+        """End the link once its master leads no more."""
+        await self._detector.detect(leader)
+        self.drop("it leads no more")
+
+    async def _use(self, socket: aiohttp.ClientWebSocketResponse, leader: Leader) -> None:
         self._socket, self._order = socket, FrameOrder()
         self._outbox.clear()
         self._post(MasterConnected())
-        writer = asyncio.create_task(self._write(socket))
+        helpers = [asyncio.create_task(self._write(socket)), asyncio.create_task(self._leave(leader))]
         try:
             await self._read(socket)
         except PeerError as error:
             log.warning("closing the link to the master: %s", error)
         finally:
             self._socket = None
-            writer.cancel()
+            for helper in helpers:
+                helper.cancel()
             self._empty.set()
             self._post(MasterLost())
             await socket.close()

@@ -40,7 +40,7 @@ from kernel.agent.links import MasterLink
 from kernel.agent.server import READ, WRITE, AgentServer
 from kernel.agent.state import Identity, Node
 from kernel.clock import SystemClock
-from kernel.election.standalone import FixedDetector, parse_address
+from kernel.election.detection import find_master
 from kernel.errors import CallError, ConfigError, StoreError, Unavailable
 from kernel.flags import AGENT_FLAGS, daemon_command
 from kernel.mainloop import MainLoop
@@ -237,7 +237,7 @@ class Agent:
         boot_id = detect.boot_id()
         announced = node(config)
         credential = load_credential(config.credential) if config.credential else None
-        detector = FixedDetector(parse_address(config.master))
+        detector = find_master(config.master, config.zk_session_timeout_s)
         store, entries = await open_store(work_dir, boot_id)
         try:
             port = await self.server.start(config.ip, config.port)
@@ -256,6 +256,7 @@ class Agent:
             return await self._work()
         finally:
             await self.server.stop()
+            await detector.close()
             await store.close()
 
     async def _work(self) -> Leave:

@@ -13,6 +13,8 @@ from kernel.errors import KernelError
 from kernel.net.auth import Credential, load_credential
 
 MASTER_PORT = 5050
+ZK = "zk://"
+ZK_ANSWER_S = 5.0
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -36,21 +38,43 @@ def master_options(command: F) -> F:
         help='Who you are, where masters ask for it: a file with {"principal": ..., "secret": ...}.',
     )
     master = click.option(
-        "--master", metavar="URL", envvar="MESETA_MASTER", help="The master, or several with commas; default: that of the last `meseta up`."
+        "--master",
+        metavar="URL",
+        envvar="MESETA_MASTER",
+        help="The master, several with commas, or zk://HOST:PORT/PATH; default: that of the last `meseta up`.",
     )
     return master(credential(json(command)))
 
 
-def masters(given: str | None) -> list[str]:
-    """URLs of masters: those given (option or MESETA_MASTER), else that of the last `up`. Raises CommandError."""
+def masters(given: str | None, *, follows: bool = False) -> list[str]:
+    """URLs of masters: those given (option or MESETA_MASTER), else that of the last `up`.
+
+    Of `zk://...` it is that of the leader now; follows: the address itself, for a framework, which follows the leader.
+    Raises CommandError.
+    """
     if given:
-        if given.startswith("zk://"):
-            raise CommandError("masters cannot be looked up in ZooKeeper yet", field="--master", hint="give http://HOST:PORT")
+        if given.startswith(ZK):
+            return [given] if follows else [_look_up(given)]
         return [_url(part.strip()) for part in given.split(",") if part.strip()]
     url = endpoints.endpoints().get("master")
     if url is None:
         raise CommandError("no master is known", field="--master", hint="start one with `meseta up`, or give --master or MESETA_MASTER")
     return [url]
+
+
+def _look_up(url: str) -> str:
+    """Ask an ensemble for the leading master."""
+    from kernel.election.zookeeper import look_up  # kazoo costs a tenth of a second.
+    from kernel.zookeeper import parse_url
+
+    try:
+        ensemble = parse_url(url)
+        leader = look_up(ensemble, ZK_ANSWER_S)
+    except KernelError as error:
+        raise CommandError(str(error), field="--master") from error
+    if leader is None:
+        raise CommandError(f"no master leads at {ensemble}", field="--master", hint="is one running with the same --zk?")
+    return f"http://{leader.address}"
 
 
 def _url(text: str) -> str:

@@ -24,12 +24,22 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
     advertise_port: Annotated[
         Annotated[int, Meta(ge=1, le=65535)] | None, Setting("Port told to others, where it is not the one listened on.", kind="int")
     ] = None
-    work_dir: Annotated[str | None, Setting("Folder that holds the registry.", kind="path")] = None
+    work_dir: Annotated[str | None, Setting("Folder that holds the registry; not needed with --zk.", kind="path")] = None
     registry: Annotated[
-        Literal["sqlite", "in_memory", "replicated_log"],
-        Setting("Where agents and frameworks are remembered; replicated_log means sqlite."),
-    ] = "sqlite"
-    zk: Annotated[str | None, Setting("ZooKeeper of a cluster with several masters (not in this release).")] = None
+        Literal["replicated_log", "sqlite", "in_memory"],
+        Setting("Where agents and frameworks are remembered; replicated_log: in ZooKeeper with --zk, else in SQLite."),
+    ] = "replicated_log"
+    registry_store_timeout_s: Annotated[
+        float,
+        Setting("How long a ZooKeeper that does not answer is waited for.", kind="duration", flag="registry_store_timeout"),
+        Meta(gt=0),
+    ] = 120.0
+    zk: Annotated[str | None, Setting("With several masters, their ZooKeeper: zk://[USER:PASSWORD@]HOST:PORT[,...]/PATH.")] = None
+    zk_session_timeout_s: Annotated[
+        float,
+        Setting("How soon a leading master that is silent loses the lead.", kind="duration", flag="zk_session_timeout"),
+        Meta(ge=1),
+    ] = 10.0
     cluster: Annotated[str | None, Setting("Name of the cluster, shown to people.")] = None
     logging_level: Annotated[Literal["INFO", "WARNING", "ERROR"], Setting("Least level that is logged.")] = "INFO"
 

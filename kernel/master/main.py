@@ -13,12 +13,12 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from kernel.clock import SystemClock
 from kernel.config import shown
-from kernel.election.election import Contender, Leader
+from kernel.election.election import Contender, Detector, Leader
 from kernel.election.standalone import FixedDetector, StandaloneContender
 from kernel.errors import ConfigError, Unavailable
 from kernel.flags import MASTER_FLAGS, daemon_command
@@ -40,6 +40,9 @@ from kernel.wire.nodes import MasterInfo
 
 log = logging.getLogger(__name__)
 
+STOP_S = 5.0  # How long the turn under way may take when this master stops.
+REGISTRY = "log_replicas/registry"  # Below the path of --zk: clients of Mesos know that log_replicas is no candidate.
+
 
 def run(config: MasterConfig) -> None:
     """Run a master until told to stop. Raises KernelError: ConfigError for wrong settings, others when it failed."""
@@ -54,8 +57,12 @@ command = daemon_command("master", MasterConfig, run, help="Run a master until t
 def check(config: MasterConfig) -> None:
     """Raises ConfigError where settings do not go together."""
     if config.zk is not None:
-        raise ConfigError("--zk: several masters are not in this release; leave it out to run a single one")
-    if config.work_dir is None and config.registry != "in_memory":
+        from kernel.zookeeper import parse_url
+
+        parse_url(config.zk)
+        if config.registry == "sqlite":
+            raise ConfigError("--registry: sqlite is for a single master; leave it out with --zk")
+    elif config.work_dir is None and config.registry != "in_memory":
         raise ConfigError("--work-dir: required (or --registry=in_memory, which forgets agents and frameworks at exit)")
     if not ip_of(config).is_loopback and config.credentials is None and not config.insecure:
         raise ConfigError(f"--ip: {config.ip} can be reached by others: give --credentials, or --insecure to let everyone in")
@@ -94,11 +101,11 @@ async def serve(config: MasterConfig) -> None:
     port = await server.start(config.ip, config.port)
     me = leadership.me = public_address(config, leadership.me.id, port)
     log.info("master %s listens on %s port %d", me.id, config.ip, port)
-    contender, detector = StandaloneContender(), FixedDetector(me)
+    contender, detector, open_registry = election(config, me)
     following = asyncio.create_task(leadership.follow(detector))
     try:
         if await _first(contender.contend(), stop.wait()) == 0:
-            await _lead(config, server, leadership, contender, stop)
+            await _lead(config, server, leadership, contender, open_registry(), stop)
     finally:
         following.cancel()
         await contender.withdraw()
@@ -107,25 +114,66 @@ async def serve(config: MasterConfig) -> None:
     log.info("stopped")
 
 
-async def _lead(config: MasterConfig, server: MasterServer, leadership: Leadership, contender: Contender, stop: asyncio.Event) -> None:
-    store = open_store(config)
+def election(config: MasterConfig, me: Leader) -> tuple[Contender, Detector, Callable[[], Store]]:
+    """How it is decided who leads, and what opens the registry once this master does. Raises StoreError when that is called."""
+    if config.zk is None:
+        return StandaloneContender(), FixedDetector(me), lambda: open_store(config)
+    from kernel.election.zookeeper import ZookeeperContender, ZookeeperDetector  # kazoo is only for those who have an ensemble.
+    from kernel.store.zookeeper import ZookeeperStore
+    from kernel.zookeeper import parse_url
+
+    ensemble, session_s, patience_s = parse_url(config.zk), config.zk_session_timeout_s, config.registry_store_timeout_s
+    contender = ZookeeperContender(ensemble, master_info(me), session_s, patience_s)
+
+    def open_registry() -> Store:
+        if config.registry == "in_memory":
+            return MemoryStore()
+        return ZookeeperStore(ensemble.at(REGISTRY), session_s, guard=contender.candidate, patience_s=patience_s)
+
+    return contender, ZookeeperDetector(ensemble, session_s), open_registry
+
+
+async def _lead(
+    config: MasterConfig, server: MasterServer, leadership: Leadership, contender: Contender, store: Store, stop: asyncio.Event
+) -> None:
     try:
-        clock = SystemClock()
-        recorded = registry.load((await store.load()).items())
-        core = MasterCore(config, master_info(leadership.me), recorded, clock.now(), views.render, time.perf_counter)
-        loop = MainLoop(core, store, server.perform, server.flush, clock)
-        gc.collect()
-        gc.freeze()  # What was loaded stays: full collections need not look at it.
-        running = asyncio.create_task(loop.run())
-        leadership.begin(loop)
-        log.info("leading with %d agents and %d frameworks on record", len(recorded.agents), len(recorded.frameworks))
-        ended = await _first(asyncio.shield(running), stop.wait(), contender.lost())
-        loop.stop()
-        await running
+        loading = asyncio.ensure_future(store.load())
+        ended = await _first(loading, stop.wait(), contender.lost())
+        if ended == 0:
+            ended = await _work(config, server, leadership, contender, store, loading.result(), stop)
         if ended == 2:
             raise Unavailable("the leadership is lost")
     finally:
         await store.close()
+
+
+async def _work(
+    config: MasterConfig,
+    server: MasterServer,
+    leadership: Leadership,
+    contender: Contender,
+    store: Store,
+    records: dict[str, bytes],
+    stop: asyncio.Event,
+) -> int:
+    """Decide until that ends: 1 because it is told to, 2 because another may lead."""
+    clock = SystemClock()
+    recorded = registry.load(records.items())
+    core = MasterCore(config, master_info(leadership.me), recorded, clock.now(), views.render, time.perf_counter)
+    loop = MainLoop(core, store, server.perform, server.flush, clock, contender.confirm)
+    gc.collect()
+    gc.freeze()  # What was loaded stays: full collections need not look at it.
+    running = asyncio.create_task(loop.run())
+    leadership.begin(loop)
+    log.info("leading with %d agents and %d frameworks on record", len(recorded.agents), len(recorded.frameworks))
+    ended = await _first(asyncio.shield(running), stop.wait(), contender.lost())
+    loop.stop()
+    try:
+        async with asyncio.timeout(STOP_S):
+            await running
+    except TimeoutError:
+        log.warning("the registry does not answer: what came last may be lost")
+    return ended
 
 
 async def _first(*awaitables: Awaitable[object]) -> int:

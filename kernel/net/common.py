@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from msgspec import Struct
 
@@ -39,7 +41,7 @@ def flags(config: Struct) -> dict[str, str]:
         elif setting.kind == "json":
             found[flag] = msgspec.json.encode(value).decode()
         else:
-            found[flag] = str(value)
+            found[flag] = re.sub(r"^zk://[^/]*@", "zk://", str(value))  # Without the password of a ZooKeeper.
     return found
 
 

@@ -22,7 +22,8 @@ from kernel.net.errors import HttpError
         ({"registry": "in_memory", "ip": "0.0.0.0"}, "--ip: 0.0.0.0 can be reached by others"),
         ({"registry": "in_memory", "ip": "::"}, "--ip: :: can be reached by others"),
         ({"registry": "in_memory", "ip": "localhost"}, "--ip: 'localhost' is no IP address"),
-        ({"work_dir": "/x", "zk": "zk://h:2181/m"}, "--zk: several masters are not in this release"),
+        ({"zk": "zk://h:2181/m", "registry": "sqlite"}, "--registry: sqlite is for a single master"),
+        ({"zk": "zk://secret@h/m"}, "'zk://h/m' is no address of a ZooKeeper ensemble"),
         ({"work_dir": "/x", "min_allocatable_resources": "cpus:lots"}, "--min-allocatable-resources: "),
     ],
 )
@@ -37,6 +38,8 @@ def test_settings_that_do_not_go_together_are_told(settings: dict[str, str], pro
     [
         {"work_dir": "/x"},
         {"registry": "in_memory"},
+        {"zk": "zk://name:secret@h1,h2:2182/m"},
+        {"zk": "zk://h/m", "work_dir": "/x", "registry": "in_memory"},
         {"registry": "in_memory", "ip": "127.5.5.5"},
         {"registry": "in_memory", "ip": "::1"},
         {"registry": "in_memory", "ip": "0.0.0.0", "insecure": True},
