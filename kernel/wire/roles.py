@@ -8,6 +8,7 @@ from __future__ import annotations
 from kernel.errors import CallError
 
 ANY_ROLE = "*"
+ROLE_DEPTH_MAX = 64  # Mesos knows no bound; whatever walks the tree needs one.
 
 
 def validate_role(role: str, field: str = "role") -> None:
@@ -20,7 +21,10 @@ def validate_role(role: str, field: str = "role") -> None:
         raise CallError(f"{field}: the role '{role}' must not start with '-'")
     if any(character.isspace() or character == "\b" for character in role):
         raise CallError(f"{field}: the role '{role}' must not contain white space or a backspace")
-    for component in role.split("/"):
+    components = role.split("/")
+    if len(components) > ROLE_DEPTH_MAX:
+        raise CallError(f"{field}: a role has at most {ROLE_DEPTH_MAX} levels, '{role[:100]}...' has {len(components)}")
+    for component in components:
         if not component:
             raise CallError(f"{field}: the role '{role}' must not start or end with '/' or contain '//'")
         if component in (".", "..", ANY_ROLE):

@@ -14,7 +14,8 @@ def test_these_are_roles(role: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "role", ["", "/", "/eng", "eng/", "a//b", ".", "..", "a/./b", "a/*", "*/a", "-eng", "a b", "a\tb", "a\bb", "a\u00a0b"]
+    "role",
+    ["", "/", "/eng", "eng/", "a//b", ".", "..", "a/./b", "a/*", "*/a", "-eng", "a b", "a\tb", "a\bb", "a\u00a0b", "/".join(["a"] * 65)],
 )
 def test_these_are_not_and_the_field_is_named(role: str) -> None:
     with pytest.raises(CallError, match=r"^the_field: "):
