@@ -17,13 +17,14 @@ from frameworks.sdk import state
 from frameworks.sdk.driver import REMOVED, CallRefused, Disconnect, Driver, Heard, Lost
 from frameworks.sdk.matching import Bundle, Refusal, match
 from frameworks.sdk.reconciling import Reconciliation
-from frameworks.sdk.tasks import NOWHERE, TERMINAL, Shape, TaskBook, TaskRecord, follows, placed
+from frameworks.sdk.tasks import NOWHERE, TERMINAL, Shape, TaskBook, TaskRecord, follows, id_in_use, never_ran, placed
 from kernel.clock import Now
 from kernel.mainloop import Persist, Tick
+from kernel.net.backoff import delay_s
 from kernel.wire.ids import AgentID, FrameworkID, TaskID
 from kernel.wire.offer import Filters, Launch, Offer, Operation, OperationType, RoleConstraints
 from kernel.wire.resources import Resources
-from kernel.wire.scheduler import Accept, Acknowledge, Call, Decline, Event, Kill, Reconcile
+from kernel.wire.scheduler import Accept, Acknowledge, Call, Decline, Event, Kill, Reconcile, ReconcileTask
 from kernel.wire.task import Capability, FrameworkCapability, FrameworkInfo, Reason, Source, TaskInfo, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
@@ -31,6 +32,8 @@ log = logging.getLogger(__name__)
 KILL_AGAIN_S = 5.0
 KILL_AGAIN_MAX_S = 60.0
 REFUSE_S = 5.0
+ID_IN_USE_S = 1.0  # The first wait for an id that the master still holds; then longer and longer.
+ID_IN_USE_MAX_S = 60.0
 CAPABILITIES = (
     FrameworkCapability.MULTI_ROLE,
     FrameworkCapability.PARTITION_AWARE,
@@ -240,6 +243,7 @@ class Scheduler:
                 record = self.tasks.get(task_id)
                 if record is not None and now.mono_s >= due_s:
                     self._send_kill(record, min(KILL_AGAIN_MAX_S, wait_s * 2), now)
+        self.tasks.wake(now.mono_s)
         self.ticked(now)
 
     def _heard(self, event: Event, now: Now) -> None:
@@ -293,23 +297,23 @@ class Scheduler:
 
     def _update(self, status: TaskStatus, now: Now) -> None:
         task_id = status.task_id.value
-        self._reconciliation.answered(task_id)
         if status.uuid and status.agent_id is not None:  # It leaves when what follows is kept, and before a new launch.
             self.call("ACKNOWLEDGE", acknowledge=Acknowledge(status.agent_id, status.task_id, status.uuid))
         record = self.tasks.get(task_id)
+        if record is not None and status.agent_id is not None and record.agent_id and status.agent_id.value != record.agent_id:
+            return  # Of an earlier launch under this id, elsewhere.
+        self._reconciliation.answered(task_id)
         if record is None:
             if status.state not in TERMINAL and status.state is not TaskState.TASK_UNREACHABLE:
                 log.warning("killing task %s, which this framework does not know", task_id)
                 self.call("KILL", kill=Kill(TaskID(task_id), status.agent_id))
-        elif status.uuid and status.agent_id is not None and record.agent_id and status.agent_id.value != record.agent_id:
-            pass  # Of an earlier launch under this id, elsewhere.
         elif not (status.uuid and status.uuid == record.uuid):
             self._take(record, status, now)
 
     def _take(self, record: TaskRecord, status: TaskStatus, now: Now) -> None:
         """Let a task's record follow a status that is no repeat."""
         if record.pending:
-            if status.state in TERMINAL:
+            if status.state in TERMINAL or status.state is TaskState.TASK_UNREACHABLE:
                 return  # Of a launch that came to nothing, told once more.
         elif record.state is not None and not follows(record.state, status.state):
             return
@@ -317,9 +321,10 @@ class Scheduler:
             return
         if status.state is TaskState.TASK_DROPPED and status.reason is Reason.REASON_RECONCILIATION and not status.uuid:
             return  # Its own update is on the way; until that is acknowledged the master holds the id.
-        # Gone, of a task never heard of: its agent is there and does not know it, so the launch was lost on the way.
-        never_ran = status.state is TaskState.TASK_GONE and record.state is TaskState.TASK_STAGING
-        if (status.state is TaskState.TASK_DROPPED or never_ran) and not record.killing:
+        if id_in_use(record, status):
+            self._rest(record, status, now)
+            return
+        if never_ran(record, status) and not record.killing:
             log.info("task %s was not launched (%s); it waits again", record.task_id, status.message)
             self.tasks.waits_again(record)
             self._keep(record)
@@ -331,6 +336,18 @@ class Scheduler:
         else:
             self._keep(record)
             self.updated(record, status, now)
+
+    def _rest(self, record: TaskRecord, status: TaskStatus, now: Now) -> None:
+        """The master has not let go of an earlier task of this id, whose end we know (our acknowledgement was lost, or its agent
+        is away): this one is launched when it has."""
+        if record.killing:
+            self._end(record, _made(record, TaskState.TASK_KILLED, "killed before it was launched"), now)
+            return
+        wait_s = delay_s(record.drops + 1, 0.0, first_s=ID_IN_USE_S, most_s=ID_IN_USE_MAX_S)
+        log.info("task %s was not launched (%s); it waits for %g s", record.task_id, status.message, wait_s)
+        self.tasks.waits_again(record, now.mono_s + wait_s)
+        self._keep(record)
+        self._ask((Reconcile((ReconcileTask(record.info.task_id),)),))  # Should it live after all, it is this one.
 
     def _end(self, record: TaskRecord, status: TaskStatus, now: Now) -> None:
         self.tasks.remove(record.task_id)

@@ -5,6 +5,7 @@ Pure. A task waits until an offer fits, lives from its launch to a terminal stat
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -23,6 +24,7 @@ from kernel.wire.task import (
     Environment,
     KillPolicy,
     MesosInfo,
+    Reason,
     TaskInfo,
     TaskState,
     TaskStatus,
@@ -39,6 +41,7 @@ LOST = frozenset(
 )
 """Of these, the ones that are no fault of the task: it is worth running again."""
 
+_ID_IN_USE = re.compile(r"duplicate ID|reuses the ID")  # How masters word it.
 _ORDER = {TaskState.TASK_STAGING: 0, TaskState.TASK_STARTING: 1, TaskState.TASK_RUNNING: 2, TaskState.TASK_KILLING: 3}
 
 
@@ -108,12 +111,31 @@ class TaskRecord(Struct):
         return self.state is None
 
 
+def never_ran(record: TaskRecord, status: TaskStatus) -> bool:
+    """Whether a status says that a launch was lost on its way: dropped; or gone, when its agent is there without it, of a
+    task never heard of. (An agent that is gone for good may have run it.)"""
+    if status.state is TaskState.TASK_GONE:
+        return record.state is TaskState.TASK_STAGING and status.reason in (
+            Reason.REASON_RECONCILIATION,
+            Reason.REASON_AGENT_REREGISTERED,
+        )
+    return status.state is TaskState.TASK_DROPPED
+
+
+def id_in_use(record: TaskRecord, status: TaskStatus) -> bool:
+    """Whether the master refused a launch only because it holds the id for an earlier task."""
+    refused = status.state is TaskState.TASK_ERROR and not status.uuid and record.state is TaskState.TASK_STAGING
+    return refused and _ID_IN_USE.search(status.message or "") is not None
+
+
 class TaskBook:
-    """All tasks that wait or live. Keeps those that wait by shape, in the order they came."""
+    """All tasks that wait or live. Keeps those that wait by shape, in the order they came; those that rest wait too, but
+    not for an offer yet."""
 
     def __init__(self) -> None:
         self._records: dict[str, TaskRecord] = {}
         self._waiting: dict[Shape, dict[str, TaskRecord]] = {}
+        self._resting: dict[str, float] = {}  # Until when, on the monotonic clock.
 
     def __len__(self) -> int:
         return len(self._records)
@@ -154,12 +176,22 @@ class TaskBook:
             record.agent_id = status.agent_id.value if status.agent_id is not None else ""
         record.state = status.state
 
-    def waits_again(self, record: TaskRecord) -> None:
-        """A launch came to nothing: the task goes back to the end of its queue."""
+    def waits_again(self, record: TaskRecord, rests_until_s: float | None = None) -> None:
+        """A launch came to nothing: the task goes back to the end of its queue, at once or when it has rested."""
         record.state, record.agent_id, record.hostname, record.agent_url, record.uuid = None, "", "", "", b""
         record.info = msgspec.structs.replace(record.info, agent_id=NOWHERE, resources=record.shape.wants.messages())
         record.drops += 1
-        self._waiting.setdefault(record.shape, {})[record.task_id] = record
+        if rests_until_s is None:
+            self._waiting.setdefault(record.shape, {})[record.task_id] = record
+        else:
+            self._resting[record.task_id] = rests_until_s
+
+    def wake(self, now_s: float) -> None:
+        """Let those that have rested wait for an offer. now_s: on the monotonic clock."""
+        for task_id in [task_id for task_id, until_s in self._resting.items() if now_s >= until_s]:
+            del self._resting[task_id]
+            record = self._records[task_id]
+            self._waiting.setdefault(record.shape, {})[task_id] = record
 
     def waiting(self) -> Sequence[tuple[Shape, Mapping[str, TaskRecord]]]:
         """The tasks that wait, by shape; higher priority first, then in the order the shapes came."""
@@ -170,6 +202,8 @@ class TaskBook:
         return {shape: len(records) for shape, records in self.waiting()}
 
     def _no_longer_waits(self, record: TaskRecord) -> None:
+        if self._resting.pop(record.task_id, None) is not None:
+            return
         records = self._waiting[record.shape]
         del records[record.task_id]
         if not records:

@@ -318,6 +318,105 @@ def test_a_dropped_task_that_is_to_die_is_over() -> None:
     assert core(master).seen == [("t1", TaskState.TASK_DROPPED)]
 
 
+def refused(message: str) -> Event:
+    """A master that does not launch t1."""
+    reason = Reason.REASON_TASK_INVALID
+    return Event(
+        type="UPDATE",
+        update=Update(TaskStatus(TaskID("t1"), TaskState.TASK_ERROR, message=message, reason=reason, agent_id=AgentID("a1"))),
+    )
+
+
+def refuse(master: FakeMaster, message: str) -> None:
+    """Refuse t1, which was just launched."""
+    del master.tasks["t1"]
+    master.send(refused(message))
+
+
+@pytest.mark.parametrize("message", ["Task has duplicate ID: t1", "Task reuses the ID of an unreachable task: t1"])
+def test_a_task_whose_id_is_still_in_use_is_launched_later(message: str) -> None:
+    master = FakeMaster(Plain, AGENT)
+    master.tell(Add(("t1",)))
+    for wait_s in (1, 2, 4):
+        refuse(master, message)
+        master.advance(wait_s - 0.5)
+        assert (list(master.tasks), core(master).driver.told) == ([], {})  # Nothing is asked for meanwhile.
+        master.advance(1)
+        assert list(master.tasks) == ["t1"]
+    assert core(master).seen == []
+
+
+def test_a_task_refused_for_another_reason_is_over() -> None:
+    master = FakeMaster(Plain, AGENT)
+    master.tell(Add(("t1",)))
+    refuse(master, "Task uses no resources")
+    assert core(master).seen == [("t1", TaskState.TASK_ERROR)]
+
+
+def test_the_task_that_holds_the_id_may_be_this_one() -> None:
+    """The master is asked: what lives there under the id was launched by us and wrongly given up."""
+    master = FakeMaster(Plain, AGENT)
+    master.tell(Add(("t1",)))
+    refuse(master, "Task has duplicate ID: t1")
+    asked = master.calls_of("RECONCILE")[-1].reconcile
+    assert asked is not None
+    assert [task.task_id.value for task in asked.tasks] == ["t1"]
+    status = TaskStatus(TaskID("t1"), RUNNING, reason=Reason.REASON_RECONCILIATION, agent_id=AgentID("a7"))
+    master.send(Event(type="UPDATE", update=Update(status)))
+    master.advance(60)
+    assert (core(master).seen, list(master.tasks)) == ([("t1", RUNNING)], [])
+
+
+@pytest.mark.parametrize("killed_first", [True, False])
+def test_a_task_whose_id_is_in_use_can_be_killed(killed_first: bool) -> None:
+    master = FakeMaster(Plain, AGENT)
+    master.tell(Add(("t1",)))
+    if killed_first:
+        core(master).tasks.get("t1").killing = True  # type: ignore[union-attr]
+    refuse(master, "Task has duplicate ID: t1")
+    master.tell(Kill("t1"))
+    master.advance(60)
+    assert (core(master).seen, list(master.tasks)) == ([("t1", TaskState.TASK_KILLED)], [])
+
+
+def test_what_is_told_of_an_earlier_launch_elsewhere_is_not_of_this_one() -> None:
+    master = FakeMaster(Plain, AGENT)
+    master.tell(Add(("t1",)))
+    for state, uuid in ((TaskState.TASK_GONE, None), (RUNNING, b"u" * 16), (TaskState.TASK_DROPPED, b"v" * 16)):
+        status = TaskStatus(TaskID("t1"), state, reason=Reason.REASON_RECONCILIATION, agent_id=AgentID("a7"), uuid=uuid)
+        master.send(Event(type="UPDATE", update=Update(status)))
+    assert (core(master).tasks.get("t1").state, core(master).seen) == (STAGING, [])  # type: ignore[union-attr]
+    assert [uuid for _, uuid in master.acknowledged] == [b"u" * 16, b"v" * 16]  # Or its agent would tell it for ever.
+
+
+@pytest.mark.parametrize("state", [TaskState.TASK_UNREACHABLE, TaskState.TASK_GONE, TaskState.TASK_DROPPED])
+def test_a_task_that_waits_does_not_care_what_became_of_an_earlier_launch(state: TaskState) -> None:
+    master = FakeMaster(Plain, {})
+    master.tell(Add(("t1",)))
+    master.send(Event(type="UPDATE", update=Update(TaskStatus(TaskID("t1"), state, agent_id=AgentID("a1")))))
+    assert (core(master).tasks.get("t1").pending, core(master).seen) == (True, [])  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("before", "reason", "again"),
+    [
+        (STAGING, Reason.REASON_RECONCILIATION, True),  # Its agent is there and has never seen it.
+        (STAGING, Reason.REASON_AGENT_REREGISTERED, True),
+        (STAGING, Reason.REASON_AGENT_REMOVED, False),  # It may have begun there.
+        (RUNNING, Reason.REASON_RECONCILIATION, False),
+    ],
+)
+def test_a_task_that_is_gone_waits_again_only_if_it_never_ran(before: TaskState, reason: Reason, again: bool) -> None:
+    master = FakeMaster(Plain, AGENT)
+    master.tell(Add(("t1",)))
+    if before is RUNNING:
+        master.run_all()
+    del master.tasks["t1"]
+    master.send(Event(type="UPDATE", update=Update(TaskStatus(TaskID("t1"), TaskState.TASK_GONE, reason=reason, agent_id=AgentID("a1")))))
+    assert (list(master.tasks) == ["t1"]) is again
+    assert (("t1", TaskState.TASK_GONE) in core(master).seen) is not again
+
+
 def test_a_task_nobody_knows_is_killed() -> None:
     master = FakeMaster(Plain, AGENT)
     status = TaskStatus(TaskID("ghost"), RUNNING, agent_id=AgentID("a1"), uuid=b"u" * 16)
