@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
@@ -134,6 +134,14 @@ class MainLoop:
     async def room(self) -> None:
         """Wait until the inbox has room: a link that is not read is slowed down, nothing is lost."""
         await self._room.wait()
+
+    def waiting(self) -> Counter[type]:
+        """How many inputs wait, by class."""
+        return Counter(type(entry.message) for entry in self._inbox)
+
+    def numbers(self) -> dict[str, float]:
+        """What is measured of this loop, as metrics."""
+        return {"main_loop/turns": float(self.turns), "main_loop/longest_turn_s": self.longest_turn_s}
 
     def stop(self) -> None:
         """End `run` after the turn under way."""

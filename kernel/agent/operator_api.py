@@ -20,6 +20,7 @@ from kernel.mainloop import MainLoop
 from kernel.net import common, response
 from kernel.net.files import Files, in_thread, list_files, read_file
 from kernel.net.logging_level import LoggingLevel
+from kernel.net.metrics import Metrics
 from kernel.net.request import JSON, RECORDIO, Request, acceptable, content_type, read_body
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
@@ -67,8 +68,11 @@ class Waiters:
 class OperatorApi:
     """The handler. loop: gives the main loop, once the agent has recovered."""
 
-    def __init__(self, config: AgentConfig, loop: Callable[[], MainLoop], files: Files, waiters: Waiters, level: LoggingLevel) -> None:
+    def __init__(
+        self, config: AgentConfig, loop: Callable[[], MainLoop], files: Files, waiters: Waiters, level: LoggingLevel, metrics: Metrics
+    ) -> None:
         self._config, self._loop, self._files, self._waiters, self._level = config, loop, files, waiters, level
+        self._measured = metrics
         # Type -> (handler, the part of the call it needs).
         self._handlers: dict[str, tuple[Handler, str | None]] = {
             "GET_HEALTH": (self._health, None),
@@ -122,9 +126,7 @@ class OperatorApi:
         return await self._answer(request, "GET_VERSION", get_version=api.GetVersion(common.version_info()))
 
     async def _metrics(self, request: Request, body: api.GetMetricsCall) -> web.StreamResponse:
-        numbers: dict[str, float] = await self._loop().submit(View("metrics"))
-        metrics = tuple(api.Metric(name, value) for name, value in numbers.items())
-        return await self._answer(request, "GET_METRICS", get_metrics=api.GetMetrics(metrics))
+        return await self._measured.call(request, body.timeout.nanoseconds / 1e9 if body.timeout is not None else None)
 
     async def _logging_level(self, request: Request, body: None) -> web.StreamResponse:
         return await self._answer(request, "GET_LOGGING_LEVEL", get_logging_level=api.GetLoggingLevel(self._level.get()))

@@ -21,16 +21,22 @@ from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net import common, logging_level, response
 from kernel.net.auth import Authenticator
-from kernel.net.files import FileApi
+from kernel.net.files import ABOUT_FILES, FileApi
 from kernel.net.logging_level import LoggingLevel
-from kernel.net.prometheus import exposition
+from kernel.net.metrics import Metrics
+from kernel.net.pages import Pages
 from kernel.net.request import Request
 from kernel.net.server import HttpServer, Routes, own_names
 
 READ, WRITE = "mesos-agent-readonly", "mesos-agent-readwrite"
 
 # Legacy reads, each a view of the same name that gets the query.
-VIEWS = ("state", "monitor/statistics", "containers", "containerizer/debug")
+VIEWS = {
+    "state": "what runs here: frameworks, executors, tasks, with their sandboxes",
+    "monitor/statistics": "what executors use",
+    "containers": "the containers of executors; ?container_id= or ?framework_id= &executor_id= select",
+    "containerizer/debug": "operations on containers that are under way",
+}
 
 
 class AgentServer:
@@ -45,6 +51,7 @@ class AgentServer:
             self.files.attach("/slave/log", log)
         self._config = config
         self._level = LoggingLevel()
+        self._metrics = Metrics(lambda: self.loop().numbers(), self._ask_metrics)
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
         self._http = HttpServer(self._routes(executor_key), authenticator, names=own_names(config.ip, config.hostname))
@@ -77,22 +84,25 @@ class AgentServer:
 
     def _routes(self, executor_key: bytes) -> Routes:
         routes = Routes(prefix="/slave(1)")
-        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level)
+        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level, self._metrics)
         executors = ExecutorApi(self.loop, self.streams, executor_key, anywhere=self._config.insecure)
-        files = FileApi(self.files)
-        routes.add("/api/v1/executor", executors.handle, realm=None, methods=("POST",))
-        routes.add("/api/v1", operators.handle, realm=WRITE, methods=("POST",), gate=self.gate)
-        routes.add("/api/v1/operator", operators.handle, realm=WRITE, methods=("POST",), gate=self.gate)
-        routes.add("/health", self._health, realm=None)
-        routes.add("/version", self._version, realm=None)
-        routes.add("/flags", self._flags, realm=READ)
-        routes.add("/metrics/snapshot", self._metrics_snapshot, realm=READ, gate=self.gate)
-        routes.add("/metrics", self._metrics, realm=READ, gate=self.gate)
-        for name in VIEWS:
-            routes.add(f"/{name}", self._view, realm=READ, gate=self.gate)
-        for name in ("browse", "read", "download", "debug"):
-            routes.add(f"/files/{name}", getattr(files, name), realm=READ)
-        routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"))
+        files, pages, gate = FileApi(self.files), Pages(routes, "Meseta agent", "slave(1)"), self.gate
+        routes.add("/", pages.index, realm=None)
+        routes.add("/help", pages.help, realm=None, about="this list; ?format=json")
+        routes.add("/api/v1/executor", executors.handle, realm=None, methods=("POST",), about="v1 executor API")
+        routes.add("/api/v1", operators.handle, realm=WRITE, methods=("POST",), gate=gate, about="v1 operator API")
+        routes.add("/api/v1/operator", operators.handle, realm=WRITE, methods=("POST",), gate=gate, about="the same")
+        routes.add("/health", self._health, realm=None, about="200 while this agent works")
+        routes.add("/version", self._version, realm=None, about="the release, and the version of Mesos's API")
+        routes.add("/flags", self._flags, realm=READ, about="the settings in force")
+        routes.add("/metrics/snapshot", self._metrics.snapshot, realm=READ, gate=gate, about="metrics by name; ?timeout=2secs")
+        routes.add("/metrics", self._metrics.prometheus, realm=READ, gate=gate, about="the same for Prometheus")
+        routes.add("/system/stats.json", self._metrics.system, realm=READ, about="load and memory of this machine")
+        for name, about in VIEWS.items():
+            routes.add(f"/{name}", self._view, realm=READ, gate=gate, about=about)
+        for name, about in ABOUT_FILES.items():
+            routes.add(f"/files/{name}", getattr(files, name), realm=READ, about=about, plain=name == "debug")
+        routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"), about=logging_level.ABOUT)
         return routes
 
     async def _health(self, request: Request) -> web.StreamResponse:
@@ -112,16 +122,8 @@ class AgentServer:
     async def _toggle(self, request: Request) -> web.StreamResponse:
         return logging_level.toggle(request, self._level)
 
-    async def _metrics_snapshot(self, request: Request) -> web.StreamResponse:
-        return await response.json(request, msgspec.json.encode(await self._numbers()))
-
-    async def _metrics(self, request: Request) -> web.StreamResponse:
-        body, media = exposition(await self._numbers(), request.headers.get("Accept"))
-        return web.Response(body=body, headers={"Content-Type": media})
-
-    async def _numbers(self) -> dict[str, float]:
-        numbers: dict[str, float] = await self.loop().submit(View("metrics"))
-        return numbers
+    async def _ask_metrics(self) -> tuple[dict[str, float]]:
+        return (await self.loop().submit(View("metrics")),)
 
 
 def _log_file() -> str | None:

@@ -77,6 +77,7 @@ def expel(s: MasterState, link: int, reason: str, now: Now) -> None:
 def disconnect(s: MasterState, agent: Agent, now: Now, reason: str = "") -> None:
     """Nothing more is offered there; its silence decides the rest."""
     s.unlink(agent, reason)
+    s.before(agent)
     agent.state = AgentState.DISCONNECTED
     s.allocator.set_agent_active(agent.agent_id, False)
     s.rescind_all(agent, now)
@@ -110,6 +111,7 @@ def remove_agent(s: MasterState, agent: Agent, now: Now, to: AgentState, state: 
     s.unlink(agent)
     s.runs.pop(agent.run, None)
     s.recovered.discard(agent_id)
+    s.before(agent)
     agent.state = to
     del s.agents[agent_id]
     s.counts["master/slave_removals"] += 1
@@ -127,10 +129,10 @@ def _remember(s: MasterState, agent: Agent, to: AgentState, now: Now) -> None:
     else:
         s.gone[agent_id] = now.wall_s
         s.out.append(registry.keep_agent(agent_id, replace(record, gone_wall_s=now.wall_s)))
-        _leave_address(s, agent_id, agent.address)
+        leave_address(s, agent_id, agent.address)
 
 
-def _leave_address(s: MasterState, agent_id: str, address: Address) -> None:
+def leave_address(s: MasterState, agent_id: str, address: Address) -> None:
     if s.addresses.get(address) == agent_id:
         del s.addresses[address]
 
@@ -146,7 +148,7 @@ def _lose_task(
         task.unreachable_wall_s = now.wall_s if unreachable else None
         _tell_lost(s, framework, task, state, Reason.REASON_AGENT_REMOVED, message, now)
         if unreachable:  # Whatever its framework calls it.
-            task.state = TaskState.TASK_UNREACHABLE
+            s.enter(framework, task, TaskState.TASK_UNREACHABLE)
         else:
             s.count_end(framework, task.state, task.statuses[-1])
     if to is not AgentState.UNREACHABLE:
@@ -158,11 +160,11 @@ def _lose_task(
 
 
 def _tell_lost(s: MasterState, framework: Framework, task: Task, state: TaskState, reason: Reason, message: str, now: Now) -> None:
-    task.state = s.lost_as(framework, state)
+    s.enter(framework, task, s.lost_as(framework, state))
     if task.state is TaskState.TASK_GONE_BY_OPERATOR:
         reason = Reason.REASON_AGENT_REMOVED_BY_OPERATOR
     status = s.status(task.task_id, task.state, now, message, reason, task.agent_id, task.executor_id, task.unreachable_wall_s)
-    task.note(status)
+    s.note(task, status)
     s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
     events.task_updated(s, task, status)
 
@@ -172,23 +174,30 @@ def give_up_agent(s: MasterState, agent_id: str, state: TaskState, reason: Reaso
     lost = s.unreachable.pop(agent_id)
     s.gone[agent_id] = now.wall_s
     s.out.append(registry.keep_agent(agent_id, registry.AgentRecord(lost.info, lost.ip, lost.wall_s, gone_wall_s=now.wall_s)))
-    _leave_address(s, agent_id, lost.address)
+    leave_address(s, agent_id, lost.address)
     give_up(s, lost, agent_id, state, reason, message, now)
 
 
 def give_up(s: MasterState, lost: Unreachable, agent_id: str, state: TaskState, reason: Reason, message: str, now: Now) -> None:
     """Tasks that were unreachable with this agent and still are will never come back."""
-    for framework_id, task_id in lost.tasks:
-        framework = s.frameworks.get(framework_id)
-        task = framework.unreachable.get(task_id) if framework is not None else None
-        if framework is None or task is None or task.agent_id != agent_id:
-            continue
-        del framework.unreachable[task_id]
-        framework.completed.append(task)
+    for framework, task in _take_lost(s, lost, agent_id):
         if not task.terminal:
             task.unreachable_wall_s = None
             _tell_lost(s, framework, task, state, reason, message, now)
             s.count_end(framework, task.state, task.statuses[-1])
+
+
+def _take_lost(s: MasterState, lost: Unreachable, agent_id: str) -> list[tuple[Framework, Task]]:
+    """Move what is still unreachable with an agent to the history of its framework; return it."""
+    found = []
+    for framework_id, task_id in lost.tasks:
+        framework = s.frameworks.get(framework_id)
+        task = framework.unreachable.get(task_id) if framework is not None else None
+        if framework is not None and task is not None and task.agent_id == agent_id:
+            del framework.unreachable[task_id]
+            framework.completed.append(task)
+            found.append((framework, task))
+    return found
 
 
 # ---- Gone -----------------------------------------------------------------------------------------------
@@ -218,7 +227,8 @@ def forget_due(s: MasterState, key: str, now: Now) -> None:
         if len(s.unreachable) <= REMEMBERED_MAX and lost.wall_s >= before_s:
             break
         del s.unreachable[agent_id]
-        _leave_address(s, agent_id, lost.address)
+        _take_lost(s, lost, agent_id)  # Nothing is told: whoever asks about them hears that they are unknown.
+        leave_address(s, agent_id, lost.address)
         s.out.append(registry.forget_agent(agent_id))
     while s.gone:
         agent_id, gone_wall_s = next(iter(s.gone.items()))

@@ -13,6 +13,7 @@ from kernel.clock import Now
 from kernel.errors import CallError, PeerError
 from kernel.mainloop import Reply, Tick
 from kernel.master import agents, frameworks, launching, reconciliation, registration, registry, render, tasks
+from kernel.master.allocator import Pass
 from kernel.master.config import MasterConfig
 from kernel.master.effects import (
     CloseStream,
@@ -26,10 +27,11 @@ from kernel.master.effects import (
     SubscribeOperator,
     TeardownFramework,
     ToStream,
+    ToStreamInFragments,
     View,
 )
 from kernel.master.state import Framework, MasterState, Offer
-from kernel.wire import scheduler
+from kernel.wire import operator, scheduler
 from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, Goodbye, Register, StatusUpdate
 from kernel.wire.nodes import MasterInfo
 
@@ -54,6 +56,7 @@ class MasterCore:
         self.state.started = now
         self._views = views
         self._stopwatch = stopwatch
+        self._waiting_since: Now | None = None  # The first input since the last allocation.
         for framework_id, framework in sorted(recorded.frameworks.items(), key=lambda item: item[1].removed_wall_s or 0.0):
             frameworks.recover(self.state, framework, framework_id, now)
         for agent_id, agent in sorted(recorded.agents.items(), key=lambda item: item[1].lost_wall_s):
@@ -65,6 +68,8 @@ class MasterCore:
         """Take one input; return what to do, in order. Raises KernelError before the first change."""
         state = self.state
         state.out = []
+        if self._waiting_since is None:
+            self._waiting_since = now
         kind = type(message)
         if kind is FromAgent:
             self._from_agent(message, now)
@@ -81,10 +86,11 @@ class MasterCore:
     def settle(self, now: Now, budget_s: float) -> Sequence[Any]:
         """Offer what has become free, within the budget; what is left is settled after the next batch."""
         state = self.state
+        since, self._waiting_since = self._waiting_since or now, None
         if not state.allocator.unsettled:
             return ()
         state.out = []
-        result = state.allocator.allocate(now, budget_s, self._stopwatch)
+        result = self._allocate(now, budget_s, since)
         for allocation in result.rescind:
             offer = state.offer_of.get(allocation)
             if offer is not None:
@@ -97,6 +103,16 @@ class MasterCore:
             framework.counts["offers/sent"] += len(offers)
             state.tell(framework, render.offers_event(offers))
         return state.out
+
+    def _allocate(self, now: Now, budget_s: float, since: Now) -> Pass:
+        state, stopwatch = self.state, self._stopwatch
+        if stopwatch is None:
+            return state.allocator.allocate(now, budget_s)
+        began_s = stopwatch()
+        result = state.allocator.allocate(now, budget_s, stopwatch)
+        state.allocation_run.record(stopwatch() - began_s, now.mono_s)
+        state.allocation_latency.record(now.mono_s - since.mono_s, now.mono_s)
+        return result
 
     @property
     def unsettled(self) -> bool:
@@ -151,8 +167,8 @@ class MasterCore:
         while len(state.operators) >= state.config.max_operator_event_stream_subscribers:
             state.out.append(CloseStream(state.operators.popitem(last=False)[0]))
         state.operators[call.stream] = None
-        for event in self._views(state, "subscribed", None):
-            state.out.append(ToStream(call.stream, event))
+        state.out.append(ToStreamInFragments(call.stream, self._views(state, "subscribed", None), frameworks.HEARTBEAT_S))
+        state.out.append(ToStream(call.stream, operator.Event("HEARTBEAT")))
 
     def _view(self, view: View, now: Now) -> None:
         self.state.out.append(Reply(self._views(self.state, view.name, view.arguments)))

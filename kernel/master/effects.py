@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -95,6 +96,14 @@ class ToStream(Struct, frozen=True):
 
     stream: str
     event: Any
+
+
+class ToStreamInFragments(Struct, frozen=True):
+    """Send one large event, encoded, on a stream that begins with it; heartbeats follow every so many seconds."""
+
+    stream: str
+    fragments: Iterable[bytes]
+    heartbeat_s: float
 
 
 class CloseStream(Struct, frozen=True):

@@ -217,8 +217,8 @@ def _end_task(s: MasterState, framework: Framework, task: Task, now: Now) -> Non
     if task.terminal:
         return
     status = s.status(task.task_id, TaskState.TASK_KILLED, now, "Framework removed", Reason.REASON_FRAMEWORK_REMOVED, task.agent_id)
-    task.state = TaskState.TASK_KILLED
-    task.note(status)
+    s.enter(framework, task, TaskState.TASK_KILLED)
+    s.note(task, status)
     s.count_end(framework, task.state, status)
     events.task_updated(s, task, status)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kernel.election.election import Detector, Leader
 from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
@@ -9,20 +11,22 @@ from kernel.net.errors import Redirect
 
 
 class Leadership:
-    """me: this master. leader: who is known to lead. loop: this master's main loop, once it leads and has recovered."""
+    """me: this master. leader: who is known to lead. loop: this master's main loop, once it leads and has recovered.
+    registrar: tells what is measured of its registry, then."""
 
     def __init__(self, me: Leader) -> None:
         self.me = me
         self.leader: Leader | None = None
+        self.registrar: Callable[[], dict[str, float]] = dict
         self._loop: MainLoop | None = None
 
     @property
     def leading(self) -> bool:
         return self._loop is not None
 
-    def begin(self, loop: MainLoop) -> None:
+    def begin(self, loop: MainLoop, registrar: Callable[[], dict[str, float]] = dict) -> None:
         """This master leads from now on."""
-        self._loop = loop
+        self._loop, self.registrar = loop, registrar
 
     def loop(self) -> MainLoop:
         """Return the main loop. Raises as `gate` does."""

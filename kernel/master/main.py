@@ -32,6 +32,7 @@ from kernel.net import auth
 from kernel.net import loop as event_loop
 from kernel.net.auth import Authenticator
 from kernel.net.common import MESOS_VERSION
+from kernel.store.measured import MeasuredStore
 from kernel.store.memory import MemoryStore
 from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
@@ -105,7 +106,7 @@ async def serve(config: MasterConfig) -> None:
     following = asyncio.create_task(leadership.follow(detector))
     try:
         if await _first(contender.contend(), stop.wait()) == 0:
-            await _lead(config, server, leadership, contender, open_registry(), stop)
+            await _lead(config, server, leadership, contender, MeasuredStore(open_registry()), stop)
     finally:
         following.cancel()
         await contender.withdraw()
@@ -134,7 +135,7 @@ def election(config: MasterConfig, me: Leader) -> tuple[Contender, Detector, Cal
 
 
 async def _lead(
-    config: MasterConfig, server: MasterServer, leadership: Leadership, contender: Contender, store: Store, stop: asyncio.Event
+    config: MasterConfig, server: MasterServer, leadership: Leadership, contender: Contender, store: MeasuredStore, stop: asyncio.Event
 ) -> None:
     try:
         loading = asyncio.ensure_future(store.load())
@@ -152,7 +153,7 @@ async def _work(
     server: MasterServer,
     leadership: Leadership,
     contender: Contender,
-    store: Store,
+    store: MeasuredStore,
     records: dict[str, bytes],
     stop: asyncio.Event,
 ) -> int:
@@ -164,7 +165,7 @@ async def _work(
     gc.collect()
     gc.freeze()  # What was loaded stays: full collections need not look at it.
     running = asyncio.create_task(loop.run())
-    leadership.begin(loop)
+    leadership.begin(loop, store.numbers)
     log.info("leading with %d agents and %d frameworks on record", len(recorded.agents), len(recorded.frameworks))
     ended = await _first(asyncio.shield(running), stop.wait(), contender.lost())
     loop.stop()

@@ -21,6 +21,7 @@ from kernel.master.streams import Streams
 from kernel.net import common, response
 from kernel.net.files import Files, in_thread, list_files, read_file
 from kernel.net.logging_level import LoggingLevel
+from kernel.net.metrics import Metrics
 from kernel.net.request import Request, acceptable, content_type, read_body
 from kernel.wire import codec, operator
 
@@ -44,8 +45,11 @@ Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
 class OperatorApi:
     """The handler. loop: gives the main loop of the master that leads."""
 
-    def __init__(self, config: MasterConfig, loop: Callable[[], MainLoop], streams: Streams, files: Files, level: LoggingLevel) -> None:
+    def __init__(
+        self, config: MasterConfig, loop: Callable[[], MainLoop], streams: Streams, files: Files, level: LoggingLevel, metrics: Metrics
+    ) -> None:
         self._config, self._loop, self._streams, self._files, self._level = config, loop, streams, files, level
+        self._measured = metrics
         # Type -> (handler, the part of the call it needs).
         self._handlers: dict[str, tuple[Handler, str | None]] = {
             "SUBSCRIBE": (self._subscribe, None),
@@ -96,9 +100,7 @@ class OperatorApi:
         return await self._answer(request, "GET_VERSION", get_version=operator.GetVersion(common.version_info()))
 
     async def _metrics(self, request: Request, body: operator.GetMetricsCall) -> web.StreamResponse:
-        numbers: dict[str, float] = await self._loop().submit(View("metrics"))
-        metrics = tuple(operator.Metric(name, value) for name, value in numbers.items())
-        return await self._answer(request, "GET_METRICS", get_metrics=operator.GetMetrics(metrics))
+        return await self._measured.call(request, body.timeout.nanoseconds / 1e9 if body.timeout is not None else None)
 
     async def _logging_level(self, request: Request, body: None) -> web.StreamResponse:
         return await self._answer(request, "GET_LOGGING_LEVEL", get_logging_level=operator.GetLoggingLevel(self._level.get()))

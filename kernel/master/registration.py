@@ -86,6 +86,7 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
     if first:
         events.agent_added(s, agent)
     else:
+        s.before(agent)
         agent.reregistered_wall_s = now.wall_s
 
 
@@ -143,7 +144,7 @@ def _read_tasks(s: MasterState, agent_id: str, message: Register, infos: dict[st
     for report in message.tasks:
         key = (report.framework_id, report.task.task_id.value)
         _check_report(s, key, seen, infos, "task")
-        if report.task.agent_id.value != message.agent_id:
+        if not agent_id or report.task.agent_id.value != agent_id:
             raise PeerError(f"registration refused: task '{key[1]}' is of agent '{report.task.agent_id.value}'")
         status = report.status
         if report.state not in REPORTABLE or (status is not None and (status.state not in REPORTABLE or status.task_id.value != key[1])):
@@ -199,7 +200,9 @@ def _admit(s: MasterState, agent_id: str, message: Register, total: Resources, n
     """Begin to know an agent: new, back from unreachable, or forgotten long ago."""
     agent = Agent(agent_id, _info(agent_id, message), message.ip, total)
     agent.registered_wall_s = now.wall_s
-    s.unreachable.pop(agent_id, None)
+    lost = s.unreachable.pop(agent_id, None)
+    if lost is not None:
+        agents.leave_address(s, agent_id, lost.address)
     s.agents[agent_id] = agent
     s.out.append(registry.keep_agent(agent_id, registry.AgentRecord(agent.info, agent.ip, now.wall_s)))
     s.allocator.add_agent(agent_id, total, message.hostname, message.attributes, now)
@@ -212,7 +215,8 @@ def _take_info(s: MasterState, agent: Agent, message: Register, total: Resources
     if info == agent.info and message.ip == agent.ip:
         return
     s.rescind_all(agent, now)
-    s.addresses.pop(agent.address, None)
+    agents.leave_address(s, agent.agent_id, agent.address)
+    s.before(agent)
     agent.info, agent.ip, agent.total = info, message.ip, total
     s.out.append(registry.keep_agent(agent.agent_id, registry.AgentRecord(info, agent.ip, agent.registered_wall_s)))
     s.allocator.update_agent(agent.agent_id, total, info.hostname, info.attributes, now)
@@ -222,6 +226,7 @@ def _link(s: MasterState, agent: Agent, link: int, message: Register, now: Now) 
     """The agent is heard on this link from now on."""
     s.runs.pop(agent.run, None)
     s.addresses[agent.address] = agent.agent_id
+    s.before(agent)
     agent.run, agent.software = message.run, message.software
     s.runs[message.run] = agent.agent_id
     s.recovered.discard(agent.agent_id)
@@ -334,7 +339,7 @@ def _learn_task(
         assert claim is not None, "a task of this agent is one of its framework's"
         task = _add_task(s, agent, framework, report, claim, now)
     elif task.agent_id == agent.agent_id:
-        task.state = advance(task.state, report.state)
+        s.enter(framework, task, advance(task.state, report.state))
         if task.terminal:
             s.free_task(framework, agent, task, now)
     else:
@@ -351,7 +356,8 @@ def _add_task(s: MasterState, agent: Agent, framework: Framework, report: TaskRe
     if lost is not None and lost.agent_id == agent.agent_id:
         del framework.unreachable[task_id]
         task = lost
-        task.state = advance(task.state, report.state)
+        s.before(task)
+        s.enter(framework, task, advance(task.state, report.state))
         task.unreachable_wall_s = None
         task.resources = _charge(s, agent, framework, claim, now)[1]
     else:
@@ -387,6 +393,6 @@ def _tell_return(s: MasterState, agent: Agent, framework: Framework, task: Task,
     last = report.status
     if last is not None:
         status = replace(status, healthy=last.healthy, check_status=last.check_status, container_status=last.container_status)
-    task.note(status)
+    s.note(task, status)
     s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
     events.task_updated(s, task, status)

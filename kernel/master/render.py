@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Iterator
-from itertools import chain
-from typing import Any, TypeVar
+from collections.abc import Iterable
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kernel.master.state import Agent, Executor, Framework, MasterState, Offer, Quantities, Task
+from kernel.master.pictures import AgentLook, TaskLook
+from kernel.master.state import Agent, Framework, MasterState, Offer, Task
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire import operator, scheduler
-from kernel.wire.common import URL, Address, Secret, TimeInfo
+from kernel.wire.common import URL, Address, TimeInfo
+from kernel.wire.framework import FrameworkInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID
-from kernel.wire.nodes import AgentCapability, AgentInfo, AgentInfoCapability
+from kernel.wire.legacy import without_secrets
+from kernel.wire.nodes import AgentCapability, AgentInfoCapability
 from kernel.wire.offer import Offer as OfferMessage
-from kernel.wire.resources import AllocationInfo, Amount, Form, Key, Resource, Resources
-from kernel.wire.task import ExecutorInfo, TaskInfo, TaskState, TaskStatus
+from kernel.wire.offer import OfferConstraints
+from kernel.wire.resources import AllocationInfo, Form, Resource, Resources
+from kernel.wire.task import ExecutorInfo, TaskInfo
 from kernel.wire.task import Task as TaskMessage
-from kernel.wire.values import coalesce
-
-T = TypeVar("T")
 
 AGENT_CAPABILITIES = tuple(
     AgentInfoCapability(capability)
@@ -81,21 +79,21 @@ def _allocated(resources: tuple[Resource, ...], role: str | None) -> tuple[Resou
 
 
 def task_message(task: Task) -> TaskMessage:
-    return task_message_of(task, task.state, task.statuses, task.sent)
+    return task_message_of(task, task)
 
 
-def task_message_of(task: Task, state: TaskState, statuses: tuple[TaskStatus, ...], sent: TaskStatus | None) -> TaskMessage:
-    """The task as it was at some instant: with what of it changes as it was then."""
-    info = task.info
+def task_message_of(task: Task, seen: Task | TaskLook) -> TaskMessage:
+    """The task as it was at some instant; seen: what of it changes, as it was then."""
+    info, sent = task.info, seen.sent
     return TaskMessage(
         name=info.name,
         task_id=info.task_id,
         framework_id=FrameworkID(task.framework_id),
         agent_id=AgentID(task.agent_id),
-        state=state,
+        state=seen.state,
         executor_id=ExecutorID(task.executor_id) if task.executor_id else None,
         resources=task.resources.messages(task.role),
-        statuses=statuses,
+        statuses=seen.statuses,
         status_update_state=sent.state if sent is not None else None,
         status_update_uuid=sent.uuid if sent is not None else None,
         labels=info.labels,
@@ -114,57 +112,41 @@ def task_user(info: TaskInfo) -> str | None:
     return command.user if command is not None else None
 
 
-def without_secrets(message: T) -> T:
-    """The message without the values of secrets, which are never shown; itself when it has none."""
-    if isinstance(message, Secret):
-        return message if message.value is None else replace(message, value=None)
-    if isinstance(message, Struct):
-        changed = {}
-        for name in message.__struct_fields__:
-            part = getattr(message, name)
-            if isinstance(part, Struct | tuple | dict) and part and (shown := without_secrets(part)) is not part:
-                changed[name] = shown
-        return replace(message, **changed) if changed else message
-    if isinstance(message, tuple):
-        parts: Any = tuple(map(without_secrets, message))
-        return message if all(new is old for new, old in zip(parts, message, strict=True)) else parts
-    if isinstance(message, dict):
-        found: Any = {name: without_secrets(part) for name, part in message.items()}
-        return message if all(found[name] is part for name, part in message.items()) else found
-    return message
+class FrameworkLook(Struct, gc=False):
+    """A framework at one instant, to be shown later. used, offered: in all."""
 
-
-class AgentPicture(Struct, gc=False):
-    """An agent at one instant, to be shown later."""
-
-    agent_id: str
-    info: AgentInfo
-    pid: str
+    framework_id: str
+    info: FrameworkInfo
+    state: FrameworkState
+    connected: bool
+    multi_role: bool
+    roles: tuple[str, ...]
     registered_wall_s: float
     reregistered_wall_s: float | None
-    total: Resources
+    unregistered_wall_s: float | None
     used: Resources
     offered: Resources
-    state: AgentState
-    software: str
+    offer_constraints: OfferConstraints | None
 
     @classmethod
-    def of(cls, agent: Agent) -> AgentPicture:
+    def of(cls, framework: Framework) -> FrameworkLook:
         return cls(
-            agent.agent_id,
-            agent.info,
-            agent.pid,
-            agent.registered_wall_s,
-            agent.reregistered_wall_s,
-            agent.total,
-            agent.used,
-            agent.offered,
-            agent.state,
-            agent.software,
+            framework.framework_id,
+            framework.info,
+            framework.state,
+            framework.connected,
+            framework.multi_role,
+            framework.roles,
+            framework.registered_wall_s,
+            framework.reregistered_wall_s,
+            framework.unregistered_wall_s,
+            framework.used.total(),
+            framework.offered.total(),
+            framework.offer_constraints,
         )
 
 
-def agent_message(agent: Agent | AgentPicture) -> operator.Agent:
+def agent_message(agent: Agent | AgentLook) -> operator.Agent:
     return operator.Agent(
         agent_info=agent.info,
         active=agent.state is AgentState.REGISTERED,
@@ -180,56 +162,25 @@ def agent_message(agent: Agent | AgentPicture) -> operator.Agent:
     )
 
 
-def framework_message(framework: Framework) -> operator.Framework:
+def framework_message(seen: FrameworkLook, offers: Iterable[Offer] = ()) -> operator.Framework:
     return operator.Framework(
-        framework_info=framework.info,
-        active=framework.state is FrameworkState.ACTIVE,
-        connected=framework.connected,
-        recovered=framework.state is FrameworkState.RECOVERED,
-        registered_time=time_info(framework.registered_wall_s),
-        reregistered_time=time_info(framework.reregistered_wall_s) if framework.reregistered_wall_s is not None else None,
-        unregistered_time=time_info(framework.unregistered_wall_s) if framework.unregistered_wall_s is not None else None,
-        offers=tuple(_offer_message(offer, offer.role, Form.POST) for offer in framework.offers.values()),
-        allocated_resources=used_resources(framework).messages(),
-        offered_resources=offered_resources(framework).messages(),
-        offer_constraints=framework.offer_constraints,
+        framework_info=seen.info,
+        active=seen.state is FrameworkState.ACTIVE,
+        connected=seen.connected,
+        recovered=seen.state is FrameworkState.RECOVERED,
+        registered_time=time_info(seen.registered_wall_s),
+        reregistered_time=time_info(seen.reregistered_wall_s) if seen.reregistered_wall_s is not None else None,
+        unregistered_time=time_info(seen.unregistered_wall_s) if seen.unregistered_wall_s is not None else None,
+        offers=tuple(map(operator_offer, offers)),
+        allocated_resources=seen.used.messages(),
+        offered_resources=seen.offered.messages(),
+        offer_constraints=seen.offer_constraints,
     )
 
 
-def holders(framework: Framework) -> Iterator[Task | Executor]:
-    """Everything of the framework that holds resources now."""
-    yield from (task for task in framework.tasks.values() if not task.freed)
-    yield from framework.executors.values()
-
-
-def used_resources(framework: Framework) -> Resources:
-    """What the framework's tasks and executors hold. Only when something of it is no plain scalar are they all asked."""
-    return _sum(framework.used, (holder.resources for holder in holders(framework)))
-
-
-def offered_resources(framework: Framework) -> Resources:
-    return _sum(framework.offered, (offer.resources for offer in framework.offers.values()))
-
-
-def _sum(sums: Quantities, parts: Iterable[Resources]) -> Resources:
-    """The sum of the parts, whose scalars are known. Ranges and sets, which many agents have alike, are united."""
-    plain = sums.plain()
-    if not any(sums.other.values()):
-        return plain
-    amounts = Counter(chain.from_iterable(part.other.items() for part in parts if part.other is not None))  # Many are alike.
-    scalars: Counter[Key] = Counter()
-    spans: dict[Key, list[tuple[int, int]]] = {}
-    items: dict[Key, frozenset[str]] = {}
-    for (key, amount), times in amounts.items():
-        if isinstance(amount, int):
-            scalars[key] += amount * times
-        elif isinstance(amount, tuple):
-            spans.setdefault(key, []).extend(amount)
-        else:
-            items[key] = items.get(key, frozenset()) | amount
-    other: dict[Key, Amount] = {**scalars, **items}
-    other |= {key: coalesce(sorted(pairs)) for key, pairs in spans.items()}
-    return replace(plain, other=other or None)
+def operator_offer(offer: Offer) -> OfferMessage:
+    """The offer as operators see it, whatever its framework understands."""
+    return _offer_message(offer, offer.role, Form.POST)
 
 
 def started_s(state: MasterState) -> float | None:

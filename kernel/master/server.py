@@ -5,7 +5,7 @@ Realms and redirects: spec mesos-v1, sections 1.5 and 10.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -13,8 +13,19 @@ import msgspec
 from aiohttp import web
 
 from kernel.errors import CallError, NotSupported, Unavailable
+from kernel.mainloop import Tick
 from kernel.master.config import MasterConfig
-from kernel.master.effects import CloseLink, CloseStream, TeardownFramework, ToAgent, ToStream, View
+from kernel.master.effects import (
+    CloseLink,
+    CloseStream,
+    FromAgent,
+    LinkClosed,
+    TeardownFramework,
+    ToAgent,
+    ToStream,
+    ToStreamInFragments,
+    View,
+)
 from kernel.master.leadership import Leadership
 from kernel.master.links import Links
 from kernel.master.operator_api import OperatorApi
@@ -22,9 +33,11 @@ from kernel.master.scheduler_api import SchedulerApi
 from kernel.master.streams import Streams
 from kernel.net import common, logging_level, response
 from kernel.net.auth import Authenticator
-from kernel.net.files import FileApi, Files
+from kernel.net.files import ABOUT_FILES, FileApi, Files
 from kernel.net.logging_level import LoggingLevel
-from kernel.net.prometheus import exposition
+from kernel.net.machine import Uptime
+from kernel.net.metrics import Metrics
+from kernel.net.pages import Pages
 from kernel.net.request import Request, read_body
 from kernel.net.server import HttpServer, Routes, own_names
 
@@ -32,9 +45,21 @@ READ, WRITE = "mesos-master-readonly", "mesos-master-readwrite"
 SCHEDULER, AGENT = "mesos-master-scheduler", "mesos-master-agent"
 
 # Older reads: each is a view of the same name that gets the query.
-VIEWS = ("state", "state-summary", "slaves", "frameworks", "tasks", "roles")
+VIEWS = {
+    "state": "agents, frameworks and tasks, all at one instant; ?slave_id= or ?framework_id= select",
+    "state-summary": "the same with tasks only counted",
+    "slaves": "the agents; ?slave_id=",
+    "frameworks": "the frameworks with their tasks; ?framework_id=",
+    "tasks": "the tasks; ?limit= ?offset= ?order=asc ?framework_id= ?task_id=",
+    "roles": "the roles: weights, quotas, what they hold",
+}
 # Those whose writing is not built yet, and what can only be written.
-VIEWS_LATER_WRITTEN = ("weights", "quota", "maintenance/schedule", "maintenance/status")
+VIEWS_LATER_WRITTEN = {
+    "weights": "weights of roles; reading only",
+    "quota": "quotas of roles; reading only",
+    "maintenance/schedule": "planned maintenance; reading only",
+    "maintenance/status": "machines under maintenance",
+}
 LATER = ("reserve", "unreserve", "create-volumes", "destroy-volumes", "machine/down", "machine/up")
 WRITING = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
@@ -46,6 +71,8 @@ class MasterServer:
         self._config, self._leadership = config, leadership
         self._streams = Streams()
         self._level = LoggingLevel()
+        self._uptime = Uptime()
+        self._metrics = Metrics(self._measured, self._ask_metrics)
         self._files = Files()  # Logs go to stderr: whoever keeps them shows them.
         self._links = Links(lambda message: leadership.loop().post(message), lambda: leadership.loop().room())
         names = own_names(config.ip, config.hostname)
@@ -67,6 +94,8 @@ class MasterServer:
             self._links.send(effect.link, effect.message)
         elif kind is ToStream:
             self._streams.send(effect.stream, effect.event)
+        elif kind is ToStreamInFragments:
+            self._streams.send_fragments(effect.stream, effect.fragments, effect.heartbeat_s)
         elif kind is CloseStream:
             self._streams.close(effect.stream)
         else:
@@ -83,26 +112,31 @@ class MasterServer:
         routes = Routes(prefix="/master")
         gate = self._leadership.gate
         scheduler = SchedulerApi(self._leadership.loop, self._streams)
-        operators = OperatorApi(self._config, self._leadership.loop, self._streams, self._files, self._level)
-        files = FileApi(self._files)
-        routes.add("/api/v1/scheduler", scheduler.handle, realm=SCHEDULER, methods=("POST",), gate=gate)
-        routes.add("/api/v1", operators.handle, realm=WRITE, methods=("POST",), gate=gate)
-        routes.add("/api/v1/operator", operators.handle, realm=WRITE, methods=("POST",), gate=gate)
+        operators = OperatorApi(self._config, self._leadership.loop, self._streams, self._files, self._level, self._metrics)
+        files, pages = FileApi(self._files), Pages(routes, "Meseta master", "master")
+        routes.add("/", pages.index, realm=None)
+        routes.add("/help", pages.help, realm=None, about="this list; ?format=json")
+        routes.add("/api/v1/scheduler", scheduler.handle, realm=SCHEDULER, methods=("POST",), gate=gate, about="v1 scheduler API")
+        routes.add("/api/v1", operators.handle, realm=WRITE, methods=("POST",), gate=gate, about="v1 operator API")
+        routes.add("/api/v1/operator", operators.handle, realm=WRITE, methods=("POST",), gate=gate, about="the same")
         routes.add("/agent-link", self._links.serve, realm=AGENT, methods=("GET",), gate=gate)
-        routes.add("/health", self._health, realm=None)
-        routes.add("/version", self._version, realm=None)
-        routes.add("/redirect", self._redirect, realm=None)
-        routes.add("/flags", self._flags, realm=READ)
-        routes.add("/metrics/snapshot", self._metrics_snapshot, realm=READ)
-        routes.add("/metrics", self._metrics, realm=READ)
-        for name in VIEWS:
-            routes.add(f"/{name}", self._view, realm=READ, gate=gate)
-        for name in ("browse", "read", "download", "debug"):
-            routes.add(f"/files/{name}", getattr(files, name), realm=READ)
-        routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"))
-        routes.add("/teardown", self._teardown, realm=WRITE, methods=("POST",), gate=gate)
-        for name in VIEWS_LATER_WRITTEN + LATER:
-            routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, tree=name == "quota")
+        routes.add("/health", self._health, realm=None, about="200 while this process works")
+        routes.add("/version", self._version, realm=None, about="the release, and the version of Mesos's API")
+        routes.add("/redirect", self._redirect, realm=None, about="leads to the leading master")
+        routes.add("/flags", self._flags, realm=READ, about="the settings in force")
+        routes.add("/metrics/snapshot", self._metrics.snapshot, realm=READ, about="metrics by name; ?timeout=2secs")
+        routes.add("/metrics", self._metrics.prometheus, realm=READ, about="the same for Prometheus")
+        routes.add("/system/stats.json", self._metrics.system, realm=READ, about="load and memory of this machine")
+        for name, about in VIEWS.items():
+            routes.add(f"/{name}", self._view, realm=READ, gate=gate, about=about)
+        for name, about in ABOUT_FILES.items():
+            routes.add(f"/files/{name}", getattr(files, name), realm=READ, about=about, plain=name == "debug")
+        routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"), about=logging_level.ABOUT)
+        routes.add("/teardown", self._teardown, realm=WRITE, methods=("POST",), gate=gate, about="ends a framework; form frameworkId=")
+        for name, about in VIEWS_LATER_WRITTEN.items():
+            routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, tree=name == "quota", about=about)
+        for name in LATER:
+            routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, about="not built yet", plain=False)
         return routes
 
     async def _health(self, request: Request) -> web.StreamResponse:
@@ -127,19 +161,26 @@ class MasterServer:
         rendered: bytes | Iterable[bytes] = await self._leadership.loop().submit(view)
         return rendered
 
-    async def _metrics_snapshot(self, request: Request) -> web.StreamResponse:
-        return await response.json(request, msgspec.json.encode(await self._numbers()))
+    def _measured(self) -> dict[str, float]:
+        found = {"master/uptime_secs": self._uptime.seconds(), "master/elected": float(self._leadership.leading)}
+        if self._leadership.leading:
+            loop = self._leadership.loop()
+            waiting = loop.waiting()
+            messages, ticks = waiting[FromAgent] + waiting[LinkClosed], waiting[Tick]
+            found |= {
+                "master/event_queue_messages": float(messages),
+                "master/event_queue_dispatches": float(ticks),
+                "master/event_queue_http_requests": float(waiting.total() - messages - ticks),
+                **loop.numbers(),
+                **self._leadership.registrar(),
+            }
+        return found
 
-    async def _metrics(self, request: Request) -> web.StreamResponse:
-        body, media = exposition(await self._numbers(), request.headers.get("Accept"))
-        return web.Response(body=body, headers={"Content-Type": media})
-
-    async def _numbers(self) -> dict[str, float]:
+    async def _ask_metrics(self) -> Iterable[Mapping[str, float]]:
         if not self._leadership.leading:
-            return {"master/elected": 0.0}
-        loop = self._leadership.loop()
-        numbers: dict[str, float] = await loop.submit(View("metrics"))
-        return numbers | {"main_loop/turns": float(loop.turns), "main_loop/longest_turn_s": loop.longest_turn_s}
+            return ()
+        numbers: Iterable[Mapping[str, float]] = await self._leadership.loop().submit(View("metrics"))
+        return numbers
 
     async def _toggle(self, request: Request) -> web.StreamResponse:
         return logging_level.toggle(request, self._level)

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections import Counter, OrderedDict, deque
 from typing import Any
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from kernel.clock import Now
@@ -17,10 +16,13 @@ from kernel.master.allocator import Allocation, Allocator
 from kernel.master.config import MasterConfig
 from kernel.master.deadlines import Deadlines
 from kernel.master.effects import CloseLink, ToAgent, ToStream
+from kernel.master.pictures import AgentLook, Pictures, TaskLook
+from kernel.master.quantities import Holdings
 from kernel.master.transitions import AgentState, FrameworkState
+from kernel.metrics import Timer
 from kernel.wire.agent import FrameworkUpdated, MasterMessage
 from kernel.wire.ids import AgentID, ExecutorID, OfferID, TaskID
-from kernel.wire.resources import EMPTY, Resources, quantity
+from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.scheduler import Event, Rescind
 from kernel.wire.task import (
     TERMINAL,
@@ -45,19 +47,11 @@ TaskKey = tuple[str, str]  # Framework id, task id (or executor id, for executor
 STATUSES_MAX = 100  # Kept of one task, the newest; a task whose agent comes and goes for years has more.
 
 
-class Rendered(Struct, gc=False):
-    """A task as /state shows it. Valid while state and statuses are these very objects, the only parts of a task that it
-    shows and that change: so nothing ever needs to be invalidated. body: None until somebody reads it."""
-
-    state: TaskState
-    statuses: tuple[TaskStatus, ...]
-    body: bytes | None = None
-
-
 class Task:
     """One task. resources: what it holds on its agent while not freed; state: the newest known;
     sent: the last status a scheduler was sent by way of an agent's update (None: none yet); owed: the newest of its
-    agent's updates that no scheduler has acknowledged."""
+    agent's updates that no scheduler has acknowledged; rendered: as /state shows it, kept there by `kernel.master.views`
+    until it changes."""
 
     __slots__ = (
         "agent_id", "executor_id", "framework_id", "freed", "info", "kill", "killing", "owed", "rendered", "resources", "role",
@@ -80,7 +74,7 @@ class Task:
         self.kill: KillPolicy | None = None
         self.killing = False  # Somebody asked for its end: told again to an agent that comes back.
         self.unreachable_wall_s: float | None = None
-        self.rendered: Rendered | None = None
+        self.rendered: bytes | None = None
 
     def note(self, status: TaskStatus) -> None:
         """Add to the history, which keeps the last status of each run of equal states, without data: that is the scheduler's
@@ -95,6 +89,9 @@ class Task:
     @property
     def terminal(self) -> bool:
         return self.state in TERMINAL
+
+    def look(self) -> TaskLook:
+        return TaskLook(self.state, self.statuses, self.sent)
 
 
 class Executor:
@@ -122,7 +119,8 @@ class Offer:
 
 
 class Agent:
-    """A machine that runs tasks. frameworks_known: those its link was told of, so far as they are not removed."""
+    """A machine that runs tasks. frameworks_known: those its link was told of, so far as they are not removed. rendered: as
+    that of a task."""
 
     __slots__ = (
         "agent_id", "contact_due_s", "executors", "frameworks_known", "info", "ip", "link", "offered", "offers",
@@ -147,7 +145,7 @@ class Agent:
         self.executors: dict[TaskKey, Executor] = {}
         self.offers: dict[str, Offer] = {}
         self.frameworks_known: set[str] = set()
-        self.rendered: Any = None  # Kept here by `kernel.master.views`.
+        self.rendered: bytes | None = None
 
     @property
     def address(self) -> Address:
@@ -156,6 +154,20 @@ class Agent:
     @property
     def pid(self) -> str:
         return f"slave(1)@{self.ip}:{self.info.port}"
+
+    def look(self) -> AgentLook:
+        return AgentLook(
+            self.agent_id,
+            self.info,
+            self.pid,
+            self.registered_wall_s,
+            self.reregistered_wall_s,
+            self.total,
+            self.used,
+            self.offered,
+            self.state,
+            self.software,
+        )
 
 
 class Unreachable:
@@ -172,46 +184,12 @@ class Unreachable:
         return (self.ip, self.info.port)
 
 
-class Quantities:
-    """A sum of resources over many agents: scalars by name, in thousandths; ranges and sets by their size."""
-
-    __slots__ = ("cpus", "disk", "gpus", "mem", "other")
-
-    def __init__(self) -> None:
-        self.cpus = self.mem = self.disk = self.gpus = 0
-        self.other: Counter[str] = Counter()
-
-    def add(self, more: Resources) -> None:
-        self._change(more, 1)
-
-    def take(self, less: Resources) -> None:
-        self._change(less, -1)
-
-    def _change(self, amount: Resources, sign: int) -> None:
-        self.cpus += sign * amount.cpus
-        self.mem += sign * amount.mem
-        self.disk += sign * amount.disk
-        self.gpus += sign * amount.gpus
-        if amount.other is not None:
-            for key, held in amount.other.items():
-                self.other[key.name] += sign * quantity(key, held)
-
-    def plain(self) -> Resources:
-        """The scalars that every agent has, as one amount."""
-        return Resources(self.cpus, self.mem, self.disk, self.gpus)
-
-    def scalars(self) -> dict[str, int]:
-        """Thousandths by name; names with nothing are left out."""
-        sums = Counter({"cpus": self.cpus, "mem": self.mem, "disk": self.disk, "gpus": self.gpus})
-        sums.update(self.other)
-        return {name: milli for name, milli in sums.items() if milli}
-
-
 class Framework:
-    """A scheduler's session and everything it runs. linked: the agents whose links were told of it, by id."""
+    """A scheduler's session and everything it runs. linked: the agents whose links were told of it, by id. live: how many of
+    `tasks` are in each state, by name."""
 
     __slots__ = (
-        "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "linked", "multi_role",
+        "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "linked", "live", "multi_role",
         "offer_constraints", "offered", "offers", "partition_aware", "refinement", "registered_wall_s", "reregistered_wall_s",
         "roles", "state", "stream", "suppressed", "task_killing", "tasks", "unreachable", "unregistered_wall_s", "used",
     )  # fmt: skip
@@ -232,8 +210,9 @@ class Framework:
         self.executors: dict[tuple[str, str], Executor] = {}  # By agent id, executor id.
         self.offers: dict[str, Offer] = {}
         self.linked: dict[str, Agent] = {}
-        self.used = Quantities()
-        self.offered = Quantities()
+        self.live: Counter[str] = Counter()
+        self.used = Holdings()
+        self.offered = Holdings()
         self.counts: Counter[str] = Counter()
         self.update_info(info)
 
@@ -286,6 +265,9 @@ class MasterState:
         self.allocator = Allocator(config.allocator)
         self.deadlines = Deadlines()
         self.counts: Counter[str] = Counter()
+        self.pictures = Pictures()
+        self.allocation_run = Timer()
+        self.allocation_latency = Timer()  # From the input that gave the allocator something to do.
         self.started: Now | None = None
         self._offer_number = 0
         self._framework_number = 0
@@ -344,6 +326,28 @@ class MasterState:
             del self.frameworks[framework_id].linked[agent.agent_id]
         agent.frameworks_known.clear()
 
+    # ---- changing ---------------------------------------------------------------------------------------
+
+    def before(self, item: Task | Agent) -> None:
+        """What is shown of it is about to change: who reads the state still sees it as it is."""
+        item.rendered = None
+        if self.pictures:
+            self.pictures.keep(item)
+
+    def enter(self, framework: Framework, task: Task, state: TaskState) -> None:
+        """The one place where a task's state changes."""
+        if state is not task.state:
+            self.before(task)
+            if framework.tasks.get(task.task_id) is task:
+                framework.live[task.state._value_] -= 1  # `value` would take two calls.
+                framework.live[state._value_] += 1
+            task.state = state
+
+    def note(self, task: Task, status: TaskStatus) -> None:
+        """Add to a task's history."""
+        self.before(task)
+        task.note(status)
+
     # ---- offers -----------------------------------------------------------------------------------------
 
     def add_offer(self, allocation: Allocation, now: Now) -> Offer:
@@ -351,8 +355,9 @@ class MasterState:
         offer = Offer(self.next_offer_id(), framework, agent, allocation, now.mono_s)
         self.offers[offer.offer_id] = framework.offers[offer.offer_id] = agent.offers[offer.offer_id] = offer
         self.offer_of[allocation] = offer
+        self.before(agent)
         agent.offered += offer.resources
-        framework.offered.add(offer.resources)
+        framework.offered.add(offer.role, offer.resources)
         if self.config.offer_timeout_s is not None:
             self.deadlines.push(now.mono_s + self.config.offer_timeout_s, "offer", offer.offer_id)
         return offer
@@ -363,8 +368,9 @@ class MasterState:
         del self.offer_of[offer.allocation]
         del offer.framework.offers[offer.offer_id]
         del offer.agent.offers[offer.offer_id]
+        self.before(offer.agent)
         offer.agent.offered -= offer.resources
-        offer.framework.offered.take(offer.resources)
+        offer.framework.offered.take(offer.role, offer.resources)
 
     def rescind(self, offer: Offer, now: Now, tell: bool) -> None:
         """End an offer; what it held is free again, without a filter. tell: send RESCIND."""
@@ -386,21 +392,25 @@ class MasterState:
         caller's matter (an offer's resources are charged already)."""
         framework.tasks[task.task_id] = task
         agent.tasks[framework.framework_id, task.task_id] = task
+        framework.live[task.state._value_] += 1
         if not task.freed:
+            self.before(agent)
             agent.used += task.resources
-            framework.used.add(task.resources)
+            framework.used.add(task.role, task.resources)
 
     def free_task(self, framework: Framework, agent: Agent, task: Task, now: Now) -> None:
         """Give back what a task held, once."""
         if not task.freed:
             task.freed = True
+            self.before(agent)
             agent.used -= task.resources
-            framework.used.take(task.resources)
+            framework.used.take(task.role, task.resources)
             self.allocator.recover(framework.framework_id, task.role, agent.agent_id, task.resources, now)
 
     def detach_task(self, framework: Framework, agent: Agent | None, task: Task) -> None:
         """Take a freed task off the live lists."""
-        framework.tasks.pop(task.task_id, None)
+        if framework.tasks.pop(task.task_id, None) is not None:
+            framework.live[task.state._value_] -= 1
         if agent is not None:
             agent.tasks.pop((framework.framework_id, task.task_id), None)
 
@@ -414,14 +424,16 @@ class MasterState:
     def add_executor(self, framework: Framework, agent: Agent, executor: Executor) -> None:
         framework.executors[agent.agent_id, executor.executor_id] = executor
         agent.executors[framework.framework_id, executor.executor_id] = executor
+        self.before(agent)
         agent.used += executor.resources
-        framework.used.add(executor.resources)
+        framework.used.add(executor.role, executor.resources)
 
     def remove_executor(self, framework: Framework, agent: Agent, executor: Executor, now: Now) -> None:
         framework.executors.pop((agent.agent_id, executor.executor_id), None)
         agent.executors.pop((framework.framework_id, executor.executor_id), None)
+        self.before(agent)
         agent.used -= executor.resources
-        framework.used.take(executor.resources)
+        framework.used.take(executor.role, executor.resources)
         self.allocator.recover(framework.framework_id, executor.role, agent.agent_id, executor.resources, now)
 
     # ---- counting ---------------------------------------------------------------------------------------

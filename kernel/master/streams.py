@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from kernel.net.stream import RecordStream
@@ -36,6 +37,13 @@ class Streams:
         stream.send(self._last[1])
         if event.type == "SUBSCRIBED" and event.subscribed.heartbeat_interval_seconds:
             stream.beat(HEARTBEAT, event.subscribed.heartbeat_interval_seconds)
+
+    def send_fragments(self, stream_id: str, fragments: Iterable[bytes], heartbeat_s: float) -> None:
+        """Send one large event, encoded, and heartbeats from now on."""
+        stream = self._streams.get(stream_id)
+        if stream is not None:
+            stream.send_fragments(fragments)
+            stream.beat(HEARTBEAT, heartbeat_s)
 
     def close(self, stream_id: str) -> None:
         """End a stream after what was sent on it."""

@@ -38,6 +38,7 @@ def status_update(s: MasterState, agent: Agent, message: StatusUpdate, now: Now)
         s.counts["master/invalid_status_updates"] += 1
     # Sent even when the task is unknown here: only an acknowledgement ends the agent's sending it again.
     if s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status))) and task is not None:
+        s.before(task)
         task.sent = status
 
 
@@ -45,11 +46,10 @@ def _note_update(s: MasterState, framework: Framework, agent: Agent, task: Task,
     status = message.status
     before = task.statuses[-1] if task.statuses else None
     if before is None or before.uuid != status.uuid:
-        task.note(status)
+        s.note(task, status)
     was = task.state
-    task.state = advance(was, message.latest_state)
-    if status.state in TERMINAL:
-        task.state = advance(task.state, status.state)
+    state = advance(was, message.latest_state)
+    s.enter(framework, task, advance(state, status.state) if status.state in TERMINAL else state)
     if task.state is not was and task.state in TERMINAL:
         s.free_task(framework, agent, task, now)
         s.count_end(framework, task.state, status if status.state is task.state else None)
@@ -87,6 +87,7 @@ def send_owed(s: MasterState, framework: Framework) -> None:
     """A scheduler is back: send it the updates it has not acknowledged, rather than when their agents try again."""
     for task in framework.tasks.values():
         if task.owed is not None and s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(task.owed))):
+            s.before(task)
             task.sent = task.owed
 
 

@@ -29,6 +29,12 @@ from kernel.wire.common import TimeInfo
 from kernel.wire.operator_common import FileInfo, ListFiles, ListFilesCall, ReadFile, ReadFileCall
 
 READ_BYTES_MAX = 64 * 1024
+ABOUT_FILES = {
+    "browse": "a folder; ?path=",
+    "read": "a piece of a file; ?path= ?offset= ?length=",
+    "download": "a whole file; ?path=",
+    "debug": "which folders are shown",
+}
 PATH_BYTES_MAX = 4096
 _NOT_IN_HEADERS = re.compile(r'[^ -~]|["\\]')
 

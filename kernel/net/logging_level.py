@@ -17,6 +17,7 @@ from kernel.net.request import Request
 from kernel.net.response import text
 
 LEVEL_MAX = 3
+ABOUT = "how much is logged; POST ?level= &duration= sets it for a while"
 
 
 class LoggingLevel:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import AsyncIterator, Iterable
 
 from aiohttp import web
 
@@ -13,6 +14,7 @@ from kernel.net.request import JSON, Request, accepts_gzip
 
 GZIP_BYTES_MIN = 1024
 PIECE_BYTES = 256 * 1024
+PAUSE_S = 0.003  # For how long rendering goes on before others have their turn.
 _CALLBACK = re.compile(r"[A-Za-z0-9_$.\[\]]{1,128}")
 
 
@@ -26,8 +28,8 @@ def text(status: int, message: str = "", headers: dict[str, str] | None = None) 
 async def json(request: Request, body: bytes | Iterable[bytes], *, media: str = JSON) -> web.StreamResponse:
     """Answer 200 with encoded JSON, wrapped as `?jsonp=` asks, compressed when large and accepted.
 
-    body: may come as fragments, which are joined into pieces and sent with pauses in between, so that an
-    answer of 100 MB holds up nobody. Raises CallError on a callback that is not a name, Forbidden for a page of another site.
+    body: may come as fragments, which are rendered and sent with pauses in between, so that an answer of 100 MB holds up
+    nobody. Raises CallError on a callback that is not a name, Forbidden for a page of another site.
     """
     before, after = b"", b""
     callback = request.query.get("jsonp") if request.method == "GET" else None
@@ -40,9 +42,9 @@ async def json(request: Request, body: bytes | Iterable[bytes], *, media: str = 
         before, after, media = callback.encode() + b"(", b");", "text/javascript"
     if isinstance(body, bytes):
         body = (body,)
-    pieces = _pieces(before, body, after)
-    first = next(pieces, b"")
-    second = next(pieces, None)
+    pieces = paced(before, body, after)
+    first = await anext(pieces, b"")
+    second = await anext(pieces, None)
     if second is None:
         response = web.Response(body=first, content_type=media, zlib_executor_size=PIECE_BYTES)
         if len(first) >= GZIP_BYTES_MIN and accepts_gzip(request):
@@ -54,20 +56,24 @@ async def json(request: Request, body: bytes | Iterable[bytes], *, media: str = 
     await stream.prepare(request)
     await stream.write(first)
     await stream.write(second)
-    for piece in pieces:
+    async for piece in pieces:
         await stream.write(piece)  # Waits while the client does not read (the server's sockets time out).
-        await asyncio.sleep(0)
     return stream
 
 
-def _pieces(before: bytes, fragments: Iterable[bytes], after: bytes) -> Iterator[bytes]:
+async def paced(before: bytes, fragments: Iterable[bytes], after: bytes = b"") -> AsyncIterator[bytes]:
+    """Join fragments into pieces of PIECE_BYTES. Making fragments is work: others have their turn in between."""
     gathered, size = [before], len(before)
+    since_s = time.perf_counter()
     for fragment in fragments:
         gathered.append(fragment)
         size += len(fragment)
         if size >= PIECE_BYTES:
             yield b"".join(gathered)
             gathered, size = [], 0
+        if time.perf_counter() - since_s >= PAUSE_S:
+            await asyncio.sleep(0)
+            since_s = time.perf_counter()
     gathered.append(after)
     rest = b"".join(gathered)
     if rest:

@@ -12,11 +12,13 @@ import os
 import resource
 import socket
 from collections.abc import Awaitable, Callable, Collection
+from operator import itemgetter
 from typing import Any
 from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http_exceptions import HttpProcessingError
 from aiohttp.http_parser import RawRequestMessage
 from aiohttp.streams import StreamReader
 from aiohttp.web_protocol import RequestHandler
@@ -36,6 +38,15 @@ FILES_KEPT = 256  # Of all that the system lets us open: for stores, logs, sandb
 IDLE_S = 75.0  # Also how long a client may take to send its headers.
 STALLED_S = 60  # A peer that takes nothing off its socket for so long is dropped by the system.
 
+
+def _not_of_peers(record: logging.LogRecord) -> bool:
+    """aiohttp logs a traceback for all that is not HTTP, which anyone can send as often as he likes. He is told; that is enough."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError)
+
+
+_http_log = log.getChild("aiohttp")
+_http_log.addFilter(_not_of_peers)
+
 Handler = Callable[[Request], Awaitable[web.StreamResponse]]
 
 
@@ -43,13 +54,16 @@ class Route(Struct, frozen=True):
     """What serves a path.
 
     realm: in which the caller must authenticate, None for never. methods: the others get 405. gate: called
-    before the method is looked at, raises when this daemon may not answer now (Redirect, Unavailable).
+    before the method is looked at, raises when this daemon may not answer now (Redirect, Unavailable). about: for people;
+    without it the route is not listed. plain: a GET needs nothing but the path.
     """
 
     handler: Handler
     realm: str | None
     methods: tuple[str, ...]
     gate: Callable[[], None] | None
+    about: str
+    plain: bool
 
 
 class Routes:
@@ -70,12 +84,18 @@ class Routes:
         methods: tuple[str, ...] = ("GET", "HEAD"),
         gate: Callable[[], None] | None = None,
         tree: bool = False,
+        about: str = "",
+        plain: bool = True,
     ) -> None:
         """Serve `path`; with tree, all below it too (the handler finds the rest in `request.rest`)."""
-        route = Route(handler, realm, methods, gate)
+        route = Route(handler, realm, methods, gate, about, plain)
         self._exact[path] = route
         if tree:
             self._trees[path] = route
+
+    def listed(self) -> list[tuple[str, Route]]:
+        """The routes that people are told of, by path."""
+        return [(path, route) for path, route in sorted(self._exact.items(), key=itemgetter(0)) if route.about]
 
     def find(self, path: str) -> tuple[Route, str] | None:
         """Return the route for a decoded path, and the path below it when it is a tree's."""
@@ -122,6 +142,8 @@ class HttpServer:
             request_factory=_make_request,
             handler_cancellation=True,  # So that a stream whose client went away ends at once.
             access_log=None,
+            auto_decompress=False,  # It would unpack what nobody reads, such as the body of a call that is refused.
+            logger=_http_log,
             keepalive_timeout=IDLE_S,
             lingering_time=2.0,
         )

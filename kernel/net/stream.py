@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections import deque
+from collections.abc import Iterable, Mapping
 
 from aiohttp import web
 
 from kernel.net.request import JSON, Request
+from kernel.net.response import PIECE_BYTES, paced
 
 BACKLOG_BYTES_MAX = 16 * 1024 * 1024
+DRAIN_S = 0.005  # How often to look whether the subscriber has read on.
 
 
 class RecordStream:
@@ -23,20 +26,32 @@ class RecordStream:
     def __init__(self, backlog_bytes_max: int = BACKLOG_BYTES_MAX) -> None:
         self.closed = False
         self._backlog_bytes_max = backlog_bytes_max
-        self._early: list[bytes] = []
+        self._waiting: deque[bytes | Iterable[bytes]] = deque()  # For the headers, or behind a large record.
+        self._waiting_bytes = 0
+        self._direct = False  # Nothing waits: records are written as they are sent.
         self._transport: asyncio.Transport | None = None
         self._chunked = True
-        self._ended: asyncio.Event = asyncio.Event()
+        self._wake: asyncio.Event = asyncio.Event()
         self._beat: asyncio.TimerHandle | None = None
 
     def send(self, payload: bytes) -> None:
         """Send one record; nothing happens on a stream that is closed."""
         if self.closed:
             return
-        if self._transport is None:
-            self._early.append(payload)
-        else:
+        if self._direct and self._transport is not None:
             self._write(self._transport, payload)
+        elif self._waiting_bytes > self._backlog_bytes_max:
+            self._cut_off()
+        else:
+            self._waiting.append(payload)
+            self._waiting_bytes += len(payload)
+
+    def send_fragments(self, fragments: Iterable[bytes]) -> None:
+        """Send one large record, rendered and written little by little; what is sent after it comes after it."""
+        if not self.closed:
+            self._waiting.append(fragments)
+            self._direct = False
+            self._wake.set()
 
     def beat(self, payload: bytes, every_s: float) -> None:
         """From now on send `payload` every so many seconds, until the stream ends."""
@@ -50,9 +65,15 @@ class RecordStream:
     def close(self) -> None:
         """End the stream after what was sent."""
         self.closed = True
-        self._ended.set()
+        self._wake.set()
         if self._beat is not None:
             self._beat.cancel()
+
+    def _cut_off(self) -> None:
+        self.close()
+        self._waiting.clear()
+        if self._transport is not None:
+            self._transport.abort()
 
     async def serve(self, request: Request, headers: Mapping[str, str], media: str = JSON) -> web.StreamResponse:
         """Answer the request with this stream; returns when it ends, is cancelled when the client goes."""
@@ -63,25 +84,49 @@ class RecordStream:
             if transport is None:
                 raise ConnectionResetError("the subscriber went away")
             self._chunked = request.version >= (1, 1)
-            early, self._early = self._early, []
-            for payload in early:
-                self._write(transport, payload)
             self._transport = transport
-            await self._ended.wait()
-            return response
+            while True:
+                await self._write_waiting(transport)
+                if self.closed:
+                    return response
+                self._wake.clear()
+                await self._wake.wait()
         finally:
             self.close()
+
+    async def _write_waiting(self, transport: asyncio.Transport) -> None:
+        while self._waiting:
+            record = self._waiting.popleft()
+            if isinstance(record, bytes):
+                self._waiting_bytes -= len(record)
+                self._write(transport, record)
+            else:
+                await self._write_fragments(transport, record)
+        self._direct = True
+
+    async def _write_fragments(self, transport: asyncio.Transport, fragments: Iterable[bytes]) -> None:
+        pieces = [piece async for piece in paced(b"", fragments)]  # All of it first: its length leads.
+        before, after = self._framing(sum(map(len, pieces)))
+        for piece in (before, *pieces, after):
+            while transport.get_write_buffer_size() > PIECE_BYTES:  # noqa: ASYNC110 - a transport tells no event to others.
+                await asyncio.sleep(DRAIN_S)  # The system drops a peer that stops reading, which ends this.
+            if transport.is_closing():
+                self.close()
+                return
+            transport.write(piece)
+
+    def _framing(self, size: int) -> tuple[bytes, bytes]:
+        """What comes before and after a record of so many bytes."""
+        length = b"%d\n" % size
+        if self._chunked:
+            return b"%x\r\n%b" % (len(length) + size, length), b"\r\n"
+        return length, b""  # HTTP/1.0 (old proxies): the end of the connection ends the stream.
 
     def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
         if transport.is_closing():  # The subscriber hung up just now; uvloop raises on writing to what is closed.
             self.close()
-            return
-        if transport.get_write_buffer_size() > self._backlog_bytes_max:
-            self.close()
-            transport.abort()
-            return
-        length = b"%d\n" % len(payload)
-        if self._chunked:
-            transport.write(b"%x\r\n%b%b\r\n" % (len(length) + len(payload), length, payload))
-        else:  # HTTP/1.0 (old proxies): the end of the connection ends the stream.
-            transport.write(length + payload)
+        elif transport.get_write_buffer_size() > self._backlog_bytes_max:
+            self._cut_off()
+        else:
+            before, after = self._framing(len(payload))
+            transport.write(b"%b%b%b" % (before, payload, after))

@@ -13,7 +13,7 @@ from kernel.clock import Now
 from kernel.errors import CallError
 from kernel.master.allocator.allocate import Pass, allocate
 from kernel.master.allocator.demand import Demand, Entry, likeness, merged
-from kernel.master.allocator.explain import Reason, RoleView, reasons, role_views
+from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reasons, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
 from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
@@ -363,6 +363,15 @@ class Allocator:
     def shares(self) -> list[RoleView]:
         """All roles that somebody is in, by name."""
         return role_views(self._state)
+
+    def loads(self) -> list[RoleLoad]:
+        """Shares and refusals of the same roles. Cost: one look at each framework in each of its roles."""
+        return role_loads(self._state)
+
+    @property
+    def backlog(self) -> int:
+        """How many agents and frameworks have changed since `allocate` looked at them."""
+        return len(self._state.dirty_agents) + len(self._state.dirty_leaves)
 
 
 def _minimums(options: FrameworkOptions, role: str, default: tuple[Quantities, ...]) -> tuple[Quantities, ...]:

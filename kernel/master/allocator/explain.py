@@ -54,6 +54,14 @@ class RoleView(Struct, frozen=True):
     suppressed: tuple[str, ...]
 
 
+class RoleLoad(Struct, frozen=True):
+    """Of a role: its weighted share, and how many refusals of its own frameworks are in force."""
+
+    role: str
+    share: float
+    refusals: int
+
+
 def reasons(state: State, framework: Framework) -> list[Reason]:
     """One reason for each demand of the framework that waits, in the order of its roles and demands."""
     return [
@@ -96,9 +104,21 @@ def role_views(state: State) -> list[RoleView]:
     return [_role(state, state.tree.roles[path]) for path in sorted(state.tree.roles)]
 
 
-def _role(state: State, node: Node) -> RoleView:
+def role_loads(state: State) -> list[RoleLoad]:
+    """The same roles, without looking at what is offered there."""
+    return [
+        RoleLoad(path, state.tree.share(node), sum(leaf.refusals + leaf.soft_refusals for leaf in _own(node)))
+        for path, node in state.tree.roles.items()
+    ]
+
+
+def _own(node: Node) -> list[Leaf]:
     home = node.children.get(VIRTUAL, node)
-    own = [leaf for leaf in home.children.values() if isinstance(leaf, Leaf)]
+    return [leaf for leaf in home.children.values() if isinstance(leaf, Leaf)]
+
+
+def _role(state: State, node: Node) -> RoleView:
+    own = _own(node)
     offered: dict[str, int] = {}
     for leaf in state.tree.leaves(node):
         for allocation in leaf.offers:

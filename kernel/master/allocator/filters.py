@@ -43,6 +43,7 @@ class Refusals:
 
     def add(self, leaf: Leaf, agent: Agent, resources: Resources, due_s: float, soft: bool) -> None:
         refusal = Refusal(leaf, agent, resources, soft)
+        _count(refusal, 1)
         held = agent.refusals.get(leaf)
         if held is None:
             agent.refusals[leaf] = [refusal]
@@ -80,8 +81,21 @@ class Refusals:
         return sum(entry[2].alive for entry in self._due)
 
 
-def _drop(refusal: Refusal) -> None:
+def _count(refusal: Refusal, change: int) -> None:
+    if refusal.soft:
+        refusal.leaf.soft_refusals += change
+    else:
+        refusal.leaf.refusals += change
+
+
+def _void(refusal: Refusal) -> None:
+    if refusal.alive:
+        _count(refusal, -1)
     refusal.dropped = True
+
+
+def _drop(refusal: Refusal) -> None:
+    _void(refusal)
     agent, leaf = refusal.agent, refusal.leaf
     held = agent.refusals.get(leaf)
     if held is not None:
@@ -103,14 +117,16 @@ def is_refused(agent: Agent, leaf: Leaf, piece: Resources) -> bool:
 def lift(leaf: Leaf, soft_only: bool = False) -> None:
     """End the leaf's refusals everywhere, at once."""
     leaf.soft_generation += 1
+    leaf.soft_refusals = 0
     leaf.softly_refused = False
     if not soft_only:
         leaf.generation += 1
+        leaf.refusals = 0
 
 
 def drop_all(agent: Agent) -> None:
     """End all refusals on an agent: it was removed, or is no longer what was refused."""
     for held in agent.refusals.values():
         for refusal in held:
-            refusal.dropped = True
+            _void(refusal)
     agent.refusals.clear()

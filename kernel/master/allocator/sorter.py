@@ -59,12 +59,13 @@ class Leaf(Node):
 
     subscribed: the role is one of the framework's (else it only still holds something there). minimums: an offer reaches all
     amounts of one of these. entries: its demand, if it states one; open: those that need something, needed in all; alike: entries by
-    `demand.likeness`. generation, soft_generation: refusals made under an older number are void.
+    `demand.likeness`. generation, soft_generation: refusals made under an older number are void; refusals, soft_refusals: how many
+    of either kind are in force.
     """
 
     __slots__ = (
-        "alike", "entries", "framework", "generation", "minimums", "needed", "offers", "open", "role", "soft_generation", "softly_refused",
-        "subscribed", "suppressed", "wanted",
+        "alike", "entries", "framework", "generation", "minimums", "needed", "offers", "open", "refusals", "role", "soft_generation",
+        "soft_refusals", "softly_refused", "subscribed", "suppressed", "wanted",
     )  # fmt: skip
 
     def __init__(self, framework: Framework, role: str, parent: Node, wanted: Wanted) -> None:
@@ -79,6 +80,7 @@ class Leaf(Node):
         self.needed = 0
         self.offers: dict[Allocation, None] = {}
         self.generation = self.soft_generation = 0
+        self.refusals = self.soft_refusals = 0
         self.softly_refused = False
 
     @property

@@ -23,8 +23,8 @@ NAMES = tuple(_VIEWS)
 
 
 def render(state: MasterState, name: str, arguments: Any = None) -> Any:
-    """Answer a view: an iterable of bytes; of `metrics` numbers by name; of `subscribed` the first events of an operator's
-    stream. arguments: the query of an older endpoint. Raises NotFound for a name that is none."""
+    """Answer a view: an iterable of bytes, of which `subscribed` is the first event of an operator's stream; of `metrics`
+    numbers by name. arguments: the query of an older endpoint. Raises NotFound for a name that is none."""
     view = _VIEWS.get(name)
     if view is None:
         raise NotFound(f"no view is called '{name}'")

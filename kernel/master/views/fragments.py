@@ -1,18 +1,21 @@
 """Answers in fragments: what is large is rendered while it is sent, from a picture taken at one instant.
 
-The core takes the picture (cheap: references to immutable parts); the edge iterates, and other work goes on in between. So
-whatever is handed to the generators here must not change any more.
+The core takes the picture (`kernel.master.pictures`); the edge iterates, and other work goes on in between. An empty fragment
+is a place to pause. What is handed to the generators here must not change any more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, TypeVar
 
 from kernel.wire.codec import encode
 
-ITEMS = 256  # Of an array in one fragment.
+ITEMS = 128  # Of an array in one fragment: at most some milliseconds of work.
+BATCH = 2048  # Items only looked at between two pauses.
+
+T = TypeVar("T")
 
 
 def members(*parts: Any) -> bytes:
@@ -54,3 +57,8 @@ def document(head: bytes, parts: Iterable[tuple[str, Iterable[bytes]]]) -> Itera
         yield from fragments
         comma = ","
     yield b"}"
+
+
+def batches(items: Sequence[T]) -> Iterator[Sequence[T]]:
+    """The items in portions, after each of which to pause."""
+    return (items[begin : begin + BATCH] for begin in range(0, len(items), BATCH))

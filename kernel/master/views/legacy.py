@@ -14,25 +14,24 @@ from typing import Any
 from msgspec import Struct
 
 from kernel.master import render
-from kernel.master.state import Agent, Framework, MasterState, Task
+from kernel.master.pictures import AgentLook, Picture
+from kernel.master.state import Agent, Executor, Framework, MasterState, Offer, Task
 from kernel.master.transitions import AgentState
-from kernel.master.views.fragments import array, array_of_documents, document, extended, members
+from kernel.master.views.fragments import array, array_of_documents, batches, document, extended, members
 from kernel.master.views.roles import role_sums
 from kernel.master.views.shapes import (
-    RenderedAgent,
-    agents_rendered,
+    agent_body,
     executor_object,
     framework_detail,
     framework_summary,
     offer_object,
     recovered_agent_object,
-    reserved_by_role,
     task_bodies,
-    unreserved,
 )
 from kernel.net.common import flags, version_info
 from kernel.wire.codec import encode
 from kernel.wire.common import DomainInfo
+from kernel.wire.legacy import reserved_by_role, unreserved
 from kernel.wire.operator import ClusterStatus, QuotaStatus, Schedule
 from kernel.wire.resources import Form, Resource
 
@@ -81,13 +80,14 @@ class MasterObject(Struct, omit_defaults=True):
 
 
 def state(s: MasterState, query: Query) -> Fragments:
+    picture = s.pictures.take()
     known, recovered = _agents(s, query)
     return document(
         members(_master_object(s)),
         [
-            ("slaves", array(agent.bytes() for agent in agents_rendered(known))),
-            ("recovered_slaves", array([encode(recovered_agent_object(agent)) for agent in recovered])),
-            *_frameworks(s, query),
+            ("slaves", array(agent_body(picture, agent) for agent in known)),
+            ("recovered_slaves", _recovered(picture, recovered)),
+            *_frameworks(s, picture, query),
             ("orphan_tasks", (b"[]",)),
         ],
     )
@@ -95,7 +95,7 @@ def state(s: MasterState, query: Query) -> Fragments:
 
 def _master_object(s: MasterState) -> MasterObject:
     master, version, started_s = s.master, version_info(), render.started_s(s)
-    states = Counter([agent.state.name for agent in s.agents.values()])
+    registered = len(s.agents) - len(s.recovered)
     pid, hostname = master.pid or "", master.hostname or ""
     return MasterObject(
         version=version.version,
@@ -108,8 +108,8 @@ def _master_object(s: MasterState) -> MasterObject:
         pid=pid,
         hostname=hostname,
         capabilities=tuple(capability.type.value for capability in master.capabilities if capability.type is not None),
-        activated_slaves=states["REGISTERED"],
-        deactivated_slaves=states["DISCONNECTED"],
+        activated_slaves=len(s.links),
+        deactivated_slaves=registered - len(s.links),
         unreachable_slaves=len(s.unreachable),
         leader=pid,
         leader_info=LeaderObject(master.id, pid, master.port, hostname, master.domain),
@@ -130,18 +130,22 @@ def _agents(s: MasterState, query: Query) -> tuple[list[Agent], list[Agent]]:
     return known, recovered
 
 
+def _recovered(picture: Picture, agents: Iterable[Agent]) -> Fragments:
+    return array(encode(recovered_agent_object(picture.look(agent))) for agent in agents)
+
+
 # ---- /frameworks ----------------------------------------------------------------------------------------
 
 
 def frameworks(s: MasterState, query: Query) -> Fragments:
-    return document(b"", _frameworks(s, query))
+    return document(b"", _frameworks(s, s.pictures.take(), query))
 
 
-def _frameworks(s: MasterState, query: Query) -> list[tuple[str, Fragments]]:
+def _frameworks(s: MasterState, picture: Picture, query: Query) -> list[tuple[str, Fragments]]:
     wanted = query.get("framework_id")
     return [
-        ("frameworks", array_of_documents([_framework(framework) for framework in _select(s.frameworks, wanted)])),
-        ("completed_frameworks", array_of_documents([_framework(framework) for framework in _select(s.completed, wanted)])),
+        ("frameworks", array_of_documents([_framework(picture, framework) for framework in _select(s.frameworks, wanted)])),
+        ("completed_frameworks", array_of_documents([_framework(picture, framework) for framework in _select(s.completed, wanted)])),
         ("unregistered_frameworks", (b"[]",)),
     ]
 
@@ -150,16 +154,35 @@ def _select(frameworks: Mapping[str, Framework], wanted: str | None) -> Iterable
     return frameworks.values() if wanted is None else filter(None, (frameworks.get(wanted),))
 
 
-def _framework(framework: Framework) -> Fragments:
-    used, offered = render.used_resources(framework), render.offered_resources(framework)
-    return document(
-        members(framework_summary(framework, used, offered), framework_detail(framework, used, offered)),
+def _framework(picture: Picture, framework: Framework) -> Fragments:
+    return _framework_document(
+        picture,
+        render.FrameworkLook.of(framework),
+        list(framework.tasks.values()),
+        list(framework.unreachable.values()),
+        list(framework.completed),
+        list(framework.offers.values()),
+        list(framework.executors.values()),
+    )
+
+
+def _framework_document(
+    picture: Picture,
+    seen: render.FrameworkLook,
+    tasks: list[Task],
+    unreachable: list[Task],
+    completed: list[Task],
+    offers: list[Offer],
+    executors: list[Executor],
+) -> Iterator[bytes]:
+    yield from document(
+        members(framework_summary(seen), framework_detail(seen)),
         [
-            ("tasks", array(task_bodies(framework.tasks.values()))),
-            ("unreachable_tasks", array(task_bodies(framework.unreachable.values()))),
-            ("completed_tasks", array(task_bodies(framework.completed))),
-            ("offers", array(encode(offer_object(offer)) for offer in list(framework.offers.values()))),
-            ("executors", array(encode(executor_object(executor)) for executor in list(framework.executors.values()))),
+            ("tasks", array(task_bodies(picture, tasks))),
+            ("unreachable_tasks", array(task_bodies(picture, unreachable))),
+            ("completed_tasks", array(task_bodies(picture, completed))),
+            ("offers", array(encode(offer_object(offer)) for offer in offers)),
+            ("executors", array(encode(executor_object(executor)) for executor in executors)),
         ],
     )
 
@@ -177,18 +200,18 @@ class FullResources(Struct):
 
 
 def slaves(s: MasterState, query: Query) -> Fragments:
+    picture = s.pictures.take()
     known, recovered = _agents(s, query)
-    rendered = agents_rendered(known)
     return document(
         b"",
         [
-            ("slaves", array(extended(agent.bytes(), _full_resources(agent.picture)) for agent in rendered)),
-            ("recovered_slaves", array([encode(recovered_agent_object(agent)) for agent in recovered])),
+            ("slaves", array(extended(agent_body(picture, agent), _full_resources(picture.look(agent))) for agent in known)),
+            ("recovered_slaves", _recovered(picture, recovered)),
         ],
     )
 
 
-def _full_resources(seen: render.AgentPicture) -> FullResources:
+def _full_resources(seen: Agent | AgentLook) -> FullResources:
     return FullResources(
         {role: part.messages(form=Form.ENDPOINT) for role, part in reserved_by_role(seen.total).items()},
         unreserved(seen.total).messages(form=Form.ENDPOINT),
@@ -201,37 +224,41 @@ def _full_resources(seen: render.AgentPicture) -> FullResources:
 
 
 def state_summary(s: MasterState, query: Query) -> Fragments:
+    head: dict[str, str] = {"hostname": s.master.hostname or ""}
+    if s.config.cluster is not None:
+        head["cluster"] = s.config.cluster
+    frameworks = [(render.FrameworkLook.of(framework), list(_tasks_of(framework))) for framework in s.frameworks.values()]
+    return _summary(members(head), s.pictures.take(), _agents(s, query)[0], frameworks)
+
+
+def _summary(
+    head: bytes, picture: Picture, agents: list[Agent], frameworks: list[tuple[render.FrameworkLook, list[Task]]]
+) -> Iterator[bytes]:
     by_agent: dict[str, Counter[str]] = {}
     frameworks_of: dict[str, list[str]] = {}
     shown = []
-    for framework in s.frameworks.values():
+    for seen, tasks in frameworks:
+        both: Counter[tuple[str, str]] = Counter()
+        for batch in batches(tasks):
+            # `_value_` is what `value` gives, without the two calls that it takes: there may be many tasks.
+            both.update([(task.agent_id, picture.look(task).state._value_) for task in batch])
+            yield b""
         counts: Counter[str] = Counter()
         agent_ids: dict[str, None] = {}
-        for (agent_id, task_state), count in _count(framework).items():
+        for (agent_id, task_state), count in both.items():
             counts[task_state] += count
             agent_ids[agent_id] = None
             by_agent.setdefault(agent_id, Counter())[task_state] += count
         for agent_id in agent_ids:
-            frameworks_of.setdefault(agent_id, []).append(framework.framework_id)
-        summary = framework_summary(framework, render.used_resources(framework), render.offered_resources(framework))
-        shown.append(extended(encode(summary), _counted(counts), {"slave_ids": list(agent_ids)}))
-    rendered = agents_rendered(_agents(s, query)[0])
+            frameworks_of.setdefault(agent_id, []).append(seen.framework_id)
+        shown.append(extended(encode(framework_summary(seen)), _counted(counts), {"slave_ids": list(agent_ids)}))
+        yield b""
 
-    def agent_body(agent: RenderedAgent) -> bytes:
-        agent_id = agent.picture.agent_id
-        counts = _counted(by_agent.get(agent_id, Counter()))
-        return extended(agent.bytes(), counts, {"framework_ids": frameworks_of.get(agent_id, [])})
+    def body(agent: Agent) -> bytes:
+        counts = _counted(by_agent.get(agent.agent_id, Counter()))
+        return extended(agent_body(picture, agent), counts, {"framework_ids": frameworks_of.get(agent.agent_id, [])})
 
-    head: dict[str, str] = {"hostname": s.master.hostname or ""}
-    if s.config.cluster is not None:
-        head["cluster"] = s.config.cluster
-    return document(members(head), [("slaves", array(map(agent_body, rendered))), ("frameworks", array(shown))])
-
-
-def _count(framework: Framework) -> Counter[tuple[str, str]]:
-    """How many tasks, ended ones too, are in each state on each agent."""
-    # `_value_` is what `value` gives, without the two calls that it takes: there may be many tasks.
-    return Counter((task.agent_id, task.state._value_) for task in _tasks_of(framework))
+    yield from document(head, [("slaves", array(map(body, agents))), ("frameworks", array(shown))])
 
 
 def _counted(counts: Counter[str]) -> dict[str, int]:
@@ -239,6 +266,7 @@ def _counted(counts: Counter[str]) -> dict[str, int]:
 
 
 def _tasks_of(framework: Framework) -> Iterator[Task]:
+    """All of a framework's tasks, ended ones too."""
     return chain(framework.tasks.values(), framework.unreachable.values(), framework.completed)
 
 
@@ -248,15 +276,28 @@ def _tasks_of(framework: Framework) -> Iterator[Task]:
 def tasks(s: MasterState, query: Query) -> Fragments:
     wanted, task_id = query.get("framework_id"), query.get("task_id")
     of = chain(_select(s.frameworks, wanted), _select(s.completed, wanted))
-    found = (task for framework in of for task in _tasks_of(framework) if task_id is None or task.task_id == task_id)
+    found = list(chain.from_iterable(map(_tasks_of, of)))
     limit, offset = _number(query.get("limit"), TASKS_MAX_DEFAULT), _number(query.get("offset"), 0)
     first = nsmallest if query.get("order") == "asc" else nlargest
-    return document(b"", [("tasks", array(task_bodies(first(offset + limit, found, key=_began_s)[offset:])))])
+    return _page(s.pictures.take(), found, task_id, lambda tasks, began_s: first(offset + limit, tasks, key=began_s), offset)
 
 
-def _began_s(task: Task) -> float:
-    """When its first status was, before all others if it has none."""
-    return (task.statuses[0].timestamp or 0.0) if task.statuses else -1.0
+Pick = Callable[[list[Task], Callable[[Task], float]], list[Task]]
+
+
+def _page(picture: Picture, tasks: list[Task], task_id: str | None, pick: Pick, offset: int) -> Iterator[bytes]:
+    """pick: the first of these tasks, all pages up to the wanted one, by when their first status was."""
+
+    def began_s(task: Task) -> float:
+        """Before all others if it has no status yet."""
+        statuses = picture.look(task).statuses
+        return (statuses[0].timestamp or 0.0) if statuses else -1.0
+
+    page: list[Task] = []
+    for batch in batches(tasks):
+        page = pick([*page, *(task for task in batch if task_id is None or task.task_id == task_id)], began_s)
+        yield b""
+    yield from document(b"", [("tasks", array(task_bodies(picture, page[offset:])))])
 
 
 def _number(text: str | None, default: int) -> int:

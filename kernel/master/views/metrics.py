@@ -6,14 +6,18 @@ What only the process knows (its uptime, the machine, the main loop, the registr
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 from urllib.parse import quote
 
+from msgspec import Struct
+
+from kernel.master.quantities import Quantities
 from kernel.master.state import Framework, MasterState
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.resources import Resources, quantity
-from kernel.wire.task import TERMINAL, TaskState
+from kernel.wire.task import TERMINAL
 
 _RESOURCES = ("cpus", "gpus", "mem", "disk")
 _ACTIVE_STATES = ("task_staging", "task_starting", "task_running", "task_killing", "task_unreachable")
@@ -46,17 +50,6 @@ _COUNTERS = (
     *(f"master/{name.replace('task_', 'tasks_', 1)}" for name in _TERMINAL_STATES),
 )
 
-# Messages that are counted by what became of them.
-_SUMS = {
-    "master/messages_register_slave": ("master/slave_registrations",),
-    "master/messages_reregister_slave": ("master/slave_reregistrations",),
-    "master/messages_status_update": ("master/valid_status_updates", "master/invalid_status_updates"),
-    "master/messages_executor_to_framework": (
-        "master/valid_executor_to_framework_messages",
-        "master/invalid_executor_to_framework_messages",
-    ),
-}
-
 # By our counter of a framework's calls: what v1 calls them.
 _CALLS = {
     "events/subscribed": "subscribe",  # Each that is let in is told so.
@@ -84,20 +77,39 @@ _EVENTS = tuple(f"events/{name}" for name in _EVENT_NAMES.split())
 _OFFERS = ("offers/sent", "offers/accepted", "offers/declined", "offers/rescinded")
 
 
-def numbers(state: MasterState, arguments: Any = None) -> dict[str, float]:
-    """All numbers by name. Cost: one look at every agent, framework and live task."""
+# Messages that are counted by what became of them.
+_SUMS = {
+    "master/messages_register_slave": ("master/slave_registrations",),
+    "master/messages_reregister_slave": ("master/slave_reregistrations",),
+    "master/messages_status_update": ("master/valid_status_updates", "master/invalid_status_updates"),
+    "master/messages_executor_to_framework": (
+        "master/valid_executor_to_framework_messages",
+        "master/invalid_executor_to_framework_messages",
+    ),
+}
+
+Numbers = dict[str, float]
+
+
+def numbers(state: MasterState, arguments: Any = None) -> Iterator[Numbers]:
+    """All numbers by name: first those of the cluster, then those of each framework. Cost: one look at every agent and at every
+    framework; the frameworks' numbers get their names when they are asked for."""
+    found = _counters(state)
+    found |= _of_agents(state)
+    found |= _of_frameworks(state)
+    found |= _of_allocator(state)
+    found["master/outstanding_offers"] = float(len(state.offers))
+    found["master/operator_event_stream_subscribers"] = float(len(state.operators))
+    return chain((found,), map(_of_framework, [_seen(framework) for framework in state.frameworks.values()]))
+
+
+def _counters(state: MasterState) -> Numbers:
     found = dict.fromkeys(_COUNTERS, 0.0)
     for name, count in state.counts.items():
         if name.startswith("master/"):
             found[_mesos_name(name)] = float(count)
     for name, parts in _SUMS.items():
         found[name] = sum(found[part] for part in parts)
-    found["master/elected"] = 1.0
-    found["master/outstanding_offers"] = float(len(state.offers))
-    found["master/operator_event_stream_subscribers"] = float(len(state.operators))
-    found |= _of_agents(state)
-    found |= _of_frameworks(state)
-    found |= {f"allocator/mesos/roles/{view.role}/shares/dominant": view.share for view in state.allocator.shares()}
     return found
 
 
@@ -106,18 +118,18 @@ def _mesos_name(name: str) -> str:
     return name.replace("agent", "slave") if name.startswith("master/task_") else name
 
 
-def _of_agents(state: MasterState) -> dict[str, float]:
-    agents = [agent for agent in state.agents.values() if agent.state is not AgentState.RECOVERED]
-    connected = sum(agent.state is AgentState.REGISTERED for agent in agents)
-    registered = len(agents)
-    total, used = _sum(agent.total for agent in agents), _sum(agent.used for agent in agents)
+def _of_agents(state: MasterState) -> Numbers:
+    known = len(state.agents) - len(state.recovered)
+    connected = len(state.links)
     found = {
         "master/slaves_active": float(connected),
         "master/slaves_connected": float(connected),
-        "master/slaves_disconnected": float(registered - connected),
-        "master/slaves_inactive": float(registered - connected),
+        "master/slaves_disconnected": float(known - connected),
+        "master/slaves_inactive": float(known - connected),
         "master/slaves_unreachable": float(len(state.unreachable)),
     }
+    total = _total(agent.total for agent in state.agents.values() if agent.state is not AgentState.RECOVERED)
+    used = _used(sums for framework in state.frameworks.values() for sums in framework.used.by_role.values())
     for name in (*_RESOURCES, *(f"{name}_revocable" for name in _RESOURCES)):
         found[f"master/{name}_total"] = total[name] / 1000
         found[f"master/{name}_used"] = used[name] / 1000
@@ -127,7 +139,7 @@ def _of_agents(state: MasterState) -> dict[str, float]:
     return found
 
 
-def _sum(parts: Iterable[Resources]) -> Counter[str]:
+def _total(parts: Iterable[Resources]) -> Counter[str]:
     """Scalars in thousandths by name, reserved or not, revocable apart."""
     cpus = mem = disk = gpus = 0
     sums: Counter[str] = Counter()
@@ -143,61 +155,99 @@ def _sum(parts: Iterable[Resources]) -> Counter[str]:
     return sums
 
 
-def _of_frameworks(state: MasterState) -> dict[str, float]:
-    found: dict[str, float] = {}
-    live: Counter[str] = Counter()
-    held: Counter[str] = Counter()
-    by_principal: Counter[str] = Counter()
+def _used(parts: Iterable[Quantities]) -> Counter[str]:
+    """The same."""
+    sums: Counter[str] = Counter()
+    for part in parts:
+        sums.update(cpus=part.cpus, mem=part.mem, disk=part.disk, gpus=part.gpus)
+        for (key, amount), times in part.other.items():
+            if isinstance(amount, int):
+                sums[f"{key.name}_revocable" if key.revocable else key.name] += quantity(key, amount) * times
+    return sums
+
+
+def _of_allocator(state: MasterState) -> Numbers:
+    allocator, held = state.allocator, Counter[str]()
     for framework in state.frameworks.values():
-        active = _active_tasks(framework)
-        live.update(active)
-        for sums in (framework.used, framework.offered):
-            held.update({"cpus": sums.cpus, "mem": sums.mem, "disk": sums.disk})
-        found |= _of_framework(framework, active)
+        for sums in (*framework.used.by_role.values(), *framework.offered.by_role.values()):
+            held.update(cpus=sums.cpus, mem=sums.mem, disk=sums.disk)
+    found = {f"allocator/mesos/resources/{name}/offered_or_allocated": held[name] / 1000 for name in ("cpus", "mem", "disk")}
+    found["allocator/mesos/allocation_runs"] = float(state.allocation_run.total)
+    found |= state.allocation_run.numbers("allocator/mesos/allocation_run_ms")
+    found |= state.allocation_latency.numbers("allocator/mesos/allocation_run_latency_ms")
+    for name in ("allocator/mesos/event_queue_dispatches", "allocator/event_queue_dispatches"):
+        found[name] = float(allocator.backlog)
+    for load in allocator.loads():
+        found[f"allocator/mesos/roles/{load.role}/shares/dominant"] = load.share
+        found[f"allocator/mesos/offer_filters/roles/{load.role}/active"] = float(load.refusals)
+    return found
+
+
+def _of_frameworks(state: MasterState) -> Numbers:
+    found: Numbers = {}
+    live: Counter[str] = Counter()
+    by_principal: Counter[str] = Counter()
+    active = connected = unreachable = 0
+    for framework in state.frameworks.values():
+        live.update(framework.live)
+        unreachable += len(framework.unreachable)
+        active += framework.state is FrameworkState.ACTIVE
+        connected += framework.connected
         if framework.info.principal is not None:
             by_principal[framework.info.principal] += sum(framework.counts[name] for name in _CALLS)
+    live["TASK_UNREACHABLE"] = unreachable
     for name in _ACTIVE_STATES:
-        found[f"master/{name.replace('task_', 'tasks_', 1)}"] = float(live[name])
-    for name in ("cpus", "mem", "disk"):
-        found[f"allocator/mesos/resources/{name}/offered_or_allocated"] = held[name] / 1000
+        found[f"master/{name.replace('task_', 'tasks_', 1)}"] = float(live[name.upper()])
     for principal, count in by_principal.items():
         found[f"frameworks/{principal}/messages_received"] = found[f"frameworks/{principal}/messages_processed"] = float(count)
-    active_count = sum(framework.state is FrameworkState.ACTIVE for framework in state.frameworks.values())
-    connected = sum(framework.connected for framework in state.frameworks.values())
-    found["master/frameworks_active"] = float(active_count)
-    found["master/frameworks_inactive"] = float(len(state.frameworks) - active_count)
+    found["master/frameworks_active"] = float(active)
+    found["master/frameworks_inactive"] = float(len(state.frameworks) - active)
     found["master/frameworks_connected"] = float(connected)
     found["master/frameworks_disconnected"] = float(len(state.frameworks) - connected)
     return found
 
 
-_STATE_NAMES: Mapping[str, str] = {state.value: state.value.lower() for state in TaskState}
+class _Seen(Struct, gc=False):
+    """A framework at one instant. live: its tasks by state."""
+
+    framework_id: str
+    name: str
+    connected: bool
+    roles: tuple[str, ...]
+    suppressed: frozenset[str]
+    counts: dict[str, int]
+    live: dict[str, int]
+    unreachable: int
 
 
-def _active_tasks(framework: Framework) -> Counter[str]:
-    """How many live tasks are in each state, in lower case."""
-    # `_value_` is what `value` gives, without the two calls that it takes: there may be many tasks.
-    counts = Counter([task.state._value_ for task in framework.tasks.values()])
-    active = Counter({_STATE_NAMES[name]: count for name, count in counts.items()})
-    active["task_unreachable"] += len(framework.unreachable)
-    return active
+def _seen(framework: Framework) -> _Seen:
+    return _Seen(
+        framework.framework_id,
+        framework.info.name,
+        framework.connected,
+        framework.roles,
+        framework.suppressed,
+        dict(framework.counts),
+        dict(framework.live),
+        len(framework.unreachable),
+    )
 
 
-def _of_framework(framework: Framework, active: Counter[str]) -> dict[str, float]:
-    prefix = f"master/frameworks/{quote(framework.info.name, safe='')}/{framework.framework_id}/"
-    counts = framework.counts
-    calls = {kind: counts[name] for name, kind in _CALLS.items()}
+def _of_framework(seen: _Seen) -> Numbers:
+    prefix, counts = f"master/frameworks/{quote(seen.name, safe='')}/{seen.framework_id}/", seen.counts
+    calls = {kind: counts.get(name, 0) for name, kind in _CALLS.items()}
     found = {f"{prefix}calls/{kind}": float(count) for kind, count in calls.items()}
     found[f"{prefix}calls"] = float(sum(calls.values()))
     for name in (*_EVENTS, *_OFFERS):
-        found[prefix + name] = float(counts[name])
-    found[f"{prefix}events"] = float(sum(counts[name] for name in _EVENTS))
+        found[prefix + name] = float(counts.get(name, 0))
+    found[f"{prefix}events"] = float(sum(counts.get(name, 0) for name in _EVENTS))
     found[f"{prefix}operations"] = 0.0
-    found[f"{prefix}subscribed"] = float(framework.connected)
+    found[f"{prefix}subscribed"] = float(seen.connected)
     for name in _ACTIVE_STATES:
-        found[f"{prefix}tasks/active/{name}"] = float(active[name])
+        found[f"{prefix}tasks/active/{name}"] = float(seen.live.get(name.upper(), 0))
+    found[f"{prefix}tasks/active/task_unreachable"] = float(seen.unreachable)
     for name in _TERMINAL_STATES:
-        found[f"{prefix}tasks/terminal/{name}"] = float(counts[f"tasks/terminal/{name}"])
-    for role in framework.roles:
-        found[f"{prefix}roles/{role}/suppressed"] = float(role in framework.suppressed)
+        found[f"{prefix}tasks/terminal/{name}"] = float(counts.get(f"tasks/terminal/{name}", 0))
+    for role in seen.roles:
+        found[f"{prefix}roles/{role}/suppressed"] = float(role in seen.suppressed)
     return found

@@ -4,22 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
-from typing import Any, cast
-
-from msgspec import Raw, Struct
+from typing import Any
 
 from kernel.master import render
-from kernel.master.state import Framework, MasterState, Task
+from kernel.master.frameworks import HEARTBEAT_S
+from kernel.master.pictures import Picture
+from kernel.master.state import Framework, MasterState, Offer, Task
 from kernel.master.transitions import AgentState
-from kernel.master.views.fragments import array, document, members
+from kernel.master.views.fragments import array, array_of_documents, document, members
 from kernel.master.views.roles import RoleSums, role_sums
 from kernel.wire import operator
 from kernel.wire.codec import encode
 from kernel.wire.ids import AgentID, FrameworkID
+from kernel.wire.legacy import without_secrets
 from kernel.wire.resources import Resources
-from kernel.wire.task import TaskState, TaskStatus
-
-HEARTBEAT_S = 15.0
 
 Fragments = Iterable[bytes]
 
@@ -27,86 +25,78 @@ Fragments = Iterable[bytes]
 # ---- Tasks, executors, frameworks, agents ---------------------------------------------------------------
 
 
-class _TaskPicture(Struct, gc=False):
-    task: Task
-    state: TaskState
-    statuses: tuple[TaskStatus, ...]
-    sent: TaskStatus | None
-
-
-def _tasks(tasks: Iterable[Task]) -> Iterator[bytes]:
-    pictures = [_TaskPicture(task, task.state, task.statuses, task.sent) for task in tasks]
-    return (encode(render.task_message_of(seen.task, seen.state, seen.statuses, seen.sent)) for seen in pictures)
-
-
-def get_tasks(state: MasterState) -> Fragments:
+def get_tasks(state: MasterState, picture: Picture) -> Fragments:
     live = state.frameworks.values()
     known = (*live, *state.completed.values())
+
+    def shown(*parts: Iterable[Task]) -> Fragments:
+        tasks = list(chain.from_iterable(parts))
+        return array(encode(render.task_message_of(task, picture.look(task))) for task in tasks)
+
     return document(
         b"",
         [
-            ("tasks", array(_tasks(_all(framework.tasks.values() for framework in live)))),
-            ("unreachable_tasks", array(_tasks(_all(framework.unreachable.values() for framework in live)))),
-            ("completed_tasks", array(_tasks(_all(framework.completed for framework in known)))),
+            ("tasks", shown(*(framework.tasks.values() for framework in live))),
+            ("unreachable_tasks", shown(*(framework.unreachable.values() for framework in live))),
+            ("completed_tasks", shown(*(framework.completed for framework in known))),
         ],
     )
 
 
-def _all(parts: Iterable[Iterable[Task]]) -> Iterator[Task]:
-    return chain.from_iterable(parts)
-
-
-def get_executors(state: MasterState) -> Fragments:
-    executors = (executor for framework in state.frameworks.values() for executor in framework.executors.values())
-    shown = [encode(operator.Executor(render.without_secrets(executor.info), AgentID(executor.agent_id))) for executor in executors]
+def get_executors(state: MasterState, picture: Picture) -> Fragments:
+    executors = list(chain.from_iterable(framework.executors.values() for framework in state.frameworks.values()))
+    shown = (encode(operator.Executor(without_secrets(executor.info), AgentID(executor.agent_id))) for executor in executors)
     return document(b"", [("executors", array(shown))])
 
 
-def get_frameworks(state: MasterState) -> Fragments:
-    def shown(frameworks: Iterable[Framework]) -> list[bytes]:
-        return [encode(render.framework_message(framework)) for framework in frameworks]
+def get_frameworks(state: MasterState, picture: Picture) -> Fragments:
+    def shown(frameworks: Iterable[Framework]) -> Fragments:
+        return array_of_documents([_framework(render.FrameworkLook.of(each), list(each.offers.values())) for each in frameworks])
 
     return document(
         b"",
-        [
-            ("frameworks", array(shown(state.frameworks.values()))),
-            ("completed_frameworks", array(shown(state.completed.values()))),
-        ],
+        [("frameworks", shown(state.frameworks.values())), ("completed_frameworks", shown(state.completed.values()))],
     )
 
 
-def get_agents(state: MasterState) -> Fragments:
-    known = [render.AgentPicture.of(agent) for agent in state.agents.values() if agent.state is not AgentState.RECOVERED]
+def _framework(seen: render.FrameworkLook, offers: list[Offer]) -> Iterator[bytes]:
+    body = encode(render.framework_message(seen))
+    if not offers:
+        yield body
+        return
+    yield body[:-1] + b',"offers":'
+    yield from array(encode(render.operator_offer(offer)) for offer in offers)
+    yield b"}"
+
+
+def get_agents(state: MasterState, picture: Picture) -> Fragments:
+    known = [agent for agent in state.agents.values() if agent.state is not AgentState.RECOVERED]
     recovered = [agent.info for agent in state.agents.values() if agent.state is AgentState.RECOVERED]
     return document(
         b"",
         [
-            ("agents", array(encode(render.agent_message(seen)) for seen in known)),
+            ("agents", array(encode(render.agent_message(picture.look(agent))) for agent in known)),
             ("recovered_agents", array(encode(info) for info in recovered)),
         ],
     )
 
 
-def get_state(state: MasterState) -> Fragments:
+def get_state(state: MasterState, picture: Picture) -> Fragments:
     return document(
         b"",
         [
-            ("get_tasks", get_tasks(state)),
-            ("get_executors", get_executors(state)),
-            ("get_frameworks", get_frameworks(state)),
-            ("get_agents", get_agents(state)),
+            ("get_tasks", get_tasks(state, picture)),
+            ("get_executors", get_executors(state, picture)),
+            ("get_frameworks", get_frameworks(state, picture)),
+            ("get_agents", get_agents(state, picture)),
         ],
     )
 
 
-def subscribed(state: MasterState, arguments: Any = None) -> tuple[operator.Event, ...]:
-    """The first events of an operator's stream."""
-    # Encoded already; the codec writes it as it is, wherever a message is due.
-    body = cast("operator.GetState", Raw(b"".join(get_state(state))))
-    return (
-        operator.Event("SUBSCRIBED", subscribed=operator.Subscribed(body, heartbeat_interval_seconds=HEARTBEAT_S)),
-        operator.Event("HEARTBEAT"),
-    )
+def subscribed(state: MasterState, arguments: Any = None) -> Fragments:
+    """The first event of an operator's stream."""
+    parts = [("get_state", get_state(state, state.pictures.take())), ("heartbeat_interval_seconds", (encode(HEARTBEAT_S),))]
+    return document(members({"type": "SUBSCRIBED"}), [("subscribed", document(b"", parts))])
 
 
 # ---- The rest -------------------------------------------------------------------------------------------
@@ -126,13 +116,13 @@ def _get_master(state: MasterState) -> operator.GetMaster:
     return operator.GetMaster(state.master, start_time=render.started_s(state), elected_time=render.started_s(state))
 
 
-def _message(make: Callable[[MasterState], Any]) -> Callable[[MasterState], Fragments]:
-    return lambda state: (encode(make(state)),)
+def _message(make: Callable[[MasterState], Any]) -> Callable[[MasterState, Picture], Fragments]:
+    return lambda state, picture: (encode(make(state)),)
 
 
-def _response(part: str, make: Callable[[MasterState], Fragments]) -> Callable[[MasterState, Any], Fragments]:
+def _response(part: str, make: Callable[[MasterState, Picture], Fragments]) -> Callable[[MasterState, Any], Fragments]:
     head = members({"type": part.upper()})
-    return lambda state, arguments: document(head, [(part, make(state))])
+    return lambda state, arguments: document(head, [(part, make(state, state.pictures.take()))])
 
 
 # Quota, weights, reservations and maintenance cannot be set yet: nothing is what there is to tell.

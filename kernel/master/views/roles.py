@@ -6,10 +6,9 @@ from collections import Counter
 
 from msgspec import Struct, field
 
-from kernel.master.render import holders
-from kernel.master.state import MasterState, Quantities
-from kernel.master.views.shapes import reserved_by_role, unreserved
-from kernel.wire.resources import Resources
+from kernel.master.quantities import Quantities
+from kernel.master.state import MasterState
+from kernel.wire.legacy import reserved_by_role
 from kernel.wire.roles import ancestors
 
 
@@ -28,40 +27,36 @@ class RoleSums(Struct):
 
 def role_sums(state: MasterState) -> list[RoleSums]:
     """All known roles, by name: those subscribed to, holding or keeping something or allowed by the whitelist, and the
-    roles above them. Cost: one look at everything that holds resources."""
+    roles above them. Cost: one look at every agent, and at each framework in each of its roles."""
     found: dict[str, RoleSums] = {}
     for name in state.config.roles_allowed or ():
         _role(found, name)
-    allocated: dict[str, Quantities] = {}
-    offered: dict[str, Quantities] = {}
-    reserved: dict[str, Quantities] = {}
-    beside: dict[str, Quantities] = {}  # Allocated beside reservations, where there are any.
-    for agent in state.agents.values():
-        for name, resources in reserved_by_role(agent.total).items():
-            _add(reserved, name, resources)
+    for name, reserved in _reserved(state).items():
+        for role in _with_ancestors(found, name):
+            role.reserved.update(reserved.scalars())
+            role.consumed.update(reserved.scalars())
     for framework_id, framework in state.frameworks.items():
-        roles = dict.fromkeys(framework.roles)
-        for holder in holders(framework):
-            roles[holder.role] = None
-            _add(allocated, holder.role, holder.resources)
-            if reserved:
-                _add(beside, holder.role, unreserved(holder.resources))
-        for offer in framework.offers.values():
-            roles[offer.role] = None
-            _add(offered, offer.role, offer.resources)
-        for name in roles:
+        for name in (*framework.roles, *framework.used.by_role, *framework.offered.by_role):
             _role(found, name).frameworks[framework_id] = None
-    consumed = (reserved, beside) if reserved else (allocated,)
-    for kind, by_role in (
-        ("allocated", allocated),
-        ("offered", offered),
-        ("reserved", reserved),
-        *(("consumed", part) for part in consumed),
-    ):
-        for name, quantities in by_role.items():
-            for role in (name, *ancestors(name)):
-                getattr(_role(found, role), kind).update(quantities.scalars())
+        for name, used in framework.used.by_role.items():
+            allocated, consumed = used.scalars(), used.scalars(free_only=True)
+            for role in _with_ancestors(found, name):
+                role.allocated.update(allocated)
+                role.consumed.update(consumed)
+        for name, held in framework.offered.by_role.items():
+            offered = held.scalars()
+            for role in _with_ancestors(found, name):
+                role.offered.update(offered)
     return [found[name] for name in sorted(found)]
+
+
+def _reserved(state: MasterState) -> dict[str, Quantities]:
+    found: dict[str, Quantities] = {}
+    for agent in state.agents.values():
+        if agent.total.other is not None:
+            for name, resources in reserved_by_role(agent.total).items():
+                found.setdefault(name, Quantities()).add(resources)
+    return found
 
 
 def _role(found: dict[str, RoleSums], name: str) -> RoleSums:
@@ -72,8 +67,6 @@ def _role(found: dict[str, RoleSums], name: str) -> RoleSums:
     return found[name]
 
 
-def _add(by_role: dict[str, Quantities], role: str, resources: Resources) -> None:
-    quantities = by_role.get(role)
-    if quantities is None:
-        quantities = by_role[role] = Quantities()
-    quantities.add(resources)
+def _with_ancestors(found: dict[str, RoleSums], name: str) -> list[RoleSums]:
+    _role(found, name)
+    return [found[role] for role in (name, *ancestors(name))]

@@ -21,7 +21,7 @@ from tests.kernel.master.edge import edge, run
 def viewing(message: Any) -> Sequence[Any]:
     """Answers every view with its name, metrics with a number, subscribers with one event."""
     if isinstance(message, View):
-        return [Reply({"master/elected": 1.0} if message.name == "metrics" else [b'{"view":"', message.name.encode(), b'"}'])]
+        return [Reply([{"master/slaves_active": 7.0}] if message.name == "metrics" else [b'{"view":"', message.name.encode(), b'"}'])]
     if isinstance(message, SubscribeOperator):
         return [ToStream(message.stream, operator.Event("SUBSCRIBED", subscribed=operator.Subscribed(heartbeat_interval_seconds=15.0)))]
     return ()
@@ -87,7 +87,8 @@ def test_a_master_tells_about_itself() -> None:
             assert await answer("GET_HEALTH") == {"healthy": True}
             assert (await answer("GET_VERSION"))["version_info"]["version"] == "1.11.0"
             assert {"name": "offer_hold", "value": "5secs"} in (await answer("GET_FLAGS"))["flags"]
-            assert await answer("GET_METRICS", get_metrics={}) == {"metrics": [{"name": "master/elected", "value": 1.0}]}
+            metrics = {metric["name"]: metric["value"] for metric in (await answer("GET_METRICS", get_metrics={}))["metrics"]}
+            assert (metrics["master/elected"], metrics["master/slaves_active"]) == (1.0, 7.0)
 
     run(test)
 
@@ -181,7 +182,6 @@ def test_an_operator_follows_events_until_it_leaves() -> None:
         ("/master/frameworks/", 200, '{"view":"frameworks"}'),
         ("/roles", 200, '{"view":"roles"}'),
         ("/tasks?jsonp=f", 200, 'f({"view":"tasks"});'),
-        ("/metrics/snapshot", 200, '{"master/elected":1.0}'),
         ("/quota", 200, '{"view":"quota"}'),
         ("/master/maintenance/schedule", 200, '{"view":"maintenance/schedule"}'),
         ("/reserve", 501, "/reserve is not built yet"),
@@ -196,6 +196,28 @@ def test_reads_of_old_are_answered(path: str, status: int, body: str) -> None:
     async def test() -> None:
         async with edge(viewing) as master, master.client.get(master.url + path, allow_redirects=False) as answer:
             assert (answer.status, await answer.text()) == (status, body)
+
+    run(test)
+
+
+OF_THE_PROCESS = """
+    master/elected master/uptime_secs master/event_queue_messages master/event_queue_dispatches master/event_queue_http_requests
+    main_loop/turns main_loop/longest_turn_s
+    system/cpus_total system/load_1min system/load_5min system/load_15min system/mem_total_bytes system/mem_free_bytes
+"""
+
+
+def test_metrics_are_those_of_the_state_and_of_the_process() -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            async with master.client.get(master.url + "/metrics/snapshot?timeout=5secs") as answer:
+                found = await answer.json()
+            assert set(OF_THE_PROCESS.split()) - found.keys() == set()
+            assert (found["master/elected"], found["master/slaves_active"]) == (1.0, 7.0)
+            async with master.client.get(master.url + "/metrics") as answer:
+                assert "meseta_master_slaves_active 7.0" in await answer.text()
+            async with master.client.get(master.url + "/metrics/snapshot?timeout=soon") as answer:
+                assert answer.status == 400
 
     run(test)
 

@@ -175,7 +175,7 @@ class TestUpdates:
         uuid = cluster.update(1, cluster.fid, "t", FINISHED)
         framework = cluster.core.state.frameworks[cluster.fid]
         assert "t" in framework.tasks
-        assert framework.used.scalars() == {}
+        assert framework.used.by_role == {}
         cluster.call(cluster.fid, scheduler.Acknowledge(AgentID(cluster.aid), TaskID("t"), uuid))
         assert "t" not in framework.tasks
         assert [t.task_id for t in framework.completed] == ["t"]
