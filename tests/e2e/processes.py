@@ -1,11 +1,12 @@
-"""What end-to-end tests know of a cluster's processes without asking the cluster."""
+"""What end-to-end tests look at again and again: a cluster's processes, its agents and tasks. No command is started for it."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
+from kernel.net.client import Client, Refused, Unreachable
 from kernel.supervisor import start_time
 from tests.cluster import Cluster, eventually
 
@@ -44,10 +45,31 @@ def alive(pid: int) -> bool:
     return start_time(pid) is not None
 
 
+def ask(cluster: Cluster, call: str) -> dict[str, Any]:
+    """What the master answers to an operator call; nothing while it cannot be asked."""
+    try:
+        answer: dict[str, Any] = Client([cluster.urls["master"]]).call({"type": call})[call.lower()]
+        return answer
+    except (Unreachable, Refused):
+        return {}
+
+
 def agents(cluster: Cluster) -> list[str]:
-    """The ids of the active agents; none while the master cannot be asked."""
-    done = cluster.meseta("node", "list", "--json", check=False)
-    return sorted(node["id"] for node in json.loads(done.stdout) if node["active"]) if done.returncode == 0 else []
+    """The ids of the active agents."""
+    return sorted(agent["agent_info"]["id"]["value"] for agent in ask(cluster, "GET_AGENTS").get("agents", ()) if agent["active"])
+
+
+def frameworks(cluster: Cluster) -> dict[str, str]:
+    """The frameworks that are not completed: id -> name."""
+    infos = [framework["framework_info"] for framework in ask(cluster, "GET_FRAMEWORKS").get("frameworks", ())]
+    return {info["id"]["value"]: info["name"] for info in infos}
+
+
+def task(cluster: Cluster, task_id: str) -> dict[str, Any]:
+    """A task as the master knows it: `state`, `statuses`..."""
+    answer = ask(cluster, "GET_TASKS")
+    found = [task for tasks in answer.values() for task in tasks if task["task_id"]["value"] == task_id]
+    return found[-1] if found else {"state": "", "statuses": []}
 
 
 def settled(cluster: Cluster, within_s: float = 90.0) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
-from tests.e2e.processes import alive, settled
+from tests.e2e.processes import agents, alive, settled, task
 
 pytestmark = pytest.mark.e2e
 
@@ -35,7 +35,7 @@ def without_agent(cluster: Cluster) -> Iterator[None]:
     """The only agent is dead, and nobody starts it again, until the end."""
     cluster.kill("up")
     cluster.kill("agent-1")
-    eventually(lambda: not [node for node in cluster.json("node", "list") if node["active"]])
+    eventually(lambda: not agents(cluster))
     try:
         yield
     finally:
@@ -50,10 +50,6 @@ def begin(cluster: Cluster, folder: Path) -> tuple[str, str, int]:
     result = json.loads(done.stdout.splitlines()[-1])
     file = folder / "pid"
     return result["framework_id"], result["task_ids"][0], int(eventually(lambda: file.exists() and file.read_text()))
-
-
-def state(cluster: Cluster, task_id: str) -> str:
-    return str(cluster.json("task", "show", task_id)["state"])
 
 
 @pytest.mark.parametrize("then", ["nothing more", "the master dies"])
@@ -77,7 +73,7 @@ def test_a_task_killed_while_the_agent_is_away_ends_when_it_is_back(start_cluste
         cluster.meseta("task", "kill", task_id)
         assert alive(pid)
     eventually(lambda: not alive(pid), 30)
-    eventually(lambda: state(cluster, task_id) == "TASK_KILLED", 30)
+    eventually(lambda: task(cluster, task_id)["state"] == "TASK_KILLED", 30)
 
 
 def test_an_agent_that_falls_silent_is_unreachable_until_it_speaks_again(start_cluster: Start, tmp_path: Path) -> None:
@@ -89,15 +85,15 @@ def test_an_agent_that_falls_silent_is_unreachable_until_it_speaks_again(start_c
     try:
         assert process.stdout is not None
         assert json.loads(process.stdout.readline())["data"] == "begun\n"
-        (task,) = cluster.json("task", "list")
-        (node,) = [node for node in cluster.json("node", "list") if node["id"] == task["agent_id"]["value"]]
+        (row,) = cluster.json("task", "list")
+        (node,) = [node for node in cluster.json("node", "list") if node["id"] == row["agent_id"]["value"]]
         port = node["agent_info"]["port"]
         (agent,) = [daemon for daemon in cluster.state()["daemons"] if daemon["url"] and daemon["url"].endswith(f":{port}")]
         with held(agent["pid"]):
-            eventually(lambda: state(cluster, task["id"]) == "TASK_UNREACHABLE", 40)
+            eventually(lambda: task(cluster, row["id"])["state"] == "TASK_UNREACHABLE", 40)
             assert "is unreachable" in json.loads(process.stdout.readline())["message"]
             assert cluster.meseta("run", "--", "echo", "elsewhere").stdout == "elsewhere\n"
-        eventually(lambda: state(cluster, task["id"]) == "TASK_RUNNING", 40)
+        eventually(lambda: task(cluster, row["id"])["state"] == "TASK_RUNNING", 40)
         (tmp_path / "gate").touch()
         output, errors = process.communicate(timeout=40)
     finally:

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
+from tests.e2e import processes
 
 pytestmark = pytest.mark.e2e
 
@@ -31,6 +32,10 @@ COMMANDS = [
 ]
 UNKNOWN = [command for command in COMMANDS if "x" in command]
 WRONG = [*([*command, "--nonsense"] for command in COMMANDS), ["task"], ["task", "show"], ["nonsense"]]
+
+
+def state(cluster: Cluster, task_id: str) -> str:
+    return str(processes.task(cluster, task_id)["state"])
 
 
 @pytest.fixture
@@ -58,7 +63,8 @@ def test_a_task_is_listed_while_it_runs_and_with_all_afterwards(cluster: Cluster
     assert text[0].split() == ["ID", "NAME", "FRAMEWORK", "HOST", "STATE", "CPUS", "MEM", "SINCE"]
     assert text[1].split()[:7] == [task["id"], "shown", "run-shown", "127.0.0.1", "running", "0.25", "48M"]
     (tmp_path / "gate").touch()
-    eventually(lambda: task["id"] not in [row["id"] for row in cluster.json("task", "list")])
+    eventually(lambda: state(cluster, task["id"]) == "TASK_FAILED")
+    assert task["id"] not in [row["id"] for row in cluster.json("task", "list")]
     (row,) = [row for row in cluster.json("task", "list", "--all") if row["id"] == task["id"]]
     assert (row["state"], row["statuses"][-1]["message"]) == ("TASK_FAILED", "Command exited with status 6")
 
@@ -112,8 +118,8 @@ def test_following_ends_with_ctrl_c_and_leaves_the_task(cluster: Cluster, task: 
 
 def test_a_killed_task_ends(cluster: Cluster, task: dict[str, Any]) -> None:
     assert cluster.meseta("task", "kill", task["id"]).stdout == f"Killing task {task['id']}.\n"
-    shown = eventually(lambda: (found := cluster.json("task", "show", task["id"]))["state"] == "TASK_KILLED" and found)
-    assert shown["statuses"][-1]["state"] == "TASK_KILLED"
+    eventually(lambda: state(cluster, task["id"]) == "TASK_KILLED")
+    assert cluster.json("task", "show", task["id"])["statuses"][-1]["state"] == "TASK_KILLED"
     done = cluster.meseta("task", "kill", task["id"], check=False)
     assert done.returncode == 1, "it is over"
     assert "task list" in done.stderr
@@ -146,7 +152,8 @@ def test_a_framework_is_listed_shown_and_torn_down(cluster: Cluster, task: dict[
     assert framework_id not in [row["id"] for row in cluster.json("framework", "list")]
     (row,) = [row for row in cluster.json("framework", "list", "--all") if row["id"] == framework_id]
     assert row["state"] == "completed"
-    assert eventually(lambda: (found := cluster.json("task", "show", task["id"]))["state"] == "TASK_KILLED" and found)
+    eventually(lambda: state(cluster, task["id"]) == "TASK_KILLED")
+    assert cluster.json("task", "show", task["id"])["state"] == "TASK_KILLED"
     assert cluster.meseta("framework", "teardown", framework_id, check=False).returncode == 1
 
 

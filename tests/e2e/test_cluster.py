@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
-from tests.e2e.processes import LAUNCHER, alive, naming, settled
+from tests.e2e.processes import LAUNCHER, alive, frameworks, naming, settled
 
 pytestmark = pytest.mark.e2e
 
@@ -46,7 +46,8 @@ def test_a_framework_that_is_killed_leaves_nothing(start_cluster: Callable[..., 
     pid = int((tmp_path / "pid").read_text())
     assert alive(pid)
     eventually(lambda: not alive(pid), 40)
-    eventually(lambda: not cluster.json("framework", "list"), 40)
+    eventually(lambda: not frameworks(cluster), 40)
+    assert not cluster.json("framework", "list")
     assert not cluster.json("task", "list")
 
 

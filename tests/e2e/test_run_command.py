@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
-from tests.e2e.processes import alive, naming
+from tests.e2e.processes import alive, naming, task
 
 pytestmark = pytest.mark.e2e
 
@@ -107,7 +107,8 @@ def test_a_second_ctrl_c_leaves_at_once(cluster: Cluster, tmp_path: Path) -> Non
     with running(cluster, "--name", "stubborn", "--", "sh", "-c", script) as process:
         assert line(process) == "begun\n"
         process.send_signal(signal.SIGINT)
-        eventually(lambda: "TASK_KILLING" in [task["state"] for task in cluster.json("task", "list") if task["name"] == "stubborn"])
+        (row,) = [row for row in cluster.json("task", "list") if row["name"] == "stubborn"]
+        eventually(lambda: task(cluster, row["id"])["state"] == "TASK_KILLING")
         assert process.poll() is None
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
@@ -187,8 +188,8 @@ def test_detached_tasks_go_on_without_it(cluster: Cluster, tmp_path: Path) -> No
     finally:
         follower.kill()
         follower.communicate()
-    shown = eventually(lambda: (found := cluster.json("task", "show", task_id))["state"] == "TASK_FAILED" and found)
-    assert shown["statuses"][-1]["message"] == "Command exited with status 5"
+    eventually(lambda: task(cluster, task_id)["state"] == "TASK_FAILED")
+    assert cluster.json("task", "show", task_id)["statuses"][-1]["message"] == "Command exited with status 5"
     (framework_id,) = frameworks(cluster, "away")
     cluster.meseta("framework", "teardown", framework_id)
 

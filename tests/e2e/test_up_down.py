@@ -13,11 +13,12 @@ from typing import Any
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
-from tests.e2e.processes import LAUNCHER, agents, alive, launcher, left, naming, settled
+from tests.e2e.processes import LAUNCHER, agents, alive, launcher, left, naming, settled, task
 
 pytestmark = pytest.mark.e2e
 
 Start = Callable[..., Cluster]
+ENDS = ("TASK_FINISHED", "TASK_FAILED", "TASK_KILLED")
 
 
 def detached(cluster: Cluster, name: str, script: str) -> tuple[str, str]:
@@ -41,8 +42,8 @@ def end_of(cluster: Cluster, task_id: str) -> dict[str, Any]:
     """The last update of a task, once it has ended."""
 
     def look() -> Any:
-        (task,) = [task for task in cluster.json("task", "list", "--all") if task["id"] == task_id]
-        return task["statuses"][-1] if task["state"] == task["statuses"][-1]["state"] != "TASK_RUNNING" else None
+        found = task(cluster, task_id)
+        return found["statuses"][-1] if found["statuses"] and found["statuses"][-1]["state"] in ENDS else None
 
     found: dict[str, Any] = eventually(look, 40, f"{task_id} has ended")
     return found
