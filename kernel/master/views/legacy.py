@@ -234,7 +234,7 @@ def state_summary(s: MasterState, query: Query) -> Fragments:
 def _summary(
     head: bytes, picture: Picture, agents: list[Agent], frameworks: list[tuple[render.FrameworkLook, list[Task]]]
 ) -> Iterator[bytes]:
-    by_agent: dict[str, Counter[str]] = {}
+    by_agent: dict[str, dict[str, int]] = {}
     frameworks_of: dict[str, list[str]] = {}
     shown = []
     for seen, tasks in frameworks:
@@ -243,26 +243,32 @@ def _summary(
             # `_value_` is what `value` gives, without the two calls that it takes: there may be many tasks.
             both.update([(task.agent_id, picture.look(task).state._value_) for task in batch])
             yield b""
-        counts: Counter[str] = Counter()
+        counts: dict[str, int] = {}
         agent_ids: dict[str, None] = {}
-        for (agent_id, task_state), count in both.items():
-            counts[task_state] += count
-            agent_ids[agent_id] = None
-            by_agent.setdefault(agent_id, Counter())[task_state] += count
+        for portion in batches(list(both.items())):
+            for (agent_id, task_state), count in portion:
+                counts[task_state] = counts.get(task_state, 0) + count
+                agent_ids[agent_id] = None
+                of_agent = by_agent.get(agent_id)
+                if of_agent is None:
+                    of_agent, frameworks_of[agent_id] = {}, []
+                    by_agent[agent_id] = of_agent
+                of_agent[task_state] = of_agent.get(task_state, 0) + count
+            yield b""
         for agent_id in agent_ids:
-            frameworks_of.setdefault(agent_id, []).append(seen.framework_id)
+            frameworks_of[agent_id].append(seen.framework_id)
         shown.append(extended(encode(framework_summary(seen)), _counted(counts), {"slave_ids": list(agent_ids)}))
         yield b""
 
     def body(agent: Agent) -> bytes:
-        counts = _counted(by_agent.get(agent.agent_id, Counter()))
+        counts = _counted(by_agent.get(agent.agent_id, {}))
         return extended(agent_body(picture, agent), counts, {"framework_ids": frameworks_of.get(agent.agent_id, [])})
 
     yield from document(head, [("slaves", array(map(body, agents))), ("frameworks", array(shown))])
 
 
-def _counted(counts: Counter[str]) -> dict[str, int]:
-    return {task_state: counts[task_state] for task_state in _COUNTED}
+def _counted(counts: Mapping[str, int]) -> dict[str, int]:
+    return {task_state: counts.get(task_state, 0) for task_state in _COUNTED}
 
 
 def _tasks_of(framework: Framework) -> Iterator[Task]:
