@@ -22,7 +22,7 @@ from kernel.wire.task import TaskState, TaskStatus
 
 FAILOVER_S = 10.0
 DETACHED_S = 31_536_000.0  # A year.
-CONNECT_S = 3.0  # How long the first subscription may take.
+CONNECT_S = 3.0
 WAITS_S = 2.0  # Without a launch for so long, people are told why.
 COULD_NOT_RUN = 125
 INTERRUPTED = 130
@@ -106,12 +106,13 @@ class Phase(Enum):
 
 
 class RunScheduler(Scheduler):
-    """Runs one job. drains: the edge follows the output of the task and says `Drained` when it has it all."""
+    """Runs one job. drains: the edge follows the output of the task and says `Drained` when it has it all.
+    connect_s: how long the first subscription may take."""
 
     keeps_tasks = False
     renews_id = False
 
-    def __init__(self, job: Job, fresh_id: str, spread: float, *, drains: bool) -> None:
+    def __init__(self, job: Job, fresh_id: str, spread: float, *, drains: bool, connect_s: float = CONNECT_S) -> None:
         info = framework_info(
             f"run-{job.name}",
             user=job.user,
@@ -125,7 +126,7 @@ class RunScheduler(Scheduler):
         self.job = job
         self.outcomes: dict[str, Outcome] = {}
         self.phase = Phase.RUNNING
-        self._drains = drains
+        self._drains, self._connect_s = drains, connect_s
         self._launched: set[str] = set()
         self._begun: set[str] = set()  # Tasks that ran or failed to.
         self._interrupted = False
@@ -167,7 +168,7 @@ class RunScheduler(Scheduler):
         if self.connected:
             if self.driver.failures == 1:
                 self.emit(Notice(f"lost the master ({reason}); trying again"))
-        elif self._begun_s is not None and now.mono_s > self._begun_s + CONNECT_S:
+        elif self._begun_s is not None and now.mono_s > self._begun_s + self._connect_s:
             self.stop(reason)
 
     def launched(self, task: TaskRecord, now: Now) -> None:

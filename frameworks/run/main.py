@@ -9,14 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from frameworks.run.console import Console, Json, Plain
-from frameworks.run.core import Drained, Ended, Interrupt, Job, Launched, Notice, Running, RunScheduler
+from frameworks.run.core import CONNECT_S, Drained, Ended, Interrupt, Job, Launched, Notice, Running, RunScheduler
 from frameworks.run.output import Follower
 from frameworks.sdk.framework import Framework, FrameworkStopped, run_framework
 from frameworks.sdk.scheduler import Scheduler
-from kernel.commands.context import unreachable
+from kernel.commands.context import ZK, unreachable
 from kernel.net import loop
 from kernel.net.auth import Credential
 from kernel.store.memory import MemoryStore
+
+ELECTION_S = 30.0  # How long it may take until there is a master at a `zk://...` again.
 
 
 def run_job(job: Job, masters: Sequence[str], credential: Credential | None, *, as_json: bool) -> int:
@@ -31,6 +33,7 @@ class Run:
     def __init__(self, job: Job, credential: Credential | None, console: Console) -> None:
         self._job, self._credential, self._console = job, credential, console
         self._follows = job.instances == 1 and not job.detach
+        self._connect_s = CONNECT_S
         self._scheduler: RunScheduler | None = None
         self._framework: Framework | None = None
         self._launched: Launched | None = None
@@ -40,6 +43,8 @@ class Run:
 
     async def run(self, masters: Sequence[str]) -> int:
         """Run to the end. Raises CommandError without a master, FrameworkStopped when it will have none of us."""
+        if masters[0].startswith(ZK):
+            self._connect_s = ELECTION_S
         try:
             await run_framework(
                 self._make, MemoryStore(), masters, name="run", credential=self._credential, perform=self._perform, ready=self._ready
@@ -59,7 +64,7 @@ class Run:
         return status
 
     def _make(self, kept: Mapping[str, bytes], fresh_id: str, spread: float) -> Scheduler:
-        self._scheduler = RunScheduler(self._job, fresh_id, spread, drains=self._follows)
+        self._scheduler = RunScheduler(self._job, fresh_id, spread, drains=self._follows, connect_s=self._connect_s)
         return self._scheduler
 
     def _ready(self, framework: Framework) -> None:

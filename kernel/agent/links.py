@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import random
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -65,8 +67,13 @@ class MasterLink:
     def drop(self, reason: str) -> None:
         """End the link; a new one follows."""
         log.warning("closing the link to the master: %s", reason)
-        if self._socket is not None and (transport := self._socket.get_extra_info("socket")) is not None:
-            transport.shutdown(2)  # At once: a closing handshake would wait for a peer that may be gone.
+        if self._socket is None or (held := self._socket.get_extra_info("socket")) is None:
+            return
+        try:  # At once: a closing handshake would wait for a peer that may be gone. uvloop's sockets have no shutdown.
+            with socket.socket(fileno=os.dup(held.fileno())) as ours:
+                ours.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass  # It has ended just now.
 
     async def sent(self, timeout_s: float) -> None:
         """Wait until everything gathered is on its way, or the time is over."""
@@ -89,13 +96,13 @@ class MasterLink:
                     continue
                 try:
                     async with asyncio.timeout(CONNECT_S):
-                        socket = await session.ws_connect(
+                        opened = await session.ws_connect(
                             f"http://{leader.address}{PATH}",
                             max_msg_size=FRAME_BYTES_MAX,
                             timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
                         )
                     failures = 0
-                    await self._use(socket, leader)
+                    await self._use(opened, leader)
                     log.info("the link to the master at %s ended", leader.address)
                 except (aiohttp.ClientError, OSError, TimeoutError) as error:
                     if failures == 0:
@@ -118,13 +125,13 @@ class MasterLink:
         await self._detector.detect(leader)
         self.drop("it leads no more")
 
-    async def _use(self, socket: aiohttp.ClientWebSocketResponse, leader: Leader) -> None:
-        self._socket, self._order = socket, FrameOrder()
+    async def _use(self, opened: aiohttp.ClientWebSocketResponse, leader: Leader) -> None:
+        self._socket, self._order = opened, FrameOrder()
         self._outbox.clear()
         self._post(MasterConnected())
-        helpers = [asyncio.create_task(self._write(socket)), asyncio.create_task(self._leave(leader))]
+        helpers = [asyncio.create_task(self._write(opened)), asyncio.create_task(self._leave(leader))]
         try:
-            await self._read(socket)
+            await self._read(opened)
         except PeerError as error:
             log.warning("closing the link to the master: %s", error)
         finally:
@@ -133,10 +140,10 @@ class MasterLink:
                 helper.cancel()
             self._empty.set()
             self._post(MasterLost())
-            await socket.close()
+            await opened.close()
 
-    async def _read(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        async for received in socket:
+    async def _read(self, opened: aiohttp.ClientWebSocketResponse) -> None:
+        async for received in opened:
             if received.type is not aiohttp.WSMsgType.BINARY:
                 raise PeerError(f"a WebSocket message of type {received.type.name}")
             try:
@@ -151,25 +158,25 @@ class MasterLink:
                     self._post(FromMaster(message))
                 await self._room()
 
-    async def _write(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+    async def _write(self, opened: aiohttp.ClientWebSocketResponse) -> None:
         """Send what gathers, as much as there is in one frame."""
         try:
             while True:
                 await self._filled.wait()
                 self._filled.clear()
                 outbox, self._outbox = self._outbox, []
-                await self._send(socket, outbox)
+                await self._send(opened, outbox)
                 if not self._outbox:
                     self._empty.set()
         except ConnectionError:
             pass  # The reader notices too, and tells.
 
-    async def _send(self, socket: aiohttp.ClientWebSocketResponse, messages: list[AgentMessage]) -> None:
+    async def _send(self, opened: aiohttp.ClientWebSocketResponse, messages: list[AgentMessage]) -> None:
         payload = _encode(AgentFrame(self._order.sent + 1, tuple(messages)))
         if len(payload) > FRAME_BYTES_AIM and len(messages) > 1:
             middle = len(messages) // 2
-            await self._send(socket, messages[:middle])
-            await self._send(socket, messages[middle:])
+            await self._send(opened, messages[:middle])
+            await self._send(opened, messages[middle:])
             return
         self._order.next_number()
-        await socket.send_bytes(payload)
+        await opened.send_bytes(payload)

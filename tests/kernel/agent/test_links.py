@@ -15,6 +15,7 @@ from kernel.agent.effects import FromMaster, MasterConnected, MasterLost
 from kernel.agent.links import MasterLink
 from kernel.election.election import Leader
 from kernel.election.standalone import FixedDetector
+from kernel.net import loop
 from kernel.wire.agent import AgentFrame, AgentHeartbeat, MasterFrame, MasterHeartbeat
 from tests.kernel.agent.fake_master import FakeMaster
 
@@ -55,7 +56,7 @@ def play(scene: Callable[[FakeMaster, End], Awaitable[None]]) -> None:
                 end.running.cancel()
                 await asyncio.gather(end.running, return_exceptions=True)
 
-    asyncio.run(stage())
+    loop.run(stage())
 
 
 def test_messages_flow_both_ways() -> None:
