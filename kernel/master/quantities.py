@@ -61,12 +61,16 @@ class Holdings:
         self.by_role: dict[str, Quantities] = {}
 
     def add(self, role: str, more: Resources) -> None:
+        if not more:
+            return
         quantities = self.by_role.get(role)
         if quantities is None:
             quantities = self.by_role[role] = Quantities()
         quantities.add(more)
 
     def take(self, role: str, less: Resources) -> None:
+        if not less:  # What holds nothing is no reason to know the role.
+            return
         quantities = self.by_role[role]
         quantities.take(less)
         if not quantities:
