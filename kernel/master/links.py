@@ -60,10 +60,12 @@ class Links:
             found.outbox.append(message)
             self._dirty[link] = found
 
-    def close(self, link: int) -> None:
-        """End the link after what was sent on it."""
+    def close(self, link: int, reason: str = "") -> None:
+        """End the link after what was sent on it. reason: what its agent did, when it is to blame."""
         found = self._links.get(link)
         if found is not None:
+            if reason:
+                log.warning("closing link %d of an agent: %s", link, reason)
             found.closing = True
             self._dirty[link] = found
 

@@ -100,7 +100,7 @@ class MasterServer:
             self._streams.close(effect.stream)
         else:
             assert kind is CloseLink, f"the master's edge cannot perform {kind.__name__}"
-            self._links.close(effect.link)
+            self._links.close(effect.link, effect.reason)
 
     def flush(self) -> None:
         """Send what `perform` gathered."""
