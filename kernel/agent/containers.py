@@ -38,6 +38,7 @@ class Containers:
 
     def failed(self, message: ContainerFailed) -> None:
         owner = self._end(message.container_id, None)
+        self.state.counts["slave/container_launch_errors"] += 1
         if isinstance(owner, Task):
             self.tasks.launch_failed(owner, message.message)
         elif owner is not None:

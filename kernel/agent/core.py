@@ -142,6 +142,7 @@ class AgentCore:
         self.containers.reconcile(message)
         if not first:
             return
+        state.recovery_s = state.now.wall_s - state.started_wall_s
         for framework in list(state.frameworks.values()):
             for executor in list(framework.executors.values()):
                 if executor.kind is Kind.CUSTOM:

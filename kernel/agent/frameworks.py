@@ -46,6 +46,7 @@ class Frameworks:
         framework = executor.framework
         del framework.executors[executor.executor_id]
         framework.completed_executors.append(executor)
+        self.state.counts["slave/executors_terminated"] += 1
         self.state.emit(checkpoint.forget_executor(executor))
         if executor.stream is not None:
             self.state.streams.pop(executor.stream, None)

@@ -198,7 +198,10 @@ class Orders:
         framework = self.state.frameworks.get(message.framework_id)
         executor = framework.executors.get(message.executor_id) if framework is not None else None
         if executor is not None and executor.kind is Kind.CUSTOM:
+            self.state.counts["slave/valid_framework_messages"] += 1
             self.executors.message(executor, message.data)
+        else:
+            self.state.counts["slave/invalid_framework_messages"] += 1
 
 
 def _check(framework_id: str, executor: ExecutorInfo | None, infos: Sequence[TaskInfo]) -> None:

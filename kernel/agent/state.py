@@ -255,6 +255,7 @@ class AgentState:
         self.departure_reason = ""
         self.departure_due_s = float("inf")
         self.started_wall_s = 0.0
+        self.recovery_s: float | None = None  # How long it took to know what runs here; None: not known yet.
         self.counts: Counter[str] = Counter()  # Metrics, by name.
         self._counter = 0
         self._deadlines: list[tuple[float, int, Callable[[Any], None], Any]] = []

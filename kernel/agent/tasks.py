@@ -183,6 +183,8 @@ class Tasks:
 
     def _ended(self, task: Task) -> None:
         framework = task.framework
+        if task.kind is Kind.COMMAND:  # Its executor is only a name, but one that is counted.
+            self.state.counts["slave/executors_terminated"] += 1
         executor = framework.executors.get(task.executor_id) if task.kind is Kind.DEFAULT else None
         if framework.terminating:
             self.frameworks.task_done(task)

@@ -67,6 +67,7 @@ class Updates:
         """Take an update of a custom executor (uuid set). False for a repeat and for what may not follow."""
         queue = task.updates
         if status.uuid in queue.seen or not may_follow(task.state, status.state):
+            self.state.counts["slave/invalid_status_updates"] += 1
             return False
         queue.seen.append(status.uuid or b"")
         status = replace(
@@ -82,6 +83,7 @@ class Updates:
     def _add(self, task: Task, status: TaskStatus) -> None:
         task.state = status.state
         task.note(status)
+        self.state.counts["slave/valid_status_updates"] += 1
         if status.state in TERMINAL:
             self.state.counts[_METRICS[status.state]] += 1
         if task.framework.terminating or self.state.leaves_for_good:  # Nobody would take it.

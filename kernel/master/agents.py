@@ -44,6 +44,7 @@ def heartbeat(s: MasterState, agent: Agent) -> None:
 def goodbye(s: MasterState, agent: Agent, message: Goodbye, now: Now) -> None:
     """It stops on purpose: for good, or to be started again with its tasks running."""
     if message.final:
+        s.counts["master/messages_unregister_slave"] += 1
         s.counts["master/slave_removals/reason_unregistered"] += 1
         remove_agent(s, agent, now, AgentState.GONE, TaskState.TASK_LOST, "Agent unregistered")
         events.agent_removed(s, agent.agent_id)
@@ -92,6 +93,9 @@ def contact_due(s: MasterState, agent_id: str, now: Now) -> None:
         s.deadlines.push(agent.contact_due_s, "agent", agent_id)
     else:
         s.counts["master/slave_removals/reason_unhealthy"] += 1
+        s.counts["master/slave_unreachable_scheduled"] += 1
+        if agent.state is AgentState.RECOVERED:
+            s.counts["master/recovery_slave_removals"] += 1
         remove_agent(s, agent, now, AgentState.UNREACHABLE, TaskState.TASK_UNREACHABLE, "Agent is unreachable")
 
 
@@ -243,6 +247,7 @@ def forget_due(s: MasterState, key: str, now: Now) -> None:
 
 def executor_exited(s: MasterState, agent: Agent, message: ExecutorExited, now: Now) -> None:
     """An executor ended: what it held is free, its framework is told by FAILURE."""
+    s.counts["master/messages_exited_executor"] += 1
     executor = agent.executors.get((message.framework_id, message.executor_id))
     framework = s.frameworks.get(message.framework_id)
     if executor is None or framework is None:

@@ -139,10 +139,12 @@ class MasterCore:
             elif isinstance(body, Goodbye):
                 agents.goodbye(state, agent, body, now)
         except PeerError as error:
+            state.counts["master/dropped_messages"] += 1
             agents.drop_link(state, message.link, str(error), now)
 
     def _subscribe(self, call: SubscribeFramework, now: Now) -> None:
-        self.state.counts["master/messages_register_framework"] += 1
+        known = call.framework_id != ""
+        self.state.counts["master/messages_reregister_framework" if known else "master/messages_register_framework"] += 1
         framework = frameworks.subscribe(self.state, call, now)
         if framework is not None:
             tasks.send_owed(self.state, framework)

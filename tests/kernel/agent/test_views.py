@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.agent.effects import View
+from kernel.agent.effects import ContainerFailed, View
 from kernel.agent.views.parts import command_executor_name
 from kernel.errors import CallError, NotFound
 from kernel.wire import agent_operator as api
@@ -123,9 +123,33 @@ def test_metrics_count_what_is_and_what_was() -> None:
     assert numbers["slave/tasks_starting"] == 1
     assert numbers["slave/tasks_staging"] == 1
     assert numbers["slave/tasks_finished"] == 1
-    assert numbers["slave/executors_running"] == 3
+    assert (numbers["slave/executors_running"], numbers["slave/executors_registering"]) == (2, 1)
+    assert numbers["slave/executors_terminated"] == 1
+    assert numbers["slave/valid_status_updates"] == 5  # Two of the task that runs, one of its kind in the group, two of the one that ended.
     assert numbers["slave/cpus_total"] == 4
     assert numbers["slave/cpus_used"] == pytest.approx(3.2)
+
+
+OF_THE_REFERENCE = """
+    slave/cpus_total slave/cpus_used slave/cpus_percent slave/gpus_total slave/mem_percent slave/disk_used slave/cpus_revocable_total
+    slave/mem_revocable_used slave/disk_revocable_percent slave/registered slave/uptime_secs slave/recovery_errors
+    slave/recovery_time_secs slave/frameworks_active slave/executors_registering slave/executors_running slave/executors_terminating
+    slave/executors_terminated slave/executors_preempted slave/tasks_staging slave/tasks_starting slave/tasks_running
+    slave/tasks_killing slave/tasks_finished slave/tasks_failed slave/tasks_killed slave/tasks_lost slave/tasks_gone
+    slave/valid_status_updates slave/invalid_status_updates slave/valid_framework_messages slave/invalid_framework_messages
+    slave/container_launch_errors
+"""
+
+
+def test_metrics_are_there_from_the_start_by_the_names_of_the_reference() -> None:
+    assert set(OF_THE_REFERENCE.split()) - running().give(View("metrics")).keys() == set()
+
+
+def test_metrics_count_launches_that_failed() -> None:
+    desk = running()
+    desk.give(ContainerFailed(desk.run_task(command("t")), "no such file"))
+    numbers = desk.give(View("metrics"))
+    assert (numbers["slave/container_launch_errors"], numbers["slave/tasks_failed"], numbers["slave/executors_terminated"]) == (1, 1, 1)
 
 
 def test_secrets_are_never_shown() -> None:

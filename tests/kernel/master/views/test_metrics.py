@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
 from kernel.master import effects as e
-from kernel.master import views
+from kernel.master import registry, views
+from kernel.master.config import MasterConfig
+from kernel.master.core import MasterCore
 from kernel.wire import scheduler
+from kernel.wire.agent import AgentHeartbeat, ExecutorExited, Goodbye
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.ids import AgentID, TaskID
+from kernel.wire.nodes import MasterInfo
+from kernel.wire.offer import Filters
 from kernel.wire.task import TaskState
-from tests.builders import accept, framework_info, task
+from tests.builders import accept, at, framework_id, framework_info, register, task
 from tests.kernel.master.conductor import Conductor
 from tests.kernel.master.views.scene import cluster
 
@@ -113,6 +120,67 @@ def test_ends_are_counted_by_source_and_reason_with_the_old_words():
     found = numbers(c)
     assert found["master/tasks_gone_by_operator"] == 1.0
     assert found["master/task_gone_by_operator/source_master/reason_slave_removed_by_operator"] == 1.0
+
+
+def test_messages_of_agents_that_leave_and_of_executors_that_end():
+    c = cluster()
+    c.give(e.FromAgent(1, ExecutorExited("M-0000", "x", 0)))
+    c.give(e.FromAgent(1, Goodbye(final=True)))
+    c.give(e.FromAgent(9, AgentHeartbeat()))  # Of a link that never registered.
+    found = numbers(c)
+    names = ("messages_exited_executor", "messages_unregister_slave", "slave_removals/reason_unregistered", "dropped_messages")
+    assert [found[f"master/{name}"] for name in names] == [1.0, 1.0, 1.0, 1.0]
+
+
+def test_agents_that_do_not_come_back_after_a_failover():
+    c = Conductor(cluster().stored, "N")
+    c.later(3600)
+    found = numbers(c)
+    assert found["master/recovery_slave_removals"] == found["master/slave_unreachable_completed"] == 2.0
+
+
+def test_a_framework_that_knows_its_id_registers_again():
+    c = Conductor()
+    fid = c.subscribe()
+    c.subscribe("later", framework_info(id=framework_id(fid)))
+    found = numbers(c)
+    assert (found["master/messages_register_framework"], found["master/messages_reregister_framework"]) == (1.0, 1.0)
+
+
+def test_refusals_in_force_are_counted_by_role():
+    c = Conductor()
+    fid = c.subscribe(info=framework_info("f", FrameworkCapability.MULTI_ROLE, roles=("eng", "ops")))
+    aids = [c.agent(link) for link in (1, 2)]
+    offers = c.offers()
+    assert {offer.agent_id.value for offer in offers} == set(aids)
+
+    def active() -> list[float]:
+        return [numbers(c)[f"allocator/mesos/offer_filters/roles/{role}/active"] for role in ("eng", "ops")]
+
+    assert active() == [0.0, 0.0]
+    for offer in offers:
+        c.call(fid, scheduler.Decline((offer.id,), Filters(100.0)))
+    assert sum(active()) == 2.0
+    c.call(fid, scheduler.Revive())
+    assert active() == [0.0, 0.0]
+    for offer in c.offers():
+        c.call(fid, scheduler.Decline((offer.id,), Filters(100.0)))
+    before = sum(active())
+    c.wait(101)
+    assert (before, sum(active())) == (2.0, 0.0)
+
+
+def test_allocations_are_timed_by_who_brings_a_stopwatch():
+    ticks = itertools.count()
+    info = MasterInfo(id="M", ip=0, port=5050, hostname="master")
+    core = MasterCore(MasterConfig(), info, registry.load([]), at(0), views.render, lambda: next(ticks) / 1000)
+    core.receive(e.SubscribeFramework("s", "", None, scheduler.Subscribe(framework_info())), at(1))
+    core.receive(e.FromAgent(1, register("1")), at(2))
+    core.settle(at(2.5), 100.0)
+    found: dict[str, float] = next(iter(views.render(core.state, "metrics")))
+    assert found["allocator/mesos/allocation_runs"] == 1.0
+    assert found["allocator/mesos/allocation_run_ms"] > 0
+    assert found["allocator/mesos/allocation_run_latency_ms"] == 1500.0
 
 
 def test_each_framework_has_its_own():
