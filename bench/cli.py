@@ -4,23 +4,96 @@ from __future__ import annotations
 
 import click
 
+_AGENTS = click.IntRange(1, 100_000)
+_TASKS = click.IntRange(1, 2_000_000)
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+
 
 @click.group()
 def bench() -> None:
-    """Measure this installation, beside what others have published."""
+    """Measure this installation, beside what others have published.
+
+    Rates by CPU time (..._per_cpu_s) do not depend on who else uses the machine; the others do.
+    """
 
 
 @bench.command()
-@click.option("--agents", default=100, show_default=True, help="Emulated agents.", type=click.IntRange(1, 100_000))
+@click.option("--agents", default=20_000, show_default=True, help="Agents.", type=_AGENTS)
+@click.option("--frameworks", default=2_000, show_default=True, help="Frameworks.", type=click.IntRange(1, 100_000))
+@click.option("--roles", default=50, show_default=True, help="Roles they are spread over.", type=click.IntRange(1, 10_000))
+@click.option("--refusals", default=1, show_default=True, help="By how many frameworks each agent is refused.", type=click.IntRange(0, 100))
+@click.option("--mode", default="whole", show_default=True, type=click.Choice(["whole", "demand"]), help="What is offered.")
+@click.option("--grid", is_flag=True, help="Sizes from 1,000 x 100 to 50,000 x 6,000 in both modes, one report each.")
+@_json
+def allocator(agents: int, frameworks: int, roles: int, refusals: int, mode: str, grid: bool, as_json: bool) -> None:
+    """CPU time of the allocator's passes: all agents free, nothing changed, one task freed."""
+    from bench.allocator import GRID, run
+
+    sizes = (
+        [(*size, name == "demand") for size in GRID for name in ("whole", "demand")] if grid else [(agents, frameworks, mode == "demand")]
+    )
+    for agent_count, framework_count, demanding in sizes:
+        run(agent_count, framework_count, roles, refusals, demanding).show(as_json)
+
+
+@bench.command()
+@click.option("--agents", default=100, show_default=True, help="Emulated agents.", type=_AGENTS)
 @click.option("--frameworks", default=4, show_default=True, help="Frameworks that launch.", type=click.IntRange(1, 10_000))
 @click.option("--roles", default=1, show_default=True, help="Roles they are spread over.", type=click.IntRange(1, 10_000))
 @click.option("--seconds", default=10.0, show_default=True, help="How long to measure.", type=click.FloatRange(0.1, 3600))
 @click.option(
     "--calls", default="batched", show_default=True, type=click.Choice(["single", "batched"]), help="One call a request, or many."
 )
-@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+@_json
 def placements(agents: int, frameworks: int, roles: int, seconds: float, calls: str, as_json: bool) -> None:
     """Tasks accepted to running, per second, through a real master with emulated agents."""
     from bench.placements import run
 
     run(agents, frameworks, roles, seconds, calls == "batched").show(as_json)
+
+
+@bench.command()
+@click.option("--tasks", default=1_000, show_default=True, help="Tasks in a round.", type=_TASKS)
+@click.option("--rounds", default=3, show_default=True, help="Rounds; medians are shown.", type=click.IntRange(1, 100))
+@click.option("--peers-python", metavar="PATH", help="The interpreter that has Celery, Dask or Ray (default: this one).")
+@_json
+def launch(tasks: int, rounds: int, peers_python: str | None, as_json: bool) -> None:
+    """Real processes by `meseta run` on a real agent, beside bare loops and other systems."""
+    from bench.launch import run
+
+    run(tasks, rounds, peers_python).show(as_json)
+
+
+@bench.command()
+@click.option("--agents", default=1_000, show_default=True, help="Emulated agents.", type=_AGENTS)
+@click.option("--tasks", default=10_000, show_default=True, help="Tasks they run.", type=_TASKS)
+@click.option("--core", is_flag=True, help="The master's core alone, without sockets.")
+@_json
+def failover(agents: int, tasks: int, core: bool, as_json: bool) -> None:
+    """From the kill of a master until its successor knows all agents and tasks again, and offers."""
+    from bench.failover import run
+
+    run(agents, tasks, core).show(as_json)
+
+
+@bench.command()
+@click.option("--agents", default=1_000, show_default=True, help="Emulated agents.", type=_AGENTS)
+@click.option("--tasks", default=20_000, show_default=True, help="Tasks they run.", type=_TASKS)
+@_json
+def state(agents: int, tasks: int, as_json: bool) -> None:
+    """Time and size of `/state`, and what it costs another client meanwhile."""
+    from bench.state import run
+
+    run(agents, tasks).show(as_json)
+
+
+@bench.command()
+@click.option("--first", default=0, show_default=True, help="The first seed.", type=click.IntRange(0))
+@click.option("--seeds", default=10, show_default=True, help="How many seeds.", type=click.IntRange(1))
+@click.option("--minutes", default=10.0, show_default=True, help="Virtual minutes of work and trouble.", type=click.FloatRange(0.1, 1000))
+@_json
+def sim(first: int, seeds: int, minutes: float, as_json: bool) -> None:
+    """Simulated cluster-hours a minute of one core. From a checkout only."""
+    from bench.simulation import run
+
+    run(first, seeds, minutes).show(as_json)

@@ -18,6 +18,7 @@ import aiohttp
 import msgspec
 from msgspec import Struct
 
+from bench.report import BenchError
 from kernel.agent.links import RETRY_S_MAX
 from kernel.net import backoff
 from kernel.wire import codec, recordio, scheduler
@@ -57,10 +58,6 @@ _decode = msgspec.msgpack.Decoder(MasterFrame).decode
 _uuids = itertools.count(1)
 
 
-class Broken(RuntimeError):
-    """The master did what it should not."""
-
-
 # ---- Agents ---------------------------------------------------------------------------------------------
 
 
@@ -74,17 +71,28 @@ class Fleet:
         self.agents = [Agent(self, number) for number in range(count)]
         self.registered = 0
         self.all_registered = asyncio.Event()
-        self.broken: str | None = None
+        self._broken: str | None = None
         self._connecting = asyncio.Semaphore(CONNECTING_MAX)
         self._closed = False
         self._heart: asyncio.Task[None] | None = None
         self._returning: set[asyncio.Task[None]] = set()
 
     async def connect(self) -> None:
-        """Connect all; return when the master has registered them all. Raises TimeoutError, OSError."""
+        """Connect all; return when the master has registered them all. Raises BenchError, TimeoutError, OSError."""
         async with asyncio.timeout(CONNECT_S):
             await asyncio.gather(*map(self._connect, self.agents))
             await self.all_registered.wait()
+        self.check()
+
+    def check(self) -> None:
+        """Raises BenchError when the master did what it should not."""
+        if self._broken is not None:
+            raise BenchError(self._broken)
+
+    def fail(self, reason: str) -> None:
+        """The master did what it should not."""
+        self._broken = reason
+        self.all_registered.set()  # Nobody need wait.
 
     async def _connect(self, agent: Agent) -> None:
         async with self._connecting:
@@ -99,15 +107,15 @@ class Fleet:
             self._heart = asyncio.create_task(self._beat(heartbeat_s))
 
     def lost(self, agent: Agent, was_registered: bool) -> None:
-        """A link ended."""
+        """A link ended. A master that starts refuses agents, which try again."""
+        if self._closed:
+            return
         if was_registered:
             self.registered -= 1
             self.all_registered.clear()
-        if self._closed:
-            return
-        if not self.follow:
-            self.broken = "the master closed a link"
-            return
+            if not self.follow:
+                self.fail("the master closed a link")
+                return
         task = asyncio.create_task(self._return(agent))
         self._returning.add(task)
         task.add_done_callback(self._returning.discard)
@@ -173,7 +181,6 @@ class Agent(asyncio.Protocol):
             if not end:
                 return
             if b" 101 " not in head[:16]:
-                self._fleet.broken = f"the master refused an agent: {bytes(head[:100])!r}"
                 self.close()
                 return
             self._upgraded = True
@@ -244,7 +251,7 @@ class Agent(asyncio.Protocol):
             elif kind is FrameworkUpdated:
                 self._frameworks[body.framework.id.value] = body.framework
             elif kind is ShutdownAgent:
-                self._fleet.broken = f"the master refused an agent: {body.reason}"
+                self._fleet.fail(f"the master refused an agent: {body.reason}")
         if answers:
             self.send(answers)
 
@@ -369,7 +376,7 @@ class Framework:
         elif event.subscribed is not None:
             self.framework_id = event.subscribed.framework_id
         elif event.error is not None:
-            raise Broken(f"the master refused a framework: {event.error.message}")
+            raise BenchError(f"the master refused a framework: {event.error.message}")
 
     def _answer(self, offer: _Offer) -> None:
         cpus = next((resource.scalar.value for resource in offer.resources if resource.name == "cpus" and resource.scalar), 0.0)
@@ -426,7 +433,7 @@ class Callers:
         self._all: list[_Caller] = []
 
     async def post(self, bodies: Iterable[bytes]) -> None:
-        """Send all, each connection one at a time; return when all are answered. Raises Broken, OSError."""
+        """Send all, each connection one at a time; return when all are answered. Raises BenchError, OSError."""
         waiting = deque(bodies)
         while len(self._all) < min(self._count, len(waiting)):
             _, caller = await asyncio.get_running_loop().create_connection(_Caller, "127.0.0.1", self._port)
@@ -471,7 +478,7 @@ class _Caller(asyncio.Protocol):
         if answer.startswith(b"HTTP/1.1 202 "):
             self._next()
         else:
-            self._fail(Broken(f"the master answered {answer[:300]!r}"))
+            self._fail(BenchError(f"the master answered {answer[:300]!r}"))
 
     def connection_lost(self, error: Exception | None) -> None:
         self._fail(ConnectionResetError("the master closed a connection"))

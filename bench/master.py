@@ -16,6 +16,8 @@ from types import TracebackType
 
 import msgspec
 
+from bench.report import BenchError
+
 START_S = 30.0
 TICKS_S = os.sysconf("SC_CLK_TCK")
 
@@ -54,7 +56,7 @@ class MasterProcess:
         return self._process.pid
 
     def start(self) -> None:
-        """Start, or start again after `kill`; return when it answers. Raises RuntimeError with its log when it does not."""
+        """Start, or start again after `kill`; return when it answers. Raises BenchError with its log when it does not."""
         command = [sys.executable, "-m", "kernel.cli", "serve", "master", "--ip", "127.0.0.1", "--port", str(self.port)]
         log = (self.work_dir / "log").open("ab")
         with log:
@@ -62,7 +64,7 @@ class MasterProcess:
         until = time.monotonic() + START_S
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until:
-                raise RuntimeError("the master did not start:\n" + (self.work_dir / "log").read_text()[-2000:])
+                raise BenchError("the master did not start:\n" + (self.work_dir / "log").read_text()[-2000:])
             time.sleep(0.02)
 
     def _answers(self) -> bool:

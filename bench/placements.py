@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import aiohttp
 
-from bench.emulation import Broken, Fleet, Framework
+from bench.emulation import Fleet, Framework
 from bench.master import MasterProcess
-from bench.report import Report, percentile
+from bench.report import BenchError, Report, percentile
 from kernel.net import loop as event_loop
 
 TASKS_PER_AGENT = 8
@@ -42,8 +42,7 @@ async def _measure(master: MasterProcess, agents: int, frameworks: Sequence[Fram
             await _alive(serving, seconds)
             elapsed_s = time.perf_counter() - started
             latencies = [latency for framework in frameworks for latency in framework.latencies]
-            if fleet.broken is not None:
-                raise Broken(fleet.broken)
+            fleet.check()
             cpu_s = master.cpu_s() - cpu_s
             return {
                 "placements_per_s": len(latencies) / elapsed_s,
@@ -67,7 +66,7 @@ async def _alive(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
     done, _ = await asyncio.wait(tasks, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
         task.result()
-        raise Broken("the master closed a stream")
+        raise BenchError("the master closed a stream")
 
 
 async def _run(master: MasterProcess, agents: int, frameworks: int, roles: int, seconds: float, batched: bool) -> dict[str, float]:
@@ -76,7 +75,7 @@ async def _run(master: MasterProcess, agents: int, frameworks: int, roles: int, 
 
 
 def run(agents: int, frameworks: int, roles: int, seconds: float, batched: bool) -> Report:
-    """Measure one master. Raises RuntimeError when it misbehaves."""
+    """Measure one master. Raises BenchError when it misbehaves."""
     with MasterProcess() as master:
         results = event_loop.run(_run(master, agents, frameworks, roles, seconds, batched))
     calls = "batched" if batched else "single"

@@ -10,9 +10,16 @@ from collections.abc import Mapping, Sequence
 import click
 from msgspec import Struct
 
+from kernel.errors import KernelError
+
+
+class BenchError(KernelError):
+    """What was to be measured did not work."""
+
 
 class Report(Struct):
-    """results: plain numbers by name. peers: published figures with their source and hardware; never without them."""
+    """results: plain numbers by name, with their units: _s seconds, _mb 10^6 bytes. peers: published figures with their source and
+    hardware, never without them."""
 
     bench: str
     params: Mapping[str, int | float | str]

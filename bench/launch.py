@@ -1,0 +1,129 @@
+"""Launch: real processes on one real agent, from the command to the acknowledged end of all, beside bare loops that start the
+same program.
+
+`meseta run --instances N -- true` on an embedded cluster with one agent; the clock runs from the command's exec to its exit.
+Beside it, round by round, so that whoever else uses the machine slows all of them: posix_spawn with four in flight, `xargs -P 4`,
+and other systems where they are installed (`bench.peers`). Medians of the rounds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import select
+import shutil
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from bench.peers import Peers
+from bench.report import BenchError, Report
+
+MESETA = (sys.executable, "-m", "kernel.cli")
+TRUE = shutil.which("true") or "/bin/true"
+IN_FLIGHT = 4
+BASE_PORTS = (5050, 5051)
+PUBLISHED = {
+    "Ray 2.60 (our measurement: 1,000 x true, 2 cores of a virtual machine, xargs -P 4 at 1,164/s)": "474/s",
+    "Celery 5.7, 4 workers, Redis (same)": "159/s to 386/s",
+    "Dask distributed 2026.8, 2 workers of 2 threads (same)": "210/s",
+    "GNU parallel 20221122 -j4 (same)": "165/s",
+    "Slurm 22.05 tuned (same)": "31/s",
+}
+
+
+class _Cluster:
+    """`meseta up` with one agent, on free ports and a work dir of its own. A context manager."""
+
+    def __enter__(self) -> _Cluster:
+        self._home = Path(tempfile.mkdtemp(prefix="meseta-bench-"))
+        self._work_dir = str(self._home / "work")
+        self._environ = {name: value for name, value in os.environ.items() if not name.startswith(("MESOS_", "MESETA_"))}
+        self._environ["XDG_STATE_HOME"] = str(self._home)  # Whoever uses this machine keeps his own cluster as the last one.
+        offset = _free_offset()
+        command = ["up", "--detach", "--json", "--agents", "1", "--only", "master,agent", "--work-dir", self._work_dir]
+        state = json.loads(self._meseta(*command, "--port-offset", str(offset)))
+        self._environ["MESETA_MASTER"] = next(daemon["url"] for daemon in state["daemons"] if daemon["name"] == "master")
+        self.pids = {daemon["name"]: int(daemon["pid"]) for daemon in state["daemons"]}
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._meseta("down", "--work-dir", self._work_dir)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+    def _meseta(self, *arguments: str) -> str:
+        done = subprocess.run([*MESETA, *arguments], env=self._environ, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise BenchError(f"meseta {' '.join(arguments)} failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
+        return done.stdout
+
+    def launch(self, instances: int) -> float:
+        """Seconds for so many tasks."""
+        began_s = time.perf_counter()
+        self._meseta("run", "--instances", str(instances), "--cpus", "0.01", "--mem", "1", "--", TRUE)
+        return time.perf_counter() - began_s
+
+
+def _free_offset() -> int:
+    """A port offset under which our ports are free now."""
+    while True:
+        offset = random.randrange(1000, 27000)
+        try:
+            for port in BASE_PORTS:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port + offset))
+        except OSError:
+            continue
+        return offset
+
+
+def _spawn(instances: int) -> float:
+    """Seconds for so many processes, four at a time, started the quickest way there is and waited for by pidfd."""
+    began_s = time.perf_counter()
+    poll = select.epoll()
+    running: dict[int, int] = {}
+    left = instances
+    while left or running:
+        while left and len(running) < IN_FLIGHT:
+            pid = os.posix_spawn(TRUE, [TRUE], os.environ)
+            handle = os.pidfd_open(pid)
+            poll.register(handle, select.EPOLLIN)
+            running[handle] = pid
+            left -= 1
+        for handle, _ in poll.poll():
+            poll.unregister(handle)  # Closing it is not enough: a child between fork and exec may hold it, too.
+            os.waitpid(running.pop(handle), 0)
+            os.close(handle)
+    poll.close()
+    return time.perf_counter() - began_s
+
+
+def _xargs(instances: int) -> float:
+    began_s = time.perf_counter()
+    lines = "\n".join(map(str, range(instances)))
+    subprocess.run(["xargs", "-P", str(IN_FLIGHT), "-n", "1", TRUE], input=lines, text=True, check=True)
+    return time.perf_counter() - began_s
+
+
+def run(instances: int, rounds: int, peers_python: str | None = None) -> Report:
+    """Measure. peers_python: the interpreter that has the other systems. Raises BenchError when a cluster, a task or a peer fails."""
+    with _Cluster() as cluster, Peers(peers_python or sys.executable, TRUE) as others:
+        ways: dict[str, Callable[[int], float]] = {"launch": cluster.launch, "spawn": _spawn, "xargs": _xargs, **others.measures}
+        times: dict[str, list[float]] = {name: [] for name in ways}
+        cluster.launch(min(instances, 50))
+        for _ in range(rounds):
+            for name, measure in ways.items():
+                times[name].append(measure(instances))
+    results = {f"{name}_per_s": instances / statistics.median(seconds) for name, seconds in times.items()}
+    ratios = [xargs / launch for launch, xargs in zip(times["launch"], times["xargs"], strict=True)]
+    results["ratio"] = statistics.median(ratios)
+    results["ratio_worst"], results["ratio_best"] = min(ratios), max(ratios)
+    params: dict[str, int | float | str] = {"instances": instances, "rounds": rounds}
+    return Report("launch", params, results, PUBLISHED | others.missing)
