@@ -1,18 +1,46 @@
-"""Sessions of frameworks (spec: mesos-v1, sections 2.2-2.5, 2.11 and 13.1)."""
+"""Sessions of frameworks (spec: mesos-v1, sections 2.2-2.5, 2.10, 2.11).
+
+By the names of the catalogue (13.1); what the HTTP edge answers is in test_scheduler_api.
+
+| test of Mesos | here |
+|---|---|
+| Subscribe | the_first_events_are_subscribed_and_a_heartbeat |
+| SubscribedOnRetry, SchedulerReconnect | a_second_scheduler_takes_over |
+| RejectFrameworkWithInvalidRole, ...WithInvalidFailoverTimeout | faulty_info_is_one_error_event |
+| TeardownWithoutStreamId, TeardownWrongStreamId | the_checks_come_in_order, calls_of_the_old_stream_are_refused |
+| MalformedUUID | test_tasks: a_uuid_of_another_length_is_refused |
+| FrameworkSubscribeEmptyId | an_empty_id_is_a_new_framework |
+| SchedulerSubscribeAfterFailoverTimeout, ...AfterTeardown | a_removed_id_never_comes_back_even_after_a_restart_of_the_master |
+| FrameworkPrincipalChangeFails | test_validation: what_the_master_knows_is_looked_at_after_what_the_info_says |
+| SchedulerFailoverStatusUpdate | an_update_missed_or_not_acknowledged_is_sent_on_resubscribing |
+| UpdateFramework: UserChangeFails, PrincipalChangeFails, CheckpointingChangeFails | what_may_not_change_is_refused_whole |
+| UpdateFramework: MutableFieldsUpdateSuccessfully | what_may_change_does_and_agents_hear_of_it |
+| UpdateFramework: NoRedundantUpdates | an_update_that_changes_nothing_is_told_to_nobody |
+| UpdateFramework: OffersOnAddingRole | a_role_that_is_added_gets_offers |
+| UpdateFramework: RescindOnRemovingRoles | offers_of_a_role_given_up_are_rescinded |
+| UpdateFramework: AddSuppressedRole | a_role_that_is_suppressed_keeps_its_offer_and_gets_no_other |
+| UpdateFramework: RemoveAndUnsuppress | one_role_may_go_as_another_one_wakes |
+| UpdateFramework: UnsuppressClearsFilters | a_role_that_wakes_has_refused_nothing |
+| UpdateFramework: OfferConstraintsForUnsubscribedRole | constraints_of_a_foreign_role_are_refused |
+| UpdateFramework: OfferConstraints | not built: constraints are checked and shown, the allocator does not heed them yet |
+"""
 
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from kernel.errors import CallError, Forbidden
 from kernel.master import effects as e
 from kernel.wire import scheduler
-from kernel.wire.agent import FrameworkUpdated, ShutdownFramework
+from kernel.wire.agent import ExecutorMessage, FrameworkMessage, FrameworkUpdated, ShutdownFramework
+from kernel.wire.common import Label, Labels
 from kernel.wire.framework import FrameworkCapability
-from kernel.wire.ids import AgentID, TaskID
-from kernel.wire.resources import Resource
+from kernel.wire.ids import AgentID, ExecutorID, TaskID
+from kernel.wire.offer import Filters, OfferConstraints, RoleConstraints
+from kernel.wire.resources import AllocationInfo
 from kernel.wire.task import Reason, TaskState
-from tests.builders import accept, framework_id, framework_info, resources, task
+from tests.builders import accept, framework_id, framework_info, register, resources, task
 from tests.kernel.master.conductor import Conductor
 
 MULTI = FrameworkCapability.MULTI_ROLE
@@ -186,9 +214,9 @@ class TestRemoval:
 
 
 class TestUpdateFramework:
-    def update(self, c: Conductor, fid: str, *capabilities, **fields):
+    def update(self, c: Conductor, fid: str, *capabilities, suppressed=(), **fields):
         info = framework_info("f", *capabilities, id=framework_id(fid), **fields)
-        c.call(fid, scheduler.UpdateFramework(info))
+        c.call(fid, scheduler.UpdateFramework(info, suppressed))
 
     def test_what_may_change_does_and_agents_hear_of_it(self):
         c = Conductor()
@@ -221,6 +249,107 @@ class TestUpdateFramework:
         assert [event.rescind.offer_id for event in events if event.rescind] == [offer.id]
         assert [o.allocation_info.role for event in events if event.offers for o in event.offers.offers] == ["b"]
 
+    def offered(self, c: Conductor) -> list[str]:
+        return [offer.allocation_info.role for offer in c.offers()]
+
+    def test_an_update_that_changes_nothing_is_told_to_nobody(self):
+        c = Conductor()
+        fid = c.subscribe()
+        aid = c.agent()
+        (offer,) = c.offers()
+        c.call(fid, accept([offer.id.value], task("t", aid)))
+        c.give(e.SubscribeOperator("operator"))
+        c.take(1), c.take("operator"), c.stored.pop(f"frameworks/{fid}")
+        self.update(c, fid)
+        assert c.take(1) == c.take("operator") == []
+        assert f"frameworks/{fid}" not in c.stored
+        self.update(c, fid, labels=Labels((Label("k", "v"),)))
+        assert [event.type for event in c.take("operator")] == ["FRAMEWORK_UPDATED"]
+        assert f"frameworks/{fid}" in c.stored
+
+    def test_a_role_that_is_added_gets_offers(self):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", MULTI))
+        c.agent()
+        assert self.offered(c) == []
+        self.update(c, fid, MULTI, roles=("a",))
+        assert self.offered(c) == ["a"]
+
+    def test_a_role_that_is_suppressed_keeps_its_offer_and_gets_no_other(self):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", MULTI, roles=("a",)))
+        c.agent(1, register("1"))
+        (offer,) = c.offers()
+        self.update(c, fid, MULTI, roles=("a",), suppressed=("a",))
+        c.agent(2, register("2"))
+        assert c.take("s") == []
+        assert offer.id.value in c.core.state.offers
+
+    def test_one_role_may_go_as_another_one_wakes(self):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", MULTI, roles=("a", "b")), suppressed_roles=("b",))
+        c.agent()
+        assert self.offered(c) == ["a"]
+        self.update(c, fid, MULTI, roles=("b",))
+        assert self.offered(c) == ["b"]
+
+    def test_a_role_that_wakes_has_refused_nothing(self):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", MULTI, roles=("a",)))
+        c.agent()
+        (offer,) = c.offers()
+        c.call(fid, scheduler.Decline((offer.id,), Filters(3600.0)))
+        c.call(fid, scheduler.Suppress(("a",)))
+        self.update(c, fid, MULTI, roles=("a",))
+        assert self.offered(c) == ["a"]
+
+    def test_constraints_of_a_foreign_role_are_refused(self):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", role="a"))
+        info = framework_info("f", role="a", id=framework_id(fid))
+        with pytest.raises(CallError, match="'b'"):
+            c.call(fid, scheduler.UpdateFramework(info, offer_constraints=OfferConstraints({"b": RoleConstraints()})))
+
+    def test_both_ids_must_agree(self):
+        c = Conductor()
+        fid = c.subscribe()
+        for info in (framework_info("f"), framework_info("f", id=framework_id("other"))):
+            with pytest.raises(CallError, match="framework_id"):
+                c.call(fid, scheduler.UpdateFramework(info))
+
+
+class TestSuppression:
+    @pytest.mark.parametrize("call", [scheduler.Suppress(("a", "foreign")), scheduler.Revive(("a", "foreign"))])
+    def test_a_call_that_names_a_foreign_role_is_dropped_whole(self, call):
+        c = Conductor()
+        fid = c.subscribe(
+            info=framework_info("f", MULTI, roles=("a",)), suppressed_roles=("a",) if isinstance(call, scheduler.Revive) else ()
+        )
+        before = c.core.state.frameworks[fid].suppressed
+        c.call(fid, call)
+        assert c.core.state.frameworks[fid].suppressed == before
+
+    def test_roles_are_suppressed_and_revived_one_by_one(self):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", MULTI, roles=("a", "b")))
+        framework = c.core.state.frameworks[fid]
+        c.call(fid, scheduler.Suppress(("a",)))
+        assert framework.suppressed == {"a"}
+        c.call(fid, scheduler.Suppress())
+        assert framework.suppressed == {"a", "b"}
+        c.call(fid, scheduler.Revive(("b",)))
+        assert framework.suppressed == {"a"}
+        c.call(fid, scheduler.Revive())
+        assert framework.suppressed == set()
+
+    def test_it_is_as_the_new_subscription_says(self):
+        info = framework_info("f", MULTI, roles=("a", "b"), failover_timeout=60.0)
+        c = Conductor()
+        fid = c.subscribe(info=info)
+        c.call(fid, scheduler.Suppress(("a",)))
+        c.subscribe("s2", info=replace(info, id=framework_id(fid)), suppressed_roles=("b",))
+        assert c.core.state.frameworks[fid].suppressed == {"b"}
+
 
 class TestRoles:
     def test_offers_name_the_role_only_to_multi_role_frameworks(self):
@@ -237,12 +366,7 @@ class TestRoles:
         fid = c.subscribe(info=framework_info("f", MULTI, roles=("a",)))
         aid = c.agent()
         (offer,) = c.offers()
-        foreign: tuple[Resource, ...] = tuple(r for r in resources("cpus:1;mem:32"))
-        from msgspec.structs import replace
-
-        from kernel.wire.resources import AllocationInfo
-
-        foreign = tuple(replace(r, allocation_info=AllocationInfo("b")) for r in foreign)
+        foreign = tuple(replace(r, allocation_info=AllocationInfo("b")) for r in resources("cpus:1;mem:32"))
         c.call(fid, accept([offer.id.value], replace(task("t", aid), resources=foreign)))
         (status,) = c.statuses()
         assert "'b'" in status.message
@@ -250,9 +374,6 @@ class TestRoles:
 
 class TestMessages:
     def test_bytes_reach_the_executor_and_come_back(self):
-        from kernel.wire.agent import ExecutorMessage, FrameworkMessage
-        from kernel.wire.ids import ExecutorID
-
         c = Conductor()
         fid = c.subscribe()
         aid = c.agent()
