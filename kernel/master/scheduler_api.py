@@ -83,7 +83,7 @@ class SchedulerApi:
             loop.post(StreamClosed(stream_id))
 
     async def _many(self, request: Request, body: bytes) -> web.StreamResponse:
-        decoder = Decoder(BODY_BYTES_MAX)
+        decoder = Decoder(BODY_BYTES_MAX, CALLS_MAX)
         records = decoder.feed(body) if body else []
         decoder.finish()
         if not 0 < len(records) <= CALLS_MAX:

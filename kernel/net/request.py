@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 
 from aiohttp import web
 
@@ -28,7 +29,29 @@ class Request(web.BaseRequest):
 
 
 async def read_body(request: Request, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
-    """Return the whole body. Raises HttpError: 413 too large, 408 when the client is too slow in sending it."""
+    """Return the whole body, unpacked. Raises HttpError: 413 too large, also when unpacked; 415 packed in a way not known here;
+    408 when the client is too slow in sending it."""
+    encoding = request.headers.get("Content-Encoding", "").strip().lower()
+    body = await _read(request, limit_bytes)
+    return body if encoding in ("", "identity") else _unpacked(body, encoding, limit_bytes)
+
+
+def _unpacked(body: bytes, encoding: str, limit_bytes: int) -> bytes:
+    if encoding not in ("gzip", "deflate"):
+        raise HttpError(415, "Expecting 'Content-Encoding' of gzip or deflate")
+    unpacker = zlib.decompressobj(wbits=32 + zlib.MAX_WBITS)  # Either of the two, by its header.
+    try:
+        unpacked = unpacker.decompress(body, limit_bytes + 1)
+    except zlib.error as error:
+        raise CallError(f"the body is not {encoding}: {error}") from None
+    if len(unpacked) > limit_bytes:
+        raise _too_large(limit_bytes)
+    if not unpacker.eof or unpacker.unused_data:
+        raise CallError(f"the body is not {encoding}: it is {'followed by something' if unpacker.eof else 'cut off'}")
+    return unpacked
+
+
+async def _read(request: Request, limit_bytes: int) -> bytes:
     if (request.content_length or 0) > limit_bytes:
         raise _too_large(limit_bytes)
     content = request.content

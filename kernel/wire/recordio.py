@@ -20,13 +20,15 @@ def frame(payload: bytes) -> bytes:
 class Decoder:
     """Takes records out of bytes that come in pieces, however they are cut.
 
-    limit_bytes: the largest payload taken. Keeps at most one incomplete record of it.
+    limit_bytes: the largest payload taken. Keeps at most one incomplete record of it. records_max: how many records are taken
+    of a stream that is not to be endless; one more makes it a bad one.
     """
 
-    __slots__ = ("_buffer", "_due", "_error", "_limit_bytes")
+    __slots__ = ("_buffer", "_due", "_error", "_left", "_limit_bytes")
 
-    def __init__(self, limit_bytes: int) -> None:
+    def __init__(self, limit_bytes: int, records_max: int | None = None) -> None:
         self._limit_bytes = limit_bytes
+        self._left = -1 if records_max is None else records_max  # Below 0 it never comes to 0.
         self._buffer = bytearray()
         self._due = 0  # Bytes of the record begun; 0: its length is not known yet.
         self._error: BadRecord | None = None
@@ -75,6 +77,9 @@ class Decoder:
             raise BadRecord(f"a record must start with its length in decimal digits and a line feed, not {bytes(header[:20])!r}")
         if not complete:
             return
+        if self._left == 0:
+            raise BadRecord("there are too many records")
+        self._left -= 1
         self._due = int(header)
         if not 0 < self._due <= self._limit_bytes:
             raise BadRecord(f"a record has 1 to {self._limit_bytes} bytes, this one claims {self._due}")

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import resource
 import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import asynccontextmanager
 from urllib.parse import urlencode
@@ -268,6 +269,47 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_refused() -> None:
     packed = gzip.compress(bytes(10_000_000))
     assert len(packed) < 100_000
     assert ask(table(sized, methods=("POST",)), "POST", "/x", data=packed, headers={"Content-Encoding": "gzip"})[0] == 413
+
+
+PLAIN = bytes(50_000)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (gzip.compress(PLAIN), "gzip", 200),
+        (gzip.compress(PLAIN), "GZIP", 200),
+        (zlib.compress(PLAIN), "deflate", 200),
+        (PLAIN, "identity", 200),
+        (gzip.compress(PLAIN)[:-9], "gzip", 400),
+        (gzip.compress(PLAIN) + b"x", "gzip", 400),
+        (b"", "gzip", 400),
+        (PLAIN, "gzip", 400),
+        (gzip.compress(bytes(100_001)), "gzip", 413),
+        (gzip.compress(gzip.compress(PLAIN)), "gzip, gzip", 415),
+        (PLAIN, "br", 415),
+        (PLAIN, "nonsense", 415),
+    ],
+)
+def test_a_packed_body_is_unpacked_within_the_limit(body: bytes, encoding: str, status: int) -> None:
+    got, _, answer = ask(table(sized, methods=("POST",)), "POST", "/x", data=body, headers={"Content-Encoding": encoding})
+    assert got == status
+    assert status != 200 or answer == b"50000"
+
+
+def test_what_is_not_http_is_told_to_whoever_sent_it_and_to_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> list[bytes]:
+        answers = []
+        async with serving(table(sized, methods=("POST",))) as url:
+            for sent in (b"\x16\x03\x01", b"POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", b"GET / HTTP/1.1\r\nx\r\n\r\n"):
+                reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+                writer.write(sent)
+                answers.append((await reader.read())[9:12])
+                writer.close()
+        return answers
+
+    assert uvloop.run(asyncio.wait_for(run(), LIMIT_S)) == [b"400"] * 3
+    assert caplog.text == ""
 
 
 def test_a_client_that_waits_for_leave_to_send_its_body_gets_it() -> None:

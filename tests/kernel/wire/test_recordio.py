@@ -117,3 +117,15 @@ def test_a_stream_that_ends_within_a_record_is_noticed(rest: bytes) -> None:
 
 def test_nothing_at_all_is_a_whole_stream() -> None:
     Decoder(LIMIT).finish()
+
+
+def test_records_beyond_the_number_allowed_are_not_even_taken_apart() -> None:
+    decoder = Decoder(10, records_max=3)
+    assert decoder.feed(frame(b"a") * 3) == [b"a"] * 3
+    decoder.finish()
+    with pytest.raises(BadRecord, match="too many records"):
+        decoder.feed(frame(b"a"))
+    decoder = Decoder(10, records_max=3)
+    assert decoder.feed(frame(b"a") * 1_000_000) == [b"a"] * 3
+    with pytest.raises(BadRecord, match="too many records"):
+        decoder.finish()
