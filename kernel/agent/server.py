@@ -5,8 +5,6 @@ Realms: spec mesos-v1, section 10.1; routes: section 5.3.
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Callable
 
 import msgspec
@@ -21,7 +19,7 @@ from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net import common, logging_level, response
 from kernel.net.auth import Authenticator
-from kernel.net.files import ABOUT_FILES, FileApi
+from kernel.net.files import ABOUT_FILES, FileApi, own_log
 from kernel.net.logging_level import LoggingLevel
 from kernel.net.metrics import Metrics
 from kernel.net.pages import Pages
@@ -46,7 +44,7 @@ class AgentServer:
         """executor_key: what the tokens of executors must be signed with; empty: they need none."""
         self.streams, self.waiters = ExecutorStreams(), Waiters()
         self.files = sandbox.SandboxFiles(config.work_dir)
-        log = _log_file()
+        log = own_log()
         if log is not None:
             self.files.attach("/slave/log", log)
         self._config = config
@@ -124,11 +122,3 @@ class AgentServer:
 
     async def _ask_metrics(self) -> tuple[dict[str, float]]:
         return (await self.loop().submit(View("metrics")),)
-
-
-def _log_file() -> str | None:
-    """The file our log goes to, if it is one: what stderr is."""
-    try:
-        return os.readlink("/proc/self/fd/2") if stat.S_ISREG(os.fstat(2).st_mode) else None
-    except OSError:
-        return None

@@ -33,7 +33,7 @@ from kernel.master.scheduler_api import SchedulerApi
 from kernel.master.streams import Streams
 from kernel.net import common, logging_level, response
 from kernel.net.auth import Authenticator
-from kernel.net.files import ABOUT_FILES, FileApi, Files
+from kernel.net.files import ABOUT_FILES, FileApi, Files, own_log
 from kernel.net.logging_level import LoggingLevel
 from kernel.net.machine import Uptime
 from kernel.net.metrics import Metrics
@@ -73,7 +73,10 @@ class MasterServer:
         self._level = LoggingLevel()
         self._uptime = Uptime()
         self._metrics = Metrics(self._measured, self._ask_metrics)
-        self._files = Files()  # Logs go to stderr: whoever keeps them shows them.
+        self._files = Files()
+        log = own_log()
+        if log is not None:
+            self._files.attach("/master/log", log)
         self._links = Links(lambda message: leadership.loop().post(message), lambda: leadership.loop().room())
         names = own_names(config.ip, config.hostname)
         self._http = HttpServer(self._routes(), authenticator, names=names)

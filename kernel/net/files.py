@@ -193,6 +193,14 @@ class FileApi:
         return path
 
 
+def own_log() -> str | None:
+    """The file that this process's log goes to, if it is one: what stderr is."""
+    try:
+        return os.readlink("/proc/self/fd/2") if stat.S_ISREG(os.fstat(2).st_mode) else None
+    except OSError:
+        return None
+
+
 async def in_thread(work: Callable[..., T], *arguments: object) -> T:
     """Run what may wait for a disk beside the loop."""
     return await asyncio.get_running_loop().run_in_executor(None, work, *arguments)
