@@ -85,7 +85,8 @@ class Server:
 
     def role(self) -> str:
         """leader, follower or standalone; empty while it serves nobody."""
-        assert self.process is not None and self.process.poll() is None, f"a ZooKeeper server ended: {self.log()}"
+        assert self.process is not None
+        assert self.process.poll() is None, f"a ZooKeeper server ended: {self.log()}"
         return next((line.split()[1] for line in self.ask("srvr").splitlines() if line.startswith("Mode:")), "")
 
     def ask(self, word: str) -> str:
@@ -176,12 +177,19 @@ class Link:
     def mend(self) -> None:
         self._whole.set()
 
-    def close(self) -> None:
-        self.mend()
-        for held in [self._listener, *self._sockets]:
+    def drop(self) -> None:
+        """End the connections of now."""
+        sockets, self._sockets = self._sockets, []
+        for held in sockets:
             with contextlib.suppress(OSError):
                 held.shutdown(socket.SHUT_RDWR)
-            held.close()
+
+    def close(self) -> None:
+        self.mend()
+        with contextlib.suppress(OSError):
+            self._listener.shutdown(socket.SHUT_RDWR)
+        self._listener.close()
+        self.drop()
 
     def _accept(self) -> None:
         with contextlib.suppress(OSError):
@@ -209,6 +217,7 @@ class Link:
         for end in (source, target):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+        source.close()
 
     def _spawn(self, work: Callable[..., Any], *arguments: Any) -> None:
         threading.Thread(target=work, args=arguments, daemon=True).start()

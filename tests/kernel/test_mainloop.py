@@ -107,3 +107,98 @@ def test_after_the_stop_nothing_is_taken() -> None:
             await loop.submit("a")
 
     drive(test, MemoryStore())
+
+
+# ---- What may be seen, and when -------------------------------------------------------------------------
+
+
+class HeldStore(MemoryStore):
+    """Answers no write until it is let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked, self.let_go = asyncio.Event(), asyncio.Event()
+
+    async def write(self, changes: Sequence[tuple[str, bytes | None]]) -> None:
+        self.asked.set()
+        await self.let_go.wait()
+        await super().write(changes)
+
+
+class ManualClock:
+    def __init__(self) -> None:
+        self.mono_s = 100.0
+
+    def now(self) -> Now:
+        return Now(self.mono_s, 1e9 + self.mono_s)
+
+
+class Watch(Recorder):
+    """Notes when it is told what."""
+
+    def __init__(self) -> None:
+        self.times: list[Now] = []
+
+    def receive(self, message: Any, now: Now) -> Sequence[Any]:
+        self.times.append(now)
+        return super().receive(message, now)
+
+
+def test_nothing_is_shown_before_it_is_confirmed() -> None:
+    """Not even what needs no writing."""
+
+    async def run() -> None:
+        shown: list[Any] = []
+        leads = asyncio.Event()
+        loop = MainLoop(Recorder(), MemoryStore(), shown.append, lambda: None, SystemClock(), leads.wait)  # type: ignore[arg-type]
+        running = asyncio.create_task(loop.run())
+        waiting = asyncio.create_task(loop.submit("a"))
+        done, _ = await asyncio.wait([waiting], timeout=0.05)
+        assert (done, shown) == (set(), [])
+        leads.set()
+        assert await waiting == "A"
+        assert shown == ["shown a"]
+        loop.stop()
+        await running
+
+    asyncio.run(run())
+
+
+def test_nothing_is_shown_once_it_may_not_be() -> None:
+    async def run() -> None:
+        shown: list[Any] = []
+
+        async def refuse() -> None:
+            raise Unavailable("the leadership is lost")
+
+        loop = MainLoop(Recorder(), MemoryStore(), shown.append, lambda: None, SystemClock(), refuse)
+        running = asyncio.create_task(loop.run())
+        with pytest.raises(Unavailable):
+            await loop.submit("a")
+        with pytest.raises(Unavailable, match="the leadership is lost"):
+            await running
+        assert shown == []
+
+    asyncio.run(run())
+
+
+def test_time_in_which_nothing_could_be_heard_is_no_time_for_the_core() -> None:
+    """Else every agent would be taken for silent after a minute without the store."""
+
+    async def run() -> list[Now]:
+        core, store, clock = Watch(), HeldStore(), ManualClock()
+        loop = MainLoop(core, store, lambda _: None, lambda: None, clock)
+        running = asyncio.create_task(loop.run())
+        held = asyncio.create_task(loop.submit("a"))
+        await store.asked.wait()
+        clock.mono_s += 60.0
+        store.let_go.set()
+        await held
+        clock.mono_s += 1.0
+        await loop.submit("b")
+        loop.stop()
+        await running
+        return core.times
+
+    first, *_, last = asyncio.run(run())
+    assert (last.mono_s, last.wall_s) == (first.mono_s + 1.0, first.wall_s + 61.0)
