@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import signal
+import sys
+
 import click
 
 _AGENTS = click.IntRange(1, 100_000)
@@ -15,6 +18,7 @@ def bench() -> None:
 
     Rates by CPU time (..._per_cpu_s) do not depend on who else uses the machine; the others do.
     """
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # So that what was started is ended.
 
 
 @bench.command()
@@ -40,16 +44,19 @@ def allocator(agents: int, frameworks: int, roles: int, refusals: int, mode: str
 @click.option("--agents", default=100, show_default=True, help="Emulated agents.", type=_AGENTS)
 @click.option("--frameworks", default=4, show_default=True, help="Frameworks that launch.", type=click.IntRange(1, 10_000))
 @click.option("--roles", default=1, show_default=True, help="Roles they are spread over.", type=click.IntRange(1, 10_000))
+@click.option(
+    "--in-flight", default=1_000, show_default=True, help="Tasks accepted that do not run yet, at most.", type=click.IntRange(1, 1_000_000)
+)
 @click.option("--seconds", default=10.0, show_default=True, help="How long to measure.", type=click.FloatRange(0.1, 3600))
 @click.option(
     "--calls", default="batched", show_default=True, type=click.Choice(["single", "batched"]), help="One call a request, or many."
 )
 @_json
-def placements(agents: int, frameworks: int, roles: int, seconds: float, calls: str, as_json: bool) -> None:
+def placements(agents: int, frameworks: int, roles: int, in_flight: int, seconds: float, calls: str, as_json: bool) -> None:
     """Tasks accepted to running, per second, through a real master with emulated agents."""
-    from bench.placements import run
+    from bench.placements import Load, run
 
-    run(agents, frameworks, roles, seconds, calls == "batched").show(as_json)
+    run(Load(agents, frameworks, roles, in_flight, seconds, calls)).show(as_json)
 
 
 @bench.command()

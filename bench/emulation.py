@@ -310,9 +310,14 @@ class _Subscribed(Struct):
     framework_id: FrameworkID
 
 
+class _Rescind(Struct):
+    offer_id: OfferID
+
+
 class _Event(Struct):
     subscribed: _Subscribed | None = None
     offers: _Offers | None = None
+    rescind: _Rescind | None = None
     update: _Update | None = None
     error: scheduler.Error | None = None
 
@@ -323,11 +328,12 @@ _event = msgspec.json.Decoder(_Event)
 class Framework:
     """A scheduler that fills offers with tasks, at most `tasks_max` ever (None: without end), and acknowledges everything.
 
-    batched: many calls go in one POST. running: tasks heard to run. offered: an offer has come since subscribing.
+    batched: many calls go in one POST. in_flight: tasks accepted and not heard to run yet, at most; offers beyond are held.
+    running: tasks heard to run. offered: an offer has come since subscribing.
     """
 
-    def __init__(self, number: int, *, batched: bool, roles: int = 1, tasks_max: int | None = None) -> None:
-        self.batched = batched
+    def __init__(self, number: int, *, batched: bool, in_flight: int, roles: int = 1, tasks_max: int | None = None) -> None:
+        self.batched, self.in_flight = batched, in_flight
         name = f"bench-{number}"
         self.info = FrameworkInfo("bench", name, roles=(f"role{number % roles}",), failover_timeout=600.0, capabilities=CAPABILITIES)
         self.framework_id: FrameworkID | None = None
@@ -338,6 +344,7 @@ class Framework:
         self.settled = asyncio.Event()  # As many run as ever will.
         self.offered = asyncio.Event()
         self._left = tasks_max
+        self._held: dict[str, _Offer] = {}
         self._calls: list[scheduler.Call] = []
         self._wake = asyncio.Event()
         self._tasks = itertools.count()
@@ -348,6 +355,7 @@ class Framework:
         info = msgspec.structs.replace(self.info, id=self.framework_id)
         subscribe = scheduler.Call(self.framework_id, "SUBSCRIBE", scheduler.Subscribe(info))
         self.offered.clear()
+        self._held.clear()
         async with session.post(path, data=codec.encode(subscribe), headers=headers) as answer:
             answer.raise_for_status()
             decoder = recordio.Decoder(1 << 30)
@@ -356,6 +364,7 @@ class Framework:
                 async for piece in answer.content.iter_any():
                     for record in decoder.feed(piece):
                         self._heard(_event.decode(record))
+                    self._fill()
                     if self._calls:
                         self._wake.set()
                     if sender.done():
@@ -372,11 +381,18 @@ class Framework:
         elif event.offers is not None:
             self.offered.set()
             for offer in event.offers.offers:
-                self._answer(offer)
+                self._held[offer.id.value] = offer
+        elif event.rescind is not None:
+            self._held.pop(event.rescind.offer_id.value, None)
         elif event.subscribed is not None:
             self.framework_id = event.subscribed.framework_id
         elif event.error is not None:
             raise BenchError(f"the master refused a framework: {event.error.message}")
+
+    def _fill(self) -> None:
+        """Answer the oldest offers, as many as may be in flight."""
+        while self._held and len(self.accepted) < self.in_flight:
+            self._answer(self._held.pop(next(iter(self._held))))
 
     def _answer(self, offer: _Offer) -> None:
         cpus = next((resource.scalar.value for resource in offer.resources if resource.name == "cpus" and resource.scalar), 0.0)

@@ -37,6 +37,7 @@ from kernel.wire.task import CommandInfo, Source, TaskInfo, TaskState, TaskStatu
 
 START_S = 600.0  # For the agents to register and the tasks to run.
 RECOVER_S = 300.0
+IN_FLIGHT = 2_000  # Tasks, while they are launched.
 PEERS = {
     "Mesos 1.5, core without sockets (its own benchmark: 40,000 agents, 400,000 tasks; C++, hardware not published)": "19 s",
     "Mesos 1.5, 10,000 agents with 100,000 tasks (its release notes; C++, hardware not published)": "about 4 s",
@@ -59,7 +60,7 @@ async def load(master: MasterProcess, fleet: Fleet, framework: Framework, sessio
 
 async def _real(master: MasterProcess, agents: int, tasks: int) -> dict[str, float]:
     fleet = Fleet(master.port, agents, tasks_each=-(-tasks // agents) + 1, keep=True, follow=True)
-    framework = Framework(0, batched=True, tasks_max=tasks)
+    framework = Framework(0, batched=True, in_flight=IN_FLIGHT, tasks_max=tasks)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
         serving = await load(master, fleet, framework, session)
         try:

@@ -12,6 +12,8 @@ import time
 from collections.abc import Sequence
 
 import aiohttp
+import msgspec
+from msgspec import Struct
 
 from bench.emulation import Fleet, Framework
 from bench.master import MasterProcess
@@ -25,6 +27,18 @@ PEERS = {
     "Nomad C1M (HashiCorp 2016; 5 servers of 16 cores, 5,000 clients)": "3,750/s",
     "Nomad C2M (HashiCorp 2020; 3 servers of 36 cores, 6,100 clients)": "1,500/s",
 }
+
+
+class Load(Struct, frozen=True):
+    """in_flight: tasks accepted and not known to run yet, of all frameworks together: by it and the rate goes the latency.
+    calls: `single` or `batched`."""
+
+    agents: int
+    frameworks: int
+    roles: int
+    in_flight: int
+    seconds: float
+    calls: str
 
 
 async def _measure(master: MasterProcess, agents: int, frameworks: Sequence[Framework], seconds: float) -> dict[str, float]:
@@ -69,15 +83,15 @@ async def _alive(tasks: Sequence[asyncio.Task[None]], seconds: float) -> None:
         raise BenchError("the master closed a stream")
 
 
-async def _run(master: MasterProcess, agents: int, frameworks: int, roles: int, seconds: float, batched: bool) -> dict[str, float]:
-    loads = [Framework(number, batched=batched, roles=roles) for number in range(frameworks)]
-    return await _measure(master, agents, loads, seconds)
+async def _run(master: MasterProcess, load: Load) -> dict[str, float]:
+    each = max(1, load.in_flight // load.frameworks)
+    batched = load.calls == "batched"
+    frameworks = [Framework(number, batched=batched, in_flight=each, roles=load.roles) for number in range(load.frameworks)]
+    return await _measure(master, load.agents, frameworks, load.seconds)
 
 
-def run(agents: int, frameworks: int, roles: int, seconds: float, batched: bool) -> Report:
+def run(load: Load) -> Report:
     """Measure one master. Raises BenchError when it misbehaves."""
     with MasterProcess() as master:
-        results = event_loop.run(_run(master, agents, frameworks, roles, seconds, batched))
-    calls = "batched" if batched else "single"
-    params: dict[str, int | float | str] = {"agents": agents, "frameworks": frameworks, "roles": roles, "seconds": seconds, "calls": calls}
-    return Report("placements", params, results, PEERS)
+        results = event_loop.run(_run(master, load))
+    return Report("placements", msgspec.structs.asdict(load), results, PEERS)

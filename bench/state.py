@@ -15,7 +15,7 @@ import time
 import aiohttp
 
 from bench.emulation import Fleet, Framework
-from bench.failover import load
+from bench.failover import IN_FLIGHT, load
 from bench.master import MasterProcess
 from bench.report import BenchError, Report, percentile
 from kernel.net import loop as event_loop
@@ -65,7 +65,7 @@ async def _read(port: int) -> tuple[float, float]:
 
 async def _measure(master: MasterProcess, agents: int, tasks: int) -> dict[str, float]:
     fleet = Fleet(master.port, agents, tasks_each=-(-tasks // agents) + 1, keep=True)
-    framework = Framework(0, batched=True, tasks_max=tasks)
+    framework = Framework(0, batched=True, in_flight=IN_FLIGHT, tasks_max=tasks)
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as session:
         serving = await load(master, fleet, framework, session)
         other = _Other(session, master.url)
