@@ -5,7 +5,8 @@ knows in `WORK_DIR/up.json`, replaced whole at every change; whoever holds the l
 Daemons run in sessions of their own and write their own logs, so a supervisor that is killed leaves them working, and
 the next one adopts them: by pid, start time and boot id, and only if their command line is the one planned.
 
-SIGTERM and SIGINT: end the tasks, stop everything. SIGUSR1: stop everything, tasks go on.
+SIGTERM and SIGINT: end the tasks, stop everything (a second SIGINT: at once, and leave the tasks). SIGUSR1: stop
+everything, tasks go on. Only an agent can end its tasks: one that is dead when all is to end is started for that.
 
 A full disk stops daemons, not the supervisor: it writes what it has to say when there is room again.
 """
@@ -30,6 +31,8 @@ READY_WITHIN_S = 60.0
 HEALTH_EVERY_S = 0.05  # While the cluster starts; later a restarted daemon is looked at less often.
 HEALTH_LATER_S = 0.5
 STOP_WITHIN_S = 30.0  # Tasks have their own, shorter grace periods.
+REVIVE_WITHIN_S, END_TRIES = 10.0, 2
+WELL = ("exit status 0", "ended")  # How a daemon ends that was asked to; of an adopted one nobody knows more.
 PUBLISH_AGAIN_S = 1.0
 LOG_BYTES_MAX, LOGS_KEPT, LOG_LOOK_S = 16 << 20, 3, 60.0
 ERROR_TAIL_BYTES = 4096
@@ -128,6 +131,11 @@ class Child:
         self.failures = self.restarts = 0
         self.last_error: str | None = None
         self.started_at = self.due = 0.0  # Monotonic.
+        self.holds_tasks = False  # Tasks of it may run, whether it does or not.
+
+    @property
+    def may_hold_tasks(self) -> bool:
+        return bool(self.plan["end_signal"] != signal.SIGTERM)
 
     def start(self, now: float) -> None:
         self.started_at = now
@@ -142,13 +150,13 @@ class Child:
             os.close(output)
         self.process = {"pid": pid, "started": start_time(pid), "boot_id": boot_id()}
         self.pidfd = os.pidfd_open(pid)
-        self.ours, self.state = True, "starting"
+        self.ours, self.state, self.holds_tasks = True, "starting", self.may_hold_tasks
 
     def adopt(self, process: dict[str, Any], now: float) -> None:
         """Take over a daemon that an earlier supervisor started."""
         self.pidfd = os.pidfd_open(process["pid"])
         self.process = {key: process[key] for key in ("pid", "started", "boot_id")}
-        self.ours, self.state, self.started_at = False, "starting", now
+        self.ours, self.state, self.started_at, self.holds_tasks = False, "starting", now, self.may_hold_tasks
 
     def signal(self, number: int) -> None:
         if self.pidfd >= 0:
@@ -183,6 +191,7 @@ class Child:
             "boot_id": None,
             **self.process,
             "state": self.state,
+            "holds_tasks": self.holds_tasks,
             "restarts": self.restarts,
             "last_error": self.last_error,
         }
@@ -197,6 +206,7 @@ class Supervisor:
         self.ready = False
         self.failed: str | None = None
         self.stopping: str | None = None  # "end" or "keep" the tasks.
+        self._impatient = False
         self._state_file = os.path.join(work_dir, "up.json")
         self._published = True  # Whether the file says how things are.
         self._log_look_due = 0.0
@@ -206,10 +216,11 @@ class Supervisor:
         self._poll = select.poll()
 
     def adopt(self, earlier: dict[str, Any]) -> None:
-        """Take over what still runs of an earlier supervisor's daemons; stop those that the plan does not have."""
+        """Take over what still runs of an earlier supervisor's daemons; stop those that the plan does not have, with their tasks."""
         now = time.monotonic()
         planned = {child.name: child for child in self.children}
-        strays = []
+        replaced: list[Child] = []
+        unwanted: list[Child] = []
         for record in running([child.plan for child in self.children], earlier):
             child = planned.get(record["name"])
             if child is not None and child.pidfd < 0 and child.plan["argv"] == record["argv"]:
@@ -220,9 +231,18 @@ class Supervisor:
             else:
                 stray = Child({key: record[key] for key in PLAN}, os.devnull)
                 stray.adopt(record, now)
-                strays.append(stray)
-        for phase in _phases(strays):
+                (unwanted if child is None else replaced).append(stray)
+        found = {stray.name for stray in unwanted}
+        for record in earlier.get("daemons", ()):
+            if record.get("holds_tasks") and record["name"] in planned:
+                planned[record["name"]].holds_tasks = True
+            elif record.get("holds_tasks") and record["name"] not in found:
+                unwanted.append(Child({key: record[key] for key in PLAN}, os.devnull))
+                unwanted[-1].holds_tasks = True
+        for phase in _phases(replaced):
             self._stop(phase, end_tasks=False)
+        for phase in _phases(unwanted):
+            self._stop(phase, end_tasks=True)
 
     def run(self) -> int:
         """Start what does not run and keep it running. Returns the exit status: 0 stopped as asked, 1 it never worked."""
@@ -267,14 +287,55 @@ class Supervisor:
         self._publish()
 
     def _asked(self, number: int, _frame: object) -> None:
-        if self.stopping is not None:  # Asked twice: no more patience.
+        if self.stopping is None:
+            self.stopping = "keep" if number == signal.SIGUSR1 else "end"
+        elif number == signal.SIGINT:  # A second Ctrl-C.
+            self._impatient = True
             for child in self.children:
                 child.signal(signal.SIGKILL)
-        self.stopping = "keep" if number == signal.SIGUSR1 else "end"
 
     def _stop(self, children: list[Child], end_tasks: bool) -> None:
+        for _ in range(END_TRIES if end_tasks else 0):
+            holding = [child for child in children if child.holds_tasks]
+            if not holding or self._impatient:
+                break
+            self._revive(holding)
+            self._end(holding, end_tasks=True)
+        self._end(children, end_tasks)
+        for child in children:
+            child.state = "stopped"
+
+    def _revive(self, children: list[Child]) -> None:
+        """Have all of them work: only they can end their tasks, and a signal before they listen to it would just kill them."""
+        deadline = time.monotonic() + REVIVE_WITHIN_S
+        poll = select.poll()
+        tried: set[Child] = set()
+        while not self._impatient and (now := time.monotonic()) < deadline:
+            for child in children:
+                if child.pidfd < 0 and child not in tried:
+                    tried.add(child)
+                    try:
+                        child.start(now)
+                    except OSError as error:
+                        self._say(f"{child.name}: cannot be started to end its tasks: {error}")
+                if child.state == "starting" and (child.plan["health"] is None or healthy(*child.plan["health"])):
+                    child.state = "running"
+                if child.pidfd >= 0:
+                    poll.register(child.pidfd, select.POLLIN)
+            if all(child.state == "running" or child.pidfd < 0 for child in children):
+                return
+            for descriptor, _ in poll.poll(1000 * HEALTH_EVERY_S):
+                child = next(child for child in children if child.pidfd == descriptor)
+                poll.unregister(descriptor)
+                self._forget(child)
+                child.state = "waiting"
+                self._say(f"{child.name}: {child.ended()}; it was to end its tasks")
+
+    def _end(self, children: list[Child], end_tasks: bool) -> None:
+        """Signal those that run and wait until they are gone."""
         deadline = time.monotonic() + STOP_WITHIN_S
         left = [child for child in children if child.pidfd >= 0]
+        killed: set[Child] = set()
         for child in left:
             child.signal(child.plan["end_signal"] if end_tasks else signal.SIGTERM)
         poll = select.poll()
@@ -285,15 +346,15 @@ class Supervisor:
                 child = next(child for child in left if child.pidfd == descriptor)
                 poll.unregister(descriptor)
                 self._forget(child)
-                child.ended()
+                if child.ended() in WELL and child not in killed and end_tasks:
+                    child.holds_tasks = False
                 left.remove(child)
             if left and time.monotonic() >= deadline:
                 for child in left:
                     self._say(f"{child.name}: did not stop within {STOP_WITHIN_S:g} s, killed")
                     child.signal(signal.SIGKILL)
+                    killed.add(child)
                 deadline += STOP_WITHIN_S
-        for child in children:
-            child.state = "stopped"
 
     def _forget(self, child: Child) -> None:
         with contextlib.suppress(KeyError):

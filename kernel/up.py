@@ -144,7 +144,8 @@ def down(work_dir: Path | None, keep_tasks: bool, as_json: bool) -> None:
     """End the tasks gracefully and stop the embedded cluster; its state stays in the work dir."""
     work_dir = work_dir or endpoints.last_work_dir()
     state = endpoints.read_json(work_dir / "up.json")
-    names = [found["name"] for found in state.get("daemons", ()) if supervisor.alive(found)]
+    left = [found for found in state.get("daemons", ()) if supervisor.alive(found) or (found.get("holds_tasks") and not keep_tasks)]
+    names = [found["name"] for found in left]
     if state:
         _stop(work_dir, keep_tasks)
     if as_json:
@@ -159,6 +160,8 @@ def _stop(work_dir: Path, keep_tasks: bool) -> None:
     while (lock := supervisor.take_lock(str(work_dir))) is None:
         process = endpoints.read_json(work_dir / "up.json").get("supervisor", {})
         if process != asked and supervisor.alive(process):  # Just started ones have not written their pid yet.
+            if asked is not None:
+                return  # The one that was asked is gone. Whoever has started another since does not mean us.
             os.kill(process["pid"], signal.SIGUSR1 if keep_tasks else signal.SIGTERM)
             asked = process
         if time.monotonic() > deadline:

@@ -120,13 +120,62 @@ def test_tasks_that_are_kept_are_found_by_the_next_up(start_cluster: Start, tmp_
     assert not left(cluster)
 
 
-def test_down_without_anybody_who_supervises_cleans_all(start_cluster: Start, tmp_path: Path) -> None:
-    cluster = start_cluster(only="master,agent")
-    detached(cluster, "left", waiting(tmp_path))
+@pytest.mark.parametrize("dead", ["up", "agent-1", "up and agent-1", "agent-1 and its launcher", "everything of ours"])
+def test_down_ends_the_tasks_whoever_is_dead(dead: str, start_cluster: Start, tmp_path: Path) -> None:
+    """Nothing is left, and the tasks were asked to end before they were made to."""
+    cluster = start_cluster(agents=1, only="master,agent")
+    detached(cluster, "left", f"trap 'touch {tmp_path}/asked; exit 0' TERM; {waiting(tmp_path)}")
     pid = pid_of(tmp_path)
-    cluster.kill("up")
+    victims = {
+        "up": [],
+        "agent-1": [cluster.daemon("agent-1")["pid"]],
+        "up and agent-1": [cluster.daemon("agent-1")["pid"]],
+        "agent-1 and its launcher": [cluster.daemon("agent-1")["pid"], launcher(cluster, "agent-1")],
+        "everything of ours": [*naming(cluster.work_dir, "meseta serve"), *naming(cluster.work_dir, LAUNCHER)],
+    }[dead]
+    if "up" in dead or "everything" in dead:
+        cluster.kill("up")
+    for victim in victims:
+        os.kill(victim, signal.SIGKILL)
     cluster.down()
     assert not alive(pid)
+    assert (tmp_path / "asked").exists()
+    assert not left(cluster)
+
+
+def test_a_second_down_ends_the_tasks_that_the_first_kept(start_cluster: Start, tmp_path: Path) -> None:
+    cluster = start_cluster(agents=1, only="master,agent")
+    detached(cluster, "kept", waiting(tmp_path))
+    pid = pid_of(tmp_path)
+    cluster.down("--keep-tasks")
+    assert alive(pid)
+    assert cluster.meseta("down", "--work-dir", str(cluster.work_dir)).stdout == "Stopped: agent-1\n"
+    assert not alive(pid)
+    assert not left(cluster)
+    assert cluster.meseta("down", "--work-dir", str(cluster.work_dir)).stdout == f"Nothing runs in {cluster.work_dir}\n"
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_an_agent_that_the_next_up_does_not_have_leaves_nothing(kept: bool, start_cluster: Start, tmp_path: Path) -> None:
+    cluster = start_cluster(only="master,agent")
+    settled(cluster)
+    for name in ("1", "2", "3", "4"):  # More than one of them has room for.
+        (tmp_path / name).mkdir()
+        detached(cluster, name, waiting(tmp_path / name))
+    pids = [pid_of(tmp_path / name) for name in ("1", "2", "3", "4")]
+    if kept:
+        cluster.down("--keep-tasks")
+    else:
+        cluster.kill("up")
+    assert all(alive(pid) for pid in pids)
+    cluster.agents = 1
+    cluster.up()
+    assert not naming(f"{cluster.work_dir}/agent-2/")
+    settled(cluster)
+    running = sum(alive(pid) for pid in pids)
+    assert running == len(cluster.json("task", "list"))
+    cluster.down()
+    assert not any(alive(pid) for pid in pids)
     assert not left(cluster)
 
 

@@ -106,6 +106,20 @@ def test_a_down_that_is_killed_at_any_moment_can_be_repeated(make_cluster: Calla
     eventually(lambda: not left(cluster))
 
 
+def test_several_downs_at_once_are_as_gentle_as_one(make_cluster: Callable[..., Cluster], tmp_path: Path) -> None:
+    cluster = make_cluster(agents=1)
+    cluster.up()
+    settled(cluster)
+    script = f"trap 'sleep 1; touch {tmp_path}/asked; exit 0' TERM; while :; do sleep 0.05; done"
+    cluster.meseta("run", "--detach", "--", "sh", "-c", script)
+    downs = [cluster.spawn([*MESETA, "down", "--work-dir", str(cluster.work_dir)], stderr=subprocess.PIPE) for _ in range(3)]
+    for process in downs:
+        _, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+    assert (tmp_path / "asked").exists()
+    assert not left(cluster)
+
+
 def test_up_while_the_cluster_goes_down_starts_it_again(make_cluster: Callable[..., Cluster]) -> None:
     cluster = make_cluster()
     cluster.up()
