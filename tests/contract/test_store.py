@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from kernel.errors import StoreError
+from kernel.store.measured import MeasuredStore
 from kernel.store.memory import MemoryStore
 from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
@@ -42,7 +43,12 @@ def zookeeper(request: pytest.FixtureRequest) -> Opener:
     return lambda: ZookeeperStore(ensemble, 10.0, patience_s=30.0)
 
 
-STORES = [memory, sqlite, sqlite_not_durable, zookeeper]
+def measured(request: pytest.FixtureRequest) -> Opener:
+    kept: dict[str, bytes] = {}
+    return lambda: MeasuredStore(MemoryStore(kept))
+
+
+STORES = [memory, sqlite, sqlite_not_durable, zookeeper, measured]
 
 
 @pytest.fixture(params=STORES, ids=lambda make: make.__name__)

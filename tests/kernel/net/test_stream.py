@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+import itertools
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
 import uvloop
 from aiohttp import web
 
 from kernel.net.request import Request
+from kernel.net.response import PAUSE_S
 from kernel.net.server import HttpServer, Routes
 from kernel.net.stream import RecordStream
 
@@ -196,3 +199,90 @@ def test_a_subscriber_that_hangs_up_while_something_is_sent_harms_nobody() -> No
             assert stream.closed
 
     uvloop.run(test())
+
+
+def test_a_large_record_comes_in_fragments_and_is_still_one_chunk() -> None:
+    """It is made little by little; what is sent meanwhile comes after it."""
+
+    async def test() -> None:
+        stream = RecordStream(backlog_bytes_max=1_000_000)
+
+        def fragments() -> Iterator[bytes]:
+            for _ in range(200):
+                yield b""
+                yield bytes(100_000)
+
+        stream.send(b"first")
+        stream.send_fragments(fragments())
+        stream.send(b"last")
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            assert await subscription.chunk() == b"5\nfirst"
+            assert await subscription.chunk() == b"20000000\n" + bytes(20_000_000)
+            assert await subscription.chunk() == b"4\nlast"
+            stream.send(b"then")
+            assert await subscription.chunk() == b"4\nthen"
+            stream.send_fragments([b"sm", b"all"])
+            stream.send(b"over")
+            assert [await subscription.chunk(), await subscription.chunk()] == [b"5\nsmall", b"4\nover"]
+            stream.close()
+            assert await subscription.chunk() == b""
+
+    run(test)
+
+
+def test_others_have_their_turn_while_a_large_record_is_made() -> None:
+    async def test() -> None:
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        def fragments() -> Iterator[bytes]:
+            for _ in range(20):
+                until_s = time.perf_counter() + 2 * PAUSE_S
+                while time.perf_counter() < until_s:
+                    pass
+                seen.append(turns)
+                yield b"x"
+
+        seen: list[int] = []
+        stream = RecordStream()
+        stream.send_fragments(fragments())
+        async with subscribed(stream) as subscription:
+            other = asyncio.create_task(others())
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            assert await subscription.chunk() == b"20\n" + b"x" * 20
+            other.cancel()
+        assert all(later > earlier for earlier, later in itertools.pairwise(seen))
+
+    run(test)
+
+
+def test_what_waits_behind_a_large_record_is_bounded() -> None:
+    async def test() -> None:
+        stream = RecordStream(backlog_bytes_max=1_000_000)
+        stream.send_fragments([b"large"])
+        for _ in range(12):
+            stream.send(bytes(100_000))
+        assert stream.closed
+        async with subscribed(stream) as subscription:
+            assert (await subscription.reader.read()).endswith(b"\r\n\r\n0\r\n\r\n")  # Headers, and no record.
+
+    run(test)
+
+
+def test_a_subscriber_that_leaves_in_the_middle_of_a_large_record_ends_it() -> None:
+    async def test() -> None:
+        stream = RecordStream()
+        stream.send_fragments(iter([bytes(1_000_000)] * 50))
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readexactly(1_000_000)
+            subscription.writer.transport.abort()
+            await subscription.ended.wait()
+            assert stream.closed
+
+    run(test)
