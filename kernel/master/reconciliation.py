@@ -41,7 +41,7 @@ def reconcile_one(s: MasterState, framework: Framework, wanted: scheduler.Reconc
         state, text = TaskState.TASK_UNREACHABLE, "Task is unreachable"
         unreachable_s = s.unreachable[agent_id].wall_s
     elif agent_id in s.gone:
-        state, text = TaskState.TASK_GONE_BY_OPERATOR, "Task is gone by operator"
+        state, text = TaskState.TASK_GONE_BY_OPERATOR, "The agent is gone for good"
     else:
         state, text = TaskState.TASK_UNKNOWN, "Task is unknown"
     status = s.status(

@@ -26,6 +26,7 @@ from tests.sim.network import End, Faults, Network, connect
 from tests.sim.world import Process, World
 
 HEARTBEAT_S = 15.0
+NEVER_RAN = frozenset({TaskState.TASK_GONE, TaskState.TASK_GONE_BY_OPERATOR})  # A launch lost on its way; by the agent's fate.
 
 
 class Master(Process):
@@ -408,7 +409,7 @@ class Cluster:
                 assert status != 0 or "unknown" in told or killed, f"{task_id} is told failed: {told}"
             elif state is TaskState.TASK_KILLED:
                 assert killed, f"{task_id} is told killed; nobody asked for it"
-            elif state is TaskState.TASK_GONE or (state is TaskState.TASK_DROPPED and killed):
+            elif state in NEVER_RAN or (state is TaskState.TASK_DROPPED and killed):
                 assert runs[task_id] == 0, f"{task_id} is told {state.value}; it ran"
             else:
                 raise AssertionError(f"{task_id} ended as {state.value}: {ends[0].message}")
