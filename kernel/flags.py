@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import click
 from msgspec import Struct
@@ -78,6 +78,21 @@ MASTER_FLAGS: Mapping[str, bool] = _table(_BOTH + _MASTER)  # Name -> whether it
 AGENT_FLAGS: Mapping[str, bool] = _table(_BOTH + _AGENT + _AGENT_PARTS)
 
 
+class LogFormatter(logging.Formatter):
+    """One line for each record, whatever of others' text is in it: nobody can forge a line or steer a terminal."""
+
+    _ESCAPED: ClassVar[dict[int, str]] = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return super().formatMessage(record).translate(self._ESCAPED)
+
+
+def _log_to_stderr() -> None:
+    handler = logging.StreamHandler()
+    handler.setFormatter(LogFormatter("%(asctime)s %(levelname).1s %(name)s: %(message)s"))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
 class _DaemonCommand(click.Command):
     """Takes the spellings of Mesos that click does not: `--x=true` for a boolean."""
 
@@ -114,7 +129,7 @@ def daemon_command(
     booleans |= {flag for flag, boolean in without_effect.items() if boolean}
 
     def callback(config_file: str | None, **given: Any) -> None:
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname).1s %(name)s: %(message)s")
+        _log_to_stderr()
         flags = {flag: value for flag, value in given.items() if value is not None}
         run(config.load(config_type, flags=flags, environ=os.environ, file=config_file, without_effect=without_effect))
 

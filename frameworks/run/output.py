@@ -90,7 +90,7 @@ class Follower:
                 raise PeerError(f"the agent answered {reply.status}: {reply.text}")
             try:
                 answer = msgspec.json.decode(reply.body, type=_Answer).read_file
-            except msgspec.MsgspecError as error:
+            except (msgspec.MsgspecError, ValueError) as error:
                 raise PeerError(f"the agent's answer cannot be read: {error}") from error
             if not answer.data:
                 return moved

@@ -124,7 +124,7 @@ def agent_record(entries: Mapping[str, bytes]) -> AgentRecord | None:
         if record.agent_id:
             validate_id(record.agent_id, "agent_id")
         return record
-    except (msgspec.DecodeError, CallError) as error:
+    except (msgspec.DecodeError, ValueError, CallError) as error:
         raise StoreError(f"the agent's record cannot be read: {error}") from error
 
 
@@ -145,7 +145,7 @@ def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
             _load_executor(state, key, _decode_executor(entries[key]))
         for key in sorted(groups["tasks"]):
             _load_task(state, key, _decode_task(entries[key]), entries.get("updates" + key[len("tasks") :]))
-    except (msgspec.DecodeError, KeyError, IndexError, CallError) as error:
+    except (msgspec.DecodeError, ValueError, KeyError, IndexError, CallError) as error:
         raise StoreError(f"the entry {key} cannot be read: {error}") from error
 
 

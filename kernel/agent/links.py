@@ -148,7 +148,7 @@ class MasterLink:
                 raise PeerError(f"a WebSocket message of type {received.type.name}")
             try:
                 frame = _decoder.decode(received.data)
-            except (msgspec.MsgspecError, RecursionError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise PeerError(f"a frame that cannot be read: {error}") from error
             verdict = self._order.check(frame.number)
             if verdict is Verdict.BROKEN:

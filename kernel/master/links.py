@@ -110,7 +110,7 @@ class Links:
         while received.type is WSMsgType.BINARY:
             try:
                 frame = _decoder.decode(received.data)
-            except (msgspec.MsgspecError, RecursionError) as error:
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
                 raise PeerError(f"a frame that cannot be read: {error}") from error
             verdict = link.order.check(frame.number)
             if verdict is Verdict.BROKEN:

@@ -75,6 +75,6 @@ def load(records: Iterable[tuple[str, bytes]]) -> Registry:
                 registry.agents[name] = msgspec.json.decode(value, type=AgentRecord)
             elif kind == "frameworks":
                 registry.frameworks[name] = msgspec.json.decode(value, type=FrameworkRecord)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, ValueError) as error:
             raise StoreError(f"the registry's record {key} cannot be read: {error}") from error
     return registry

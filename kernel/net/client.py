@@ -77,14 +77,14 @@ class Client:
                 while piece := answer.read1(PIECE_BYTES):
                     for record in decoder.feed(piece):
                         yield msgspec.json.decode(record)
-            except (OSError, http.client.HTTPException, BadRecord, msgspec.DecodeError) as error:
+            except (OSError, http.client.HTTPException, BadRecord, msgspec.DecodeError, ValueError) as error:
                 raise Unreachable([url], f"the stream broke: {_reason(error)}") from error
 
     def _json(self, method: str, path: str, body: bytes | None) -> Any:
         answer = self._whole(method, path, body)
         try:
             return msgspec.json.decode(answer) if answer else None
-        except msgspec.DecodeError as error:
+        except (msgspec.DecodeError, ValueError) as error:
             raise Unreachable(self._urls[:1], f"the answer to {method} {path} is not JSON") from error
 
     def _whole(self, method: str, path: str, body: bytes | None) -> bytes:

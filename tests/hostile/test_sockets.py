@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import gzip
-import json
-import os
 import random
 import socket
 import struct
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 
 import pytest
 
@@ -229,20 +226,3 @@ def test_no_path_or_query_is_too_odd(victim: Daemon, method: str) -> None:
         answer = victim.ask(head.encode())
         assert status(answer) in (200, 400, 403, 404, 405, 501), (place, answer[:200])
         assert b"root:" not in answer
-
-
-# ---- What other users of the machine may see ------------------------------------------------------------
-
-
-def test_a_call_like_any_other_still_works(pair: Pair) -> None:
-    """After all of the above, and beside it, a framework runs a task."""
-    events = pair.master.client.records(
-        {"type": "SUBSCRIBE", "subscribe": {"framework_info": {"user": os.environ.get("USER", "root"), "name": "works"}}},
-        "/api/v1/scheduler",
-        silence_s=60,
-    )
-    framework_id = next(events)["subscribed"]["framework_id"]
-    assert json.dumps(pair.state()).count("works")
-    assert any(event["type"] in ("HEARTBEAT", "OFFERS") for event in events)
-    pair.master.client.call({"type": "TEARDOWN", "teardown": {"framework_id": framework_id}})
-    assert Path(f"/proc/{pair.agent.process.pid}").exists()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sys
 from typing import Annotated
 
 import pytest
@@ -11,7 +13,7 @@ from msgspec import Struct
 from kernel import config
 from kernel.agent.config import AgentConfig
 from kernel.config import Setting
-from kernel.flags import AGENT_FLAGS, MASTER_FLAGS, daemon_command
+from kernel.flags import AGENT_FLAGS, MASTER_FLAGS, LogFormatter, daemon_command
 from kernel.master.config import MasterConfig
 
 SPEC_SAMPLE = {  # Some of each section of the reference, among them all that take no value.
@@ -88,3 +90,20 @@ def test_help_shows_what_has_an_effect_only() -> None:
     assert "[default: 60secs]" in result.output
     assert "hadoop" not in result.output
     assert "--config FILE" in result.output
+
+
+@pytest.mark.parametrize("text", ["a\nb", "a\r\nb", "\x1b[2J", "\x00", "\x7f", "\x85", "\u2028", "\t"])
+def test_a_log_record_is_one_line_that_steers_no_terminal(text: str) -> None:
+    record = logging.LogRecord("n", logging.INFO, "p", 1, "said: %s", (text,), None)
+    line = LogFormatter("%(levelname).1s %(message)s").format(record)
+    assert line.startswith("I said: ")
+    assert len(line.splitlines()) == 1
+    assert line.isprintable()
+
+
+def test_a_traceback_keeps_its_lines() -> None:
+    try:
+        raise ValueError("why")
+    except ValueError:
+        record = logging.LogRecord("n", logging.ERROR, "p", 1, "failed", (), sys.exc_info())
+    assert LogFormatter("%(message)s").format(record).splitlines()[-1] == "ValueError: why"
