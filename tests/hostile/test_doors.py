@@ -89,6 +89,8 @@ def test_no_door_is_open_but_those_that_are_meant_to_be(kind: str, credentials: 
                     async with client.request(method, spelt, allow_redirects=False) as answer:
                         if path in OPEN[kind]:
                             assert answer.status != 401, (method, spelt)
+                        elif path == "/api/v1/executor" and method != "POST":
+                            assert answer.status == 405, (method, spelt)
                         else:
                             assert answer.status == 401, (method, spelt)
                             scheme = "Bearer" if path == "/api/v1/executor" else "Basic"
