@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 BATCH_MAX = 1000
 BATCH_PERSIST_BYTES_MAX = 512 * 1024
 INBOX_MAX = 20_000
+TURN_S = 0.02  # Of deciding: then the sockets are served.
+STRIDE = 16  # Inputs between two looks at the clock.
 SETTLE_BUDGET_S = 0.005
 TICK_S = 0.25
 HELD_S = 1.0  # A wait for the store, or for the leadership, that is longer counts as no time for the core.
@@ -48,7 +50,7 @@ class Tick(Struct, frozen=True):
 
 class Batch(Struct, frozen=True):
     """Input: messages of one sender, decided in order up to the first that is refused (`BatchRefused`), the
-    answer being the last one's."""
+    answer being the last one's. A long one takes several turns, others come in between."""
 
     messages: tuple[Any, ...]
 
@@ -76,13 +78,41 @@ class Core(Protocol):
 
 
 class _Entry:
-    __slots__ = ("body", "error", "future", "message")
+    """An input that waits. taken: how many messages of a batch are decided."""
+
+    __slots__ = ("body", "error", "future", "message", "taken")
 
     def __init__(self, message: Any, future: asyncio.Future[Any] | None) -> None:
         self.message = message
         self.future = future
         self.error: KernelError | None = None
         self.body: Any = None
+        self.taken = 0
+
+
+class _Turn:
+    """What one turn has decided."""
+
+    __slots__ = ("decided", "effects", "persist_bytes", "writes")
+
+    def __init__(self) -> None:
+        self.decided: list[_Entry] = []
+        self.effects: list[Any] = []
+        self.writes: list[Persist] = []
+        self.persist_bytes = 0
+
+    def take(self, entry: _Entry | None, effects: Iterable[Any]) -> None:
+        """Sort what an input, or the settling, gave."""
+        for effect in effects:
+            kind = type(effect)
+            if kind is Persist:
+                self.writes.append(effect)
+                self.persist_bytes += len(effect.value or b"")
+            elif kind is Reply:
+                assert entry is not None, "only an input has a reply"
+                entry.body = effect.body
+            else:
+                self.effects.append(effect)
 
 
 class MainLoop:
@@ -171,55 +201,54 @@ class MainLoop:
             self.post(Tick())
 
     async def _turn(self) -> None:
-        started = self.clock.now()
-        batch: list[_Entry] = []
-        effects: list[Any] = []
-        writes: list[Persist] = []
-        received = persist_bytes = 0
-        inbox = self._inbox
-        while inbox and received < BATCH_MAX and persist_bytes < BATCH_PERSIST_BYTES_MAX:
-            entry = inbox.popleft()
-            batch.append(entry)
-            together = type(entry.message) is Batch
-            messages = entry.message.messages if together else (entry.message,)
-            for index, message in enumerate(messages):
-                received += 1
-                try:
-                    decided = self.core.receive(message, self._now())
-                except KernelError as error:  # The sender's mistake: it is told, we go on.
-                    entry.error = BatchRefused(index, error) if together else error
-                    break
-                for effect in decided:
-                    kind = type(effect)
-                    if kind is Persist:
-                        writes.append(effect)
-                        persist_bytes += len(effect.value or b"")
-                    elif kind is Reply:
-                        entry.body = effect.body
-                    else:
-                        effects.append(effect)
-        for effect in self.core.settle(self._now(), SETTLE_BUDGET_S):
-            if type(effect) is Persist:
-                writes.append(effect)
-            else:
-                effects.append(effect)
-        self._ran(started.mono_s)
-        if writes or self._confirm is not None:
+        began_s = self.clock.now().mono_s
+        turn = _Turn()
+        self._decide(turn)
+        self._ran(began_s)
+        if turn.writes or self._confirm is not None:
             try:
-                await self._allowed(writes)
+                await self._allowed(turn.writes)
             except BaseException:  # We stop; whether these inputs count is known to nobody.
-                inbox.extendleft(reversed(batch))
+                self._inbox.extendleft(reversed(turn.decided))
                 raise
-        started = self.clock.now()
-        for effect in effects:
+        began_s = self.clock.now().mono_s
+        for effect in turn.effects:
             self._perform(effect)
         self._flush()
-        for entry in batch:
+        for entry in turn.decided:
             _answer(entry)
-        self._ran(started.mono_s)
+        self._ran(began_s)
         self.turns += 1
-        if len(inbox) < INBOX_MAX // 2:
+        if len(self._inbox) < INBOX_MAX // 2:
             self._room.set()
+
+    def _decide(self, turn: _Turn) -> None:
+        """Hand inputs to the core until there is enough for one turn. What is left of a batch waits behind the others."""
+        inbox, receive = self._inbox, self.core.receive
+        now = self._now()
+        end_s = now.mono_s + TURN_S
+        received, look = 0, STRIDE
+        while inbox and received < BATCH_MAX and turn.persist_bytes < BATCH_PERSIST_BYTES_MAX:
+            entry = inbox[0]
+            message = entry.message
+            together = type(message) is Batch
+            for one in message.messages[entry.taken : entry.taken + STRIDE] if together else (message,):
+                received += 1
+                try:
+                    turn.take(entry, receive(one, now))
+                except KernelError as error:  # The sender's mistake: it is told, we go on.
+                    entry.error = BatchRefused(entry.taken, error) if together else error
+                    break
+                entry.taken += 1
+            if not together or entry.error is not None or entry.taken >= len(message.messages):
+                turn.decided.append(inbox.popleft())
+            if received >= look:
+                now, look = self._now(), received + STRIDE
+                if now.mono_s >= end_s:
+                    break
+        if inbox and inbox[0].taken:
+            inbox.rotate(-1)
+        turn.take(None, self.core.settle(self._now(), SETTLE_BUDGET_S))
 
     async def _allowed(self, writes: Sequence[Persist]) -> None:
         """Wait until what was decided may be seen: it is durable, and it is still ours to decide."""

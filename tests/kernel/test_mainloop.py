@@ -10,7 +10,7 @@ import pytest
 
 from kernel.clock import Now, SystemClock
 from kernel.errors import CallError, StoreError, Unavailable
-from kernel.mainloop import Batch, BatchRefused, MainLoop, Persist, Reply, Tick
+from kernel.mainloop import BATCH_MAX, Batch, BatchRefused, MainLoop, Persist, Reply, Tick
 from kernel.store.memory import MemoryStore
 
 
@@ -89,6 +89,23 @@ def test_of_a_batch_what_stands_before_a_refusal_stands_and_nothing_after_it() -
     store = MemoryStore()
     drive(test, store)
     assert store.kept == {"a": b"x"}
+
+
+def test_a_long_batch_lets_others_pass_and_keeps_its_order() -> None:
+    words = [f"w{number}" for number in range(2 * BATCH_MAX + 10)]
+
+    async def test(loop: MainLoop, shown: list[Any]) -> None:
+        long = asyncio.create_task(loop.submit(Batch((*words, "bad", "never"))))
+        await asyncio.sleep(0)
+        assert await loop.submit("short") == "SHORT"
+        assert f"shown {words[-1]}" not in shown
+        with pytest.raises(BatchRefused, match=f"call {len(words)}: word: bad"):
+            await long
+        assert [text for text in shown if text.startswith("shown w")] == [f"shown {word}" for word in words]
+
+    store = MemoryStore()
+    drive(test, store)
+    assert store.kept.keys() == {*words, "short"}
 
 
 def test_nothing_is_shown_or_answered_when_it_cannot_be_kept() -> None:
