@@ -31,7 +31,7 @@ from kernel.wire.agent import (
     TaskReport,
 )
 from kernel.wire.ids import AgentID, validate_id
-from kernel.wire.resources import Resource, Resources, ValueType
+from kernel.wire.resources import EMPTY, Resource, Resources, ValueType
 from kernel.wire.roles import validate_role
 from kernel.wire.task import TERMINAL, AgentInfo, FrameworkInfo, Reason, TaskState
 
@@ -133,7 +133,7 @@ def _read_executors(s: MasterState, agent_id: str, message: Register, infos: dic
         executor = report.executor
         key = (report.framework_id, executor.executor_id.value)
         _check_report(s, key, seen, infos, "executor")
-        claims.append(None if key in known else _claim(executor.resources, f"executor '{key[1]}'"))
+        claims.append(None if key in known else _claim(executor.resources))
     return claims
 
 
@@ -149,7 +149,7 @@ def _read_tasks(s: MasterState, agent_id: str, message: Register, infos: dict[st
         status = report.status
         if report.state not in REPORTABLE or (status is not None and (status.state not in REPORTABLE or status.task_id.value != key[1])):
             raise PeerError(f"registration refused: task '{key[1]}' has a state no agent knows of")
-        claims.append(None if key in known else _claim(report.task.resources, f"task '{key[1]}'"))
+        claims.append(None if key in known else _claim(report.task.resources))
     return claims
 
 
@@ -163,11 +163,14 @@ def _check_report(s: MasterState, key: tuple[str, str], seen: set[tuple[str, str
         raise PeerError(f"registration refused: {what} '{name}' is of framework '{framework_id}', of which nothing is told")
 
 
-def _claim(messages: tuple[Resource, ...], of: str) -> _Claim:
-    role = next((m.allocation_info.role for m in messages if m.allocation_info is not None and m.allocation_info.role), None)
-    if role is not None:
-        validate_role(role, f"{of}.allocation_info.role")
-    return _Claim(role, Resources.of(messages, f"{of}.resources"))
+def _claim(messages: tuple[Resource, ...]) -> _Claim:
+    role = None
+    for message in messages:
+        if message.allocation_info is not None and message.allocation_info.role:
+            role = message.allocation_info.role
+            validate_role(role, "resources.allocation_info.role")
+            break
+    return _Claim(role, Resources.of(messages))
 
 
 # ---- Admitting ------------------------------------------------------------------------------------------
@@ -247,17 +250,25 @@ def _reconcile(
     _meet_frameworks(s, agent, message, report, now)
     executors: set[tuple[str, str]] = set()
     tasks: set[tuple[str, str]] = set()
+    charges: dict[tuple[str, str], Resources] = {}  # By framework and role.
     for executor_report, claim in zip(message.executors, report.executors, strict=True):
         framework = s.frameworks.get(executor_report.framework_id)
         if framework is not None:
             executors.add((framework.framework_id, executor_report.executor.executor_id.value))
             if claim is not None:
-                _learn_executor(s, agent, framework, executor_report, claim, now)
+                learnt = _learn_executor(s, agent, framework, executor_report, claim, now)
+                key = (framework.framework_id, learnt.role)
+                charges[key] = charges.get(key, EMPTY) + learnt.resources
     for task_report, claim in zip(message.tasks, report.tasks, strict=True):
         framework = s.frameworks.get(task_report.framework_id)
         if framework is not None:
             tasks.add((framework.framework_id, task_report.task.task_id.value))
-            _learn_task(s, agent, framework, task_report, claim, readmitted, now)
+            task = _learn_task(s, agent, framework, task_report, claim, readmitted, now)
+            if task is not None and not task.freed:
+                key = (framework.framework_id, task.role)
+                charges[key] = charges.get(key, EMPTY) + task.resources
+    for (framework_id, role), resources in charges.items():
+        s.allocator.charge(framework_id, role, agent.agent_id, resources)
     for key, executor in list(agent.executors.items()):
         if key not in executors:
             s.remove_executor(s.frameworks[key[0]], agent, executor, now)
@@ -314,25 +325,32 @@ def _ask_for_missing(s: MasterState, agent: Agent, reported: set[tuple[str, str]
 # ---- Learning -------------------------------------------------------------------------------------------
 
 
-def _charge(s: MasterState, agent: Agent, framework: Framework, claim: _Claim, now: Now) -> tuple[str, Resources]:
-    """Make room for what runs there already; return its role and what it holds. Of numbers and items that others on the agent
-    hold, too, it gets none: no port is counted twice, so none is freed twice."""
-    s.rescind_all(agent, now)
+def _held(s: MasterState, agent: Agent, claim: _Claim, now: Now) -> Resources:
+    """Make room for what runs there already; return what it holds. Of numbers and items that others on the agent hold, too, it
+    gets none: no port is counted twice, so none is freed twice."""
+    if agent.offers:
+        s.rescind_all(agent, now)
     resources = claim.resources
     if resources.other is not None and agent.used.other is not None:
         resources = resources.without(agent.used.where(lambda key: key.kind is not ValueType.SCALAR))
-    return claim.role or (framework.roles[0] if framework.roles else "*"), resources
+    return resources
 
 
-def _learn_executor(s: MasterState, agent: Agent, framework: Framework, report: ExecutorReport, claim: _Claim, now: Now) -> None:
-    role, resources = _charge(s, agent, framework, claim, now)
-    s.add_executor(framework, agent, Executor(framework.framework_id, agent.agent_id, report.executor, role, resources))
-    s.allocator.charge(framework.framework_id, role, agent.agent_id, resources)
+def _role(framework: Framework, claim: _Claim) -> str:
+    return claim.role or (framework.roles[0] if framework.roles else "*")
+
+
+def _learn_executor(s: MasterState, agent: Agent, framework: Framework, report: ExecutorReport, claim: _Claim, now: Now) -> Executor:
+    role, resources = _role(framework, claim), _held(s, agent, claim, now)
+    executor = Executor(framework.framework_id, agent.agent_id, report.executor, role, resources)
+    s.add_executor(framework, agent, executor)
+    return executor
 
 
 def _learn_task(
     s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: _Claim | None, readmitted: bool, now: Now
-) -> None:
+) -> Task | None:
+    """Return the task if it is new here."""
     task_id = report.task.task_id.value
     task = framework.tasks.get(task_id)
     if task is None:
@@ -344,9 +362,10 @@ def _learn_task(
             s.free_task(framework, agent, task, now)
     else:
         _refuse_copy(s, agent, framework, report)
-        return
+        return None
     if readmitted and not task.terminal:  # An end comes as an update of its own, with what it has to say.
         _tell_return(s, agent, framework, task, report, now)
+    return task if claim is not None else None
 
 
 def _add_task(s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: _Claim, now: Now) -> Task:
@@ -359,18 +378,16 @@ def _add_task(s: MasterState, agent: Agent, framework: Framework, report: TaskRe
         s.before(task)
         s.enter(framework, task, advance(task.state, report.state))
         task.unreachable_wall_s = None
-        task.resources = _charge(s, agent, framework, claim, now)[1]
+        task.resources = _held(s, agent, claim, now)
     else:
-        role, resources = _charge(s, agent, framework, claim, now)
-        task = Task(framework.framework_id, report.task, role, resources, report.executor_id)
+        resources = _held(s, agent, claim, now)
+        task = Task(framework.framework_id, report.task, _role(framework, claim), resources, report.executor_id)
         task.state = report.state
         if report.status is not None:
             task.note(report.status)
             task.sent = report.status
     task.freed = task.terminal
     s.add_task(framework, agent, task)
-    if not task.freed:
-        s.allocator.charge(framework.framework_id, task.role, agent.agent_id, task.resources)
     events.task_added(s, task)
     return task
 

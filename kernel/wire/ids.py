@@ -68,5 +68,5 @@ def validate_id(text: str, field: str) -> None:
         raise CallError(f"{field}: {text!r} is not allowed as an id")
     if "/" in text or "\\" in text:
         raise CallError(f"{field}: {text!r} contains a slash or backslash, which no id may")
-    if any(character < " " or character == "\x7f" for character in text):
+    if not (text.isascii() and text.isprintable()) and any(character < " " or character == "\x7f" for character in text):
         raise CallError(f"{field}: {text!r} contains a control character, which no id may")

@@ -305,6 +305,8 @@ class TaskGroupInfo(ProtoMessage, frozen=True):
 class TaskState(Enum):
     """What may follow what: spec mesos-v1, section 8.10."""
 
+    __hash__ = object.__hash__  # Each member is one object; Enum's own hash is slow, and a task's states are looked up often.
+
     TASK_STAGING = "TASK_STAGING"
     TASK_STARTING = "TASK_STARTING"
     TASK_RUNNING = "TASK_RUNNING"
