@@ -42,6 +42,9 @@ from kernel.wire.task import (
 
 _EVENTS = "SUBSCRIBED OFFERS INVERSE_OFFERS RESCIND RESCIND_INVERSE_OFFER UPDATE UPDATE_OPERATION_STATUS MESSAGE FAILURE ERROR HEARTBEAT"
 _EVENT_COUNTS = {name: f"events/{name.lower()}" for name in _EVENTS.split()}
+_END_COUNTS = {
+    state: (f"master/{state.value.lower().replace('task_', 'tasks_')}", f"tasks/terminal/{state.value.lower()}") for state in TERMINAL
+}
 Address = tuple[str, int]  # Ip and port of an agent.
 TaskKey = tuple[str, str]  # Framework id, task id (or executor id, for executors).
 STATUSES_MAX = 100  # Kept of one task, the newest; a task whose agent comes and goes for years has more.
@@ -440,11 +443,11 @@ class MasterState:
 
     def count_end(self, framework: Framework, state: TaskState, status: TaskStatus | None) -> None:
         """Count a task's end; status: the one that told it, when it is at hand."""
-        name = state.value.lower()
-        self.counts[f"master/{name.replace('task_', 'tasks_')}"] += 1
-        framework.counts[f"tasks/terminal/{name}"] += 1
+        by_state, by_framework = _END_COUNTS[state]
+        self.counts[by_state] += 1
+        framework.counts[by_framework] += 1
         if status is not None and status.reason is not None and status.source is not None:
-            self.counts[f"master/{name}/{status.source.value.lower()}/{status.reason.value.lower()}"] += 1
+            self.counts[f"master/{state.value}/{status.source.value}/{status.reason.value}".lower()] += 1
 
     # ---- statuses ---------------------------------------------------------------------------------------
 
