@@ -36,6 +36,7 @@ from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, G
 from kernel.wire.nodes import MasterInfo
 
 UUID_BYTES = 16
+REMOVED_AT_ONCE_MAX = 100  # Agents and frameworks that one Tick may give up, for each may have many tasks. The next goes on.
 
 
 class MasterCore:
@@ -177,8 +178,11 @@ class MasterCore:
 
     def _tick(self, tick: Tick, now: Now) -> None:
         state = self.state
+        fewest = len(state.agents) + len(state.frameworks) - REMOVED_AT_ONCE_MAX
         for kind, key in state.deadlines.pop_due(now.mono_s):
             _DEADLINES[kind](state, key, now)
+            if len(state.agents) + len(state.frameworks) <= fewest:
+                break
         state.allocator.expire(now)
 
 

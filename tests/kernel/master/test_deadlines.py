@@ -45,3 +45,15 @@ def test_an_agent_that_registers_often_has_one_entry() -> None:
         c.agent(link, register("1"))
         c.later(1)
     assert len(c.core.state.deadlines) == before + 1
+
+
+def test_agents_lost_together_are_given_up_bit_by_bit() -> None:
+    """Each costs what it runs: so the loss of thousands stops the master for a moment at a time only."""
+    c = Conductor()
+    for link in range(1, 251):
+        c.agent(link, register(str(link), port=link))
+    c.later(9.5)
+    assert len(c.core.state.agents) == 150
+    c.later(0.25)
+    c.later(0.25)
+    assert not c.core.state.agents
