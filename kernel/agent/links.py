@@ -66,8 +66,10 @@ class MasterLink:
 
     def drop(self, reason: str) -> None:
         """End the link; a new one follows."""
+        if self._socket is None:
+            return
         log.warning("closing the link to the master: %s", reason)
-        if self._socket is None or (held := self._socket.get_extra_info("socket")) is None:
+        if (held := self._socket.get_extra_info("socket")) is None:
             return
         try:  # At once: a closing handshake would wait for a peer that may be gone. uvloop's sockets have no shutdown.
             with socket.socket(fileno=os.dup(held.fileno())) as ours:
@@ -86,58 +88,60 @@ class MasterLink:
     # ---- The connection --------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Connect, again and again."""
-        failures = 0
+        """Stay connected to whoever leads."""
         headers = {} if self._credential is None else {"Authorization": self._credential.header()}
         async with aiohttp.ClientSession(headers=headers, timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_S)) as session:
             while True:
                 leader = await self._detector.detect(None)
-                if leader is None:
-                    continue
-                try:
-                    async with asyncio.timeout(CONNECT_S):
-                        opened = await session.ws_connect(
-                            f"http://{leader.address}{PATH}",
-                            max_msg_size=FRAME_BYTES_MAX,
-                            timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
-                        )
-                    failures = 0
-                    await self._use(opened, leader)
-                    log.info("the link to the master at %s ended", leader.address)
-                except (aiohttp.ClientError, OSError, TimeoutError) as error:
-                    if failures == 0:
-                        log.warning("cannot reach the master at %s: %s", leader.address, str(error) or "timeout")
-                failures += 1
-                if await self._other(leader, backoff.delay_s(failures, random.random(), most_s=RETRY_S_MAX)):
-                    failures = 0
+                if leader is not None:
+                    await self._follow(session, leader)
 
-    async def _other(self, leader: Leader, within_s: float) -> bool:
-        """Wait, but no longer than until another master leads; return whether one does, or none."""
+    async def _follow(self, session: aiohttp.ClientSession, leader: Leader) -> None:
+        """Stay connected to one master until it leads no more."""
+        staying = asyncio.create_task(self._stay(session, leader))
+        moved = asyncio.create_task(self._detector.detect(leader))
         try:
-            async with asyncio.timeout(within_s):
-                await self._detector.detect(leader)
-        except TimeoutError:
-            return False
-        return True
+            await asyncio.wait((staying, moved), return_when=asyncio.FIRST_COMPLETED)
+            if staying.done():
+                staying.result()  # It raises what nobody foresaw.
+            self.drop("it leads no more")
+        finally:
+            for task in (staying, moved):
+                task.cancel()
+            await asyncio.wait((staying, moved))
 
-    async def _leave(self, leader: Leader) -> None:
-        """End the link once its master leads no more."""
-        await self._detector.detect(leader)
-        self.drop("it leads no more")
+    async def _stay(self, session: aiohttp.ClientSession, leader: Leader) -> None:
+        """Connect, again and again."""
+        failures = 0
+        while True:
+            try:
+                async with asyncio.timeout(CONNECT_S):
+                    opened = await session.ws_connect(
+                        f"http://{leader.address}{PATH}",
+                        max_msg_size=FRAME_BYTES_MAX,
+                        timeout=aiohttp.ClientWSTimeout(ws_close=1.0),
+                    )
+                failures = 0
+                await self._use(opened)
+                log.info("the link to the master at %s ended", leader.address)
+            except (aiohttp.ClientError, OSError, TimeoutError) as error:
+                if failures == 0:
+                    log.warning("cannot reach the master at %s: %s", leader.address, str(error) or "timeout")
+            failures += 1
+            await asyncio.sleep(backoff.delay_s(failures, random.random(), most_s=RETRY_S_MAX))
 
-    async def _use(self, opened: aiohttp.ClientWebSocketResponse, leader: Leader) -> None:
+    async def _use(self, opened: aiohttp.ClientWebSocketResponse) -> None:
         self._socket, self._order = opened, FrameOrder()
         self._outbox.clear()
         self._post(MasterConnected())
-        helpers = [asyncio.create_task(self._write(opened)), asyncio.create_task(self._leave(leader))]
+        writer = asyncio.create_task(self._write(opened))
         try:
             await self._read(opened)
         except PeerError as error:
             log.warning("closing the link to the master: %s", error)
         finally:
             self._socket = None
-            for helper in helpers:
-                helper.cancel()
+            writer.cancel()
             self._empty.set()
             self._post(MasterLost())
             await opened.close()

@@ -17,6 +17,7 @@ class Leadership:
     def __init__(self, me: Leader) -> None:
         self.me = me
         self.leader: Leader | None = None
+        self._elected = False
         self.registrar: Callable[[], dict[str, float]] = dict
         self._loop: MainLoop | None = None
 
@@ -24,8 +25,12 @@ class Leadership:
     def leading(self) -> bool:
         return self._loop is not None
 
+    def elected(self) -> None:
+        """This master leads from now on, whatever a detector says that hears of it a little later."""
+        self._elected, self.leader = True, self.me
+
     def begin(self, loop: MainLoop, registrar: Callable[[], dict[str, float]] = dict) -> None:
-        """This master leads from now on."""
+        """This master leads and has recovered."""
         self._loop, self.registrar = loop, registrar
 
     def loop(self) -> MainLoop:
@@ -47,5 +52,8 @@ class Leadership:
 
     async def follow(self, detector: Detector) -> None:
         """Keep `leader` up to date, for ever."""
+        known = None
         while True:
-            self.leader = await detector.detect(self.leader)
+            known = await detector.detect(known)
+            if not self._elected:
+                self.leader = known

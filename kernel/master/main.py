@@ -106,6 +106,7 @@ async def serve(config: MasterConfig) -> None:
     following = asyncio.create_task(leadership.follow(detector))
     try:
         if await _first(contender.contend(), stop.wait()) == 0:
+            leadership.elected()
             await _lead(config, server, leadership, contender, MeasuredStore(open_registry()), stop)
     finally:
         following.cancel()
