@@ -34,10 +34,12 @@ check: $(VENV)/.installed-test
 # Everything at CI size.
 test: check
 	tests/compat/setup_pymesos.sh
+	tests/setup_zookeeper.sh
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The bars in full: takes long.
 soak: $(VENV)/.installed-test
+	tests/setup_zookeeper.sh
 	$(VENV)/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 bench: install
