@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from kernel.clock import Now
@@ -257,8 +259,13 @@ def executor_exited(s: MasterState, agent: Agent, message: ExecutorExited, now: 
     s.tell(framework, scheduler.Event("FAILURE", failure=failure))
 
 
-def recover(s: MasterState, record: registry.AgentRecord, agent_id: str, now: Now) -> None:
-    """Put an agent of the registry back after a start of the master; it is waited for."""
+def recover(s: MasterState, records: Mapping[str, registry.AgentRecord], now: Now) -> None:
+    """Put the agents of the registry back after a start of the master; they are waited for."""
+    for agent_id, record in sorted(records.items(), key=lambda item: item[1].lost_wall_s):
+        _recover(s, record, agent_id, now)
+
+
+def _recover(s: MasterState, record: registry.AgentRecord, agent_id: str, now: Now) -> None:
     if record.gone_wall_s is not None:
         s.gone[agent_id] = record.gone_wall_s
         return

@@ -58,10 +58,8 @@ class MasterCore:
         self._views = views
         self._stopwatch = stopwatch
         self._waiting_since: Now | None = None  # The first input since the last allocation.
-        for framework_id, framework in sorted(recorded.frameworks.items(), key=lambda item: item[1].removed_wall_s or 0.0):
-            frameworks.recover(self.state, framework, framework_id, now)
-        for agent_id, agent in sorted(recorded.agents.items(), key=lambda item: item[1].lost_wall_s):
-            agents.recover(self.state, agent, agent_id, now)
+        frameworks.recover(self.state, recorded.frameworks, now)
+        agents.recover(self.state, recorded.agents, now)
         self.state.deadlines.push(now.mono_s + agents.FORGET_S, "forget", "")
         self.state.out.clear()
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from msgspec.structs import replace
 
 from kernel.clock import Now
@@ -329,16 +331,29 @@ def update_framework(s: MasterState, framework: Framework, call: scheduler.Updat
         events.framework_changed(s, framework, added=False)
 
 
-def recover(s: MasterState, record: registry.FrameworkRecord, framework_id: str, now: Now) -> None:
-    """Put a framework of the registry back after a start of the master. It gets its failover time, and at
-    least what agents and schedulers need to find the new master."""
+def recover(s: MasterState, records: Mapping[str, registry.FrameworkRecord], now: Now) -> None:
+    """Put the frameworks of the registry back after a start of the master; of those removed, the last are shown again."""
+    removed = sorted((record.removed_wall_s, framework_id) for framework_id, record in records.items() if record.removed_wall_s is not None)
+    s.removed_ids.update((framework_id, None) for _, framework_id in removed)
+    for removed_wall_s, framework_id in removed[-s.config.max_completed_frameworks :]:
+        framework = _recovered(s, records[framework_id], framework_id)
+        framework.state = FrameworkState.REMOVED
+        framework.unregistered_wall_s = removed_wall_s
+        _remember_removed(s, framework)
+    for framework_id, record in records.items():
+        if record.removed_wall_s is None:
+            _recover(s, record, framework_id, now)
+
+
+def _recovered(s: MasterState, record: registry.FrameworkRecord, framework_id: str) -> Framework:
     framework = Framework(framework_id, record.info, s.config.max_completed_tasks_per_framework)
     framework.registered_wall_s = record.registered_wall_s
-    if record.removed_wall_s is not None:
-        framework.state = FrameworkState.REMOVED
-        framework.unregistered_wall_s = record.removed_wall_s
-        _remember_removed(s, framework)
-        return
+    return framework
+
+
+def _recover(s: MasterState, record: registry.FrameworkRecord, framework_id: str, now: Now) -> None:
+    """It gets its failover time, and at least what agents and schedulers need to find the new master."""
+    framework = _recovered(s, record, framework_id)
     s.frameworks[framework_id] = framework
     s.allocator.add_framework(framework_id, framework.roles, framework.suppressed, options(framework))
     s.allocator.set_framework_active(framework_id, False)

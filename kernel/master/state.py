@@ -283,12 +283,20 @@ class MasterState:
         return f"{self.master.id}-O{self._offer_number}"
 
     def next_framework_id(self) -> str:
-        self._framework_number += 1
-        return f"{self.master.id}-{self._framework_number - 1:04d}"
+        """An id that nobody has; frameworks may choose theirs, and so have chosen this one."""
+        while True:
+            self._framework_number += 1
+            framework_id = f"{self.master.id}-{self._framework_number - 1:04d}"
+            if framework_id not in self.frameworks and framework_id not in self.removed_ids:
+                return framework_id
 
     def next_agent_id(self) -> str:
-        self._agent_number += 1
-        return f"{self.master.id}-S{self._agent_number - 1}"
+        """An id that nobody has, whatever agents say they are called."""
+        while True:
+            self._agent_number += 1
+            agent_id = f"{self.master.id}-S{self._agent_number - 1}"
+            if agent_id not in self.agents and agent_id not in self.unreachable and agent_id not in self.gone:
+                return agent_id
 
     # ---- telling ----------------------------------------------------------------------------------------
 

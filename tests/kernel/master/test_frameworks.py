@@ -102,6 +102,13 @@ class TestSubscribe:
     def test_an_id_of_its_own_choice_is_accepted(self):
         assert Conductor().subscribe(info=framework_info("f", id=framework_id("cron-1"))) == "cron-1"
 
+    def test_an_id_somebody_chose_is_given_to_nobody_else(self):
+        c = Conductor()
+        assert c.subscribe("a", info=framework_info("f", id=framework_id("M-0000"), failover_timeout=9.0)) == "M-0000"
+        c.subscribe("b", info=framework_info("f", id=framework_id("M-0001")))
+        c.give(e.StreamClosed("b"))
+        assert c.subscribe("c") == "M-0002"
+
     def test_the_principal_is_filled_in_and_cannot_differ(self):
         c = Conductor()
         fid = c.subscribe(principal="ops")

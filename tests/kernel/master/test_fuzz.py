@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 TASKS = [f"t{number}" for number in range(8)]
 EXECUTORS = ["e0", "e1", "e2"]
-FRAMEWORKS = ["f0", "f1", "f2", ""]
+FRAMEWORKS = ["f0", "f1", "M-0001", ""]
 ROLES = ["r0", "r1", "r1/x", "*"]
 NO_AGENT = "nobody"
 NOT_RESOURCES = (Resource("cpus", ValueType.SCALAR, Scalar(-1.0)),)
@@ -86,7 +86,7 @@ class Anybody:
         self.c = Conductor(**self.options)
         self.masters, self.numbers = 1, 0
         self.said: list[str] = []
-        self.agents_ever = [NO_AGENT, ""]
+        self.agents_ever = [NO_AGENT, "", "M-S2"]
         self.acts: list[tuple[int, Callable[[], None]]] = [
             (6, self.subscribe),
             (14, self.accept),

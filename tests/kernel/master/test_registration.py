@@ -322,6 +322,13 @@ class TestIdentity:
         c.give(e.FromAgent(2, again(tasks=(report(status=TaskStatus(TaskID("t"), RUNNING, healthy=False, uuid=b"x" * 16)),))))
         assert [status.healthy for status in c.statuses()] == [False]
 
+    def test_an_id_somebody_has_already_is_given_to_nobody_else(self) -> None:
+        c = Conductor()
+        assert c.agent(1, register("1", agent_id="M-S0")) == "M-S0"
+        c.agent(2, register("2", agent_id="M-S1"))
+        c.give(e.MarkAgentGone("M-S1"))
+        assert c.agent(3, register("3")) == "M-S2"
+
     def test_runs_of_an_agent_do_not_pile_up(self, c: Conductor) -> None:
         for number in range(5):
             c.give(e.FromAgent(10 + number, again(run=f"run-{number}")))
