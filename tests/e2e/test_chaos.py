@@ -168,14 +168,16 @@ def test_nothing_acknowledged_is_lost(
 
     def start_framework() -> subprocess.Popen[str]:
         recorder = Path(__file__).with_name("recorder.py")
-        return cluster.spawn([sys.executable, str(recorder), cluster.urls["master"], str(file), str(plan_file)], stderr=subprocess.PIPE)
+        command = [sys.executable, "-P", str(recorder), cluster.urls["master"], str(file), str(plan_file)]  # -P: other files are here.
+        return cluster.spawn(command, stderr=subprocess.PIPE)
 
     chaos = Chaos(cluster, seed, start_framework)
     try:
         killed = chaos.rage(kills, pause_s_max)
         settled(cluster)
         longs = [task_id for task_id in plan if task_id.startswith("long")]
-        eventually(lambda: all(witness.begun(task_id) for task_id in longs), 60, "all long tasks run")
+        ended_early = chaos.framework.poll
+        eventually(lambda: ended_early() is not None or all(witness.begun(task_id) for task_id in longs), 60, "all long tasks run")
         witness.gate.touch()
         output, errors = chaos.framework.communicate(timeout=120)
     finally:
