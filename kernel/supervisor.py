@@ -93,7 +93,7 @@ def healthy(port: int, path: str) -> bool:
 
 def take_lock(work_dir: str) -> int | None:
     """A descriptor that holds the work dir; None when another process does."""
-    lock = os.open(os.path.join(work_dir, "up.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    lock = os.open(os.path.join(work_dir, "up.lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)  # Who can read it can hold it.
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -13,6 +13,7 @@ import os
 import secrets
 import signal
 import socket
+import stat
 import uuid
 from pathlib import Path
 from typing import Any
@@ -77,8 +78,11 @@ def complete(config: AgentConfig) -> AgentConfig:
     switch_user = config.switch_user and os.geteuid() == 0
     try:
         os.makedirs(config.work_dir, exist_ok=True)
+        mode = os.stat(config.work_dir).st_mode
     except OSError as error:
         raise ConfigError(f"--work-dir: cannot make {config.work_dir}: {error.strerror}") from error
+    if mode & stat.S_IWOTH:  # Sandboxes could be put elsewhere by a link.
+        raise ConfigError(f"--work-dir: every user of this machine can write in {config.work_dir}; take another, or `chmod o-w` it")
     return msgspec.structs.replace(config, work_dir=os.path.realpath(config.work_dir), advertise_ip=advertise_ip, switch_user=switch_user)
 
 

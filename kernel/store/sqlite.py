@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,8 +94,13 @@ class SqliteStore:
 
 
 def _create(path: Path) -> None:
-    """Make the file and its folder with tight permissions (SQLite gives its log files the same)."""
+    """Make the file and its folder with tight permissions (SQLite gives its log files the same).
+
+    A folder in which every user may write is refused: there the file could be taken away, and another put in its place.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent.stat().st_mode & stat.S_IWOTH:
+        raise StoreError(f"every user of this machine can write in {path.parent}: take another folder, or `chmod o-w` it")
     try:
         os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
     except FileExistsError:

@@ -145,6 +145,14 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
         SqliteStore(tmp_path / "file" / "registry.db")
 
 
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o702])
+def test_a_folder_in_which_all_may_write_is_refused(tmp_path: Path, mode: int) -> None:
+    tmp_path.chmod(mode)
+    with pytest.raises(StoreError, match="every user of this machine can write in "):
+        SqliteStore(tmp_path / "registry.db")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_file_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "registry.db"
     with sqlite_library.connect(path) as db:
