@@ -2,9 +2,10 @@
 
     python recorder.py MASTER FILE PLAN
 
-PLAN is a JSON file: task id -> shell script. FILE keeps, beside what the SDK keeps: `begun/ID`, before a task waits for an
-offer; `ended/ID/N` -> `STATE MESSAGE`, an end the SDK reports; `heard/ID/N` -> `STATE UUID`, a terminal update as it came
-from the master, repeats included. Ends with status 0 once every task has ended.
+PLAN is a JSON file: task id -> shell script, or an object: `argv` of a custom executor, `data` for it. FILE keeps, beside
+what the SDK keeps: `begun/ID`, before a task waits for an offer; `ended/ID/N` -> `STATE MESSAGE`, an end the SDK reports;
+`heard/ID/N` -> `STATE UUID`, a terminal update as it came from the master, repeats included. Ends with status 0 once every
+task has ended.
 """
 
 from __future__ import annotations
@@ -14,14 +15,18 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import msgspec
 
 from frameworks.sdk.framework import run_framework
 from frameworks.sdk.scheduler import Scheduler, framework_info
-from frameworks.sdk.tasks import TERMINAL, TaskRecord, resources, task
+from frameworks.sdk.tasks import TERMINAL, TaskRecord, command, resources, task
 from kernel.clock import Now
 from kernel.store.sqlite import SqliteStore
+from kernel.wire.ids import ExecutorID
 from kernel.wire.scheduler import Event
-from kernel.wire.task import TaskStatus
+from kernel.wire.task import ExecutorInfo, TaskInfo, TaskStatus
 
 
 class Recorder(Scheduler):
@@ -29,7 +34,7 @@ class Recorder(Scheduler):
 
     renews_id = False
 
-    def __init__(self, plan: Mapping[str, str], kept: Mapping[str, bytes], fresh_id: str, spread: float) -> None:
+    def __init__(self, plan: Mapping[str, str | dict[str, Any]], kept: Mapping[str, bytes], fresh_id: str, spread: float) -> None:
         super().__init__(framework_info("recorder"), kept, fresh_id=fresh_id, spread=spread)
         self.plan = plan
         own = self.kept.own
@@ -38,10 +43,11 @@ class Recorder(Scheduler):
         self.count = len(own)
 
     def started(self, now: Now) -> None:
-        for task_id, script in self.plan.items():
+        for task_id, wanted in self.plan.items():
             if task_id not in self.begun:
                 self.keep(f"begun/{task_id}", b"")
-                self.add(task(task_id, script), resources(cpus=0.1, mem=8))
+                info = task(task_id, wanted) if isinstance(wanted, str) else self._for_executor(task_id, **wanted)
+                self.add(info, resources(cpus=0.1, mem=8))
         self._look()
 
     def updated(self, task: TaskRecord, status: TaskStatus, now: Now) -> None:
@@ -54,6 +60,10 @@ class Recorder(Scheduler):
         if event.update is not None and event.update.status.state in TERMINAL and event.update.status.uuid:
             status = event.update.status
             self._note(f"heard/{status.task_id.value}", f"{status.state.value} {status.uuid.hex()}")
+
+    def _for_executor(self, task_id: str, argv: list[str], data: dict[str, Any]) -> TaskInfo:
+        executor = ExecutorInfo(executor_id=ExecutorID("witness"), command=command(argv))
+        return msgspec.structs.replace(task(task_id, "true"), command=None, executor=executor, data=json.dumps(data).encode())
 
     def _note(self, key: str, text: str) -> None:
         self.count += 1

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -144,27 +145,13 @@ def check(witness: Witness, chaos: Chaos, task_id: str, state: str, message: str
         assert (state, message) == ("TASK_FAILED", f"Command exited with status {expected}"), what
 
 
-@pytest.mark.parametrize(
-    ("seed", "kills", "short", "pause_s_max"),
-    [
-        (1, 12, 250, 0.8),
-        (2, 12, 250, 0.8),
-        *(pytest.param(seed, 60, 1500, 2.0, marks=[pytest.mark.soak, pytest.mark.timeout(1200)]) for seed in range(100, 105)),
-    ],
-)
-def test_nothing_acknowledged_is_lost(
-    start_cluster: Callable[..., Cluster], tmp_path: Path, seed: int, kills: int, short: int, pause_s_max: float
-) -> None:
-    cluster = start_cluster(only="master,agent")
-    witness = Witness(tmp_path / "witness")
-    rng = random.Random(seed)
-    expected = {f"short-{number}": number % 4 for number in range(short)}
-    plan = {task_id: witness.short(task_id, round(rng.random() * pause_s_max, 2), status) for task_id, status in expected.items()}
-    for number in range(6):
-        expected[f"long-{number}"] = 40 + number
-        plan[f"long-{number}"] = witness.long(f"long-{number}", 40 + number)
-    plan_file, file = tmp_path / "plan.json", tmp_path / "recorder.db"
-    plan_file.write_text(json.dumps(dict(rng.sample(sorted(plan.items()), len(plan)))))
+def storm(
+    cluster: Cluster, witness: Witness, seed: int, plan: dict[str, Any], kills: int, pause_s_max: float
+) -> tuple[Chaos, dict[str, tuple[str, str]]]:
+    """Have the recorder run a plan while everything is killed; then let the long tasks end. Returns the state and message
+    it was told of each task."""
+    plan_file, file = witness.folder / "plan.json", witness.folder / "recorder.db"
+    plan_file.write_text(json.dumps(plan))
 
     def start_framework() -> subprocess.Popen[str]:
         recorder = Path(__file__).with_name("recorder.py")
@@ -188,15 +175,70 @@ def test_nothing_acknowledged_is_lost(
     assert chaos.framework.returncode == 0, output + errors + cluster.logs()
     ended, heard = statuses(file, "ended"), statuses(file, "heard")
     assert ended.keys() == plan.keys()
-    unknown = 0
     for task_id, texts in ended.items():
         assert len(texts) == 1, (task_id, texts)
-        state, _, message = texts[0].partition(" ")
+        ends = {text for text in heard[task_id] if not text.startswith("TASK_DROPPED ")}  # Not begun: launched anew by the SDK.
+        assert len(ends) == 1, f"a terminal state is final, and told by one update: {task_id} {ends}"
+    return chaos, {task_id: (texts[0].partition(" ")[0], texts[0].partition(" ")[2]) for task_id, texts in ended.items()}
+
+
+@pytest.mark.parametrize(
+    ("seed", "kills", "short", "pause_s_max"),
+    [
+        (1, 12, 250, 0.8),
+        (2, 12, 250, 0.8),
+        *(pytest.param(seed, 60, 1500, 2.0, marks=[pytest.mark.soak, pytest.mark.timeout(1200)]) for seed in range(100, 105)),
+    ],
+)
+def test_nothing_acknowledged_is_lost(
+    start_cluster: Callable[..., Cluster], tmp_path: Path, seed: int, kills: int, short: int, pause_s_max: float
+) -> None:
+    cluster = start_cluster(only="master,agent")
+    witness, rng = Witness(tmp_path / "witness"), random.Random(seed)
+    expected = {f"short-{number}": number % 4 for number in range(short)}
+    plan = {task_id: witness.short(task_id, round(rng.random() * pause_s_max, 2), status) for task_id, status in expected.items()}
+    for number in range(6):
+        expected[f"long-{number}"] = 40 + number
+        plan[f"long-{number}"] = witness.long(f"long-{number}", 40 + number)
+    chaos, told = storm(cluster, witness, seed, dict(rng.sample(sorted(plan.items()), len(plan))), kills, pause_s_max)
+    unknown = 0
+    for task_id, (state, message) in told.items():
         check(witness, chaos, task_id, state, message, expected[task_id])
         unknown += UNKNOWN in message
-        ends = {text for text in heard[task_id] if not text.startswith("TASK_DROPPED ")}  # Not begun: launched anew by the SDK.
-        assert len(ends) == 1, f"a terminal state is final, and told by one update: {ends}"
-    print(f"{len(ended)} tasks, {unknown} with exit status unknown")
+    print(f"{len(told)} tasks, {unknown} with exit status unknown")
+    assert not cluster.json("task", "list")
+    cluster.down()
+    assert not left(cluster)
+
+
+@pytest.mark.parametrize(
+    ("seed", "kills", "short", "pause_s_max"),
+    [
+        (4, 12, 150, 0.8),
+        *(pytest.param(seed, 60, 1000, 2.0, marks=[pytest.mark.soak, pytest.mark.timeout(1200)]) for seed in range(300, 303)),
+    ],
+)
+def test_a_custom_executor_outlives_all_that_is_around_it(
+    start_cluster: Callable[..., Cluster], tmp_path: Path, seed: int, kills: int, short: int, pause_s_max: float
+) -> None:
+    """Whoever dies: each agent has one executor from first to last, and what it reports is what the framework hears."""
+    cluster = start_cluster(only="master,agent")
+    witness, rng = Witness(tmp_path / "witness"), random.Random(seed)
+    argv = [sys.executable, "-P", str(Path(__file__).with_name("witness_executor.py"))]
+    plan: dict[str, Any] = {}
+    for number in range(short + 6):
+        seconds = None if number < 6 else round(rng.random() * pause_s_max, 2)
+        data = {"folder": str(witness.folder), "seconds": seconds, "good": number % 3 > 0}
+        plan[f"{'long' if seconds is None else 'short'}-{number}"] = {"argv": argv, "data": data}
+    _, told = storm(cluster, witness, seed, dict(rng.sample(sorted(plan.items()), len(plan))), kills, pause_s_max)
+    pids = set()
+    for task_id, (state, message) in told.items():
+        what = f"{task_id}: told {state} {message!r}, ran as {witness.begun(task_id)}, ended as {witness.ended(task_id)}"
+        assert (state, message) == ("TASK_FINISHED" if plan[task_id]["data"]["good"] else "TASK_FAILED", "as ordered"), what
+        assert len(witness.begun(task_id)) == 1, what
+        assert witness.begun(task_id) == witness.ended(task_id), what
+        pids.update(witness.begun(task_id))
+    assert len(pids) <= cluster.agents
     assert not cluster.json("task", "list")
     cluster.down()
     assert not left(cluster)
