@@ -21,8 +21,6 @@ from typing import Any, NamedTuple
 from tests.cluster import MESETA, eventually
 from tests.zookeeper import Link, Zookeeper, free_ports
 
-PATH = "meseta"
-
 
 class Master:
     """One master. `process` is its latest."""
@@ -50,7 +48,8 @@ class Quorum:
 
     def __init__(self, home: Path, zookeeper: Zookeeper, session_s: float) -> None:
         self.home, self.zookeeper, self.session_s = home, zookeeper, session_s
-        self.url = zookeeper.url(PATH)
+        self.path = home.name
+        self.url = zookeeper.url(self.path)
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("MESOS_", "MESETA_"))}
         self.environ |= {"MESETA_MASTER": self.url, "XDG_STATE_HOME": str(home / "state"), "COLUMNS": "120"}
         *ports, agent_port = free_ports(4)
@@ -63,7 +62,7 @@ class Quorum:
 
     def start(self, master: Master) -> None:
         """Start a master, after its death again under the same address."""
-        zk = f"zk://{','.join(f'127.0.0.1:{link.port}' for link in master.links)}/{PATH}"
+        zk = f"zk://{','.join(f'127.0.0.1:{link.port}' for link in master.links)}/{self.path}"
         flags = ["--port", str(master.port), "--zk", zk, "--zk_session_timeout", f"{self.session_s}secs"]
         master.process = self._serve(f"master-{master.number}", ["master", *flags])
 
@@ -74,7 +73,7 @@ class Quorum:
     def _leader(self) -> Master | None:
         from kernel.election.zookeeper import look_up
 
-        leader = look_up(self.zookeeper.at(PATH), 5.0)
+        leader = look_up(self.zookeeper.at(self.path), 5.0)
         master = next((master for master in self.masters if leader is not None and master.port == leader.port), None)
         return master if master is not None and answers(master) else None
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import Cluster, eventually
+from tests.quorum import Quorum
 
 HERE = Path(__file__).parent
 PYTHON = HERE.parent.parent / ".cache/pymesos/venv/bin/python"
@@ -28,8 +29,8 @@ pytestmark = [
 class Scheduler:
     """A scheduler process: `tell` it what to do, `expect` its events."""
 
-    def __init__(self, cluster: Cluster, framework_id: str = "-") -> None:
-        master = cluster.urls["master"].removeprefix("http://")
+    def __init__(self, cluster: Cluster | Quorum, framework_id: str = "-") -> None:
+        master = cluster.environ["MESETA_MASTER"].removeprefix("http://")
         command = [str(PYTHON), str(HERE / "pymesos_scheduler.py"), master, framework_id]
         self.process = subprocess.Popen(command, env=cluster.environ, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
         self.events: queue.Queue[dict[str, Any]] = queue.Queue()
