@@ -11,6 +11,8 @@ import pytest
 from kazoo.exceptions import NoNodeError
 
 from kernel.errors import ConfigError
+from kernel.master.config import MasterConfig
+from kernel.net.common import flags
 from kernel.zookeeper import Ensemble, Session, TransactionFailed, get, parse_url
 from tests.zookeeper import Link, Zookeeper
 
@@ -38,6 +40,7 @@ def test_what_is_no_address_is_refused(text: str) -> None:
 
 
 def test_no_message_shows_the_password() -> None:
+    assert flags(MasterConfig(zk="zk://me:secret@h1/m"))["zk"] == "zk://h1/m"
     assert "secret" not in f"{parse_url('zk://me:secret@h1/m')} {parse_url('zk://me:secret@h1/m')!r}"
     with pytest.raises(ConfigError) as told:
         parse_url("zk://me:secret@h1:x/m")
