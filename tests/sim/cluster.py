@@ -225,13 +225,17 @@ class Framework(Process):
 class Cluster:
     """A cluster from a seed. `run` lets faults happen, `settle` lets it come to rest; both check as they go."""
 
+    agent_class, framework_class = Agent, Framework
+
     def __init__(self, seed: int, agents: int = 3, frameworks: int = 2) -> None:
         self.world = World(seed)
         self.network = Network(self.world)
         self.master = Master(self.world)
         machine = "cpus:4;mem:4096;disk:1000;ports:[31000-31009]"
-        self.agents = [Agent(self.world, self.network, f"agent{i}", 5051 + i, machine) for i in range(agents)]
-        self.frameworks = [Framework(self.world, self.network, f"framework{i}", f"role{i}", self.master) for i in range(frameworks)]
+        self.agents = [self.agent_class(self.world, self.network, f"agent{i}", 5051 + i, machine) for i in range(agents)]
+        self.frameworks = [
+            self.framework_class(self.world, self.network, f"framework{i}", f"role{i}", self.master) for i in range(frameworks)
+        ]
         self.submitted: dict[str, tuple[Framework, int, bool]] = {}  # By task: exit status, whether it was killed.
         self._tasks = 0
         for agent in self.agents:

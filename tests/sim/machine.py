@@ -151,12 +151,13 @@ class Agent(Process):
         self.master: Any = None
         self.resources = Resources.parse(resources).messages()
         self.link: Any = None
+        self.boots = 1
         self._attached = False
         self._outbox: list[Any] = []
         self._order = FrameOrder()
 
     def make(self) -> AgentCore:
-        identity = Identity(f"{self.name}-{self.life}", self.world.chance.randbytes(8), "boot")
+        identity = Identity(f"{self.name}-{self.life}", self.world.chance.randbytes(8), f"boot-{self.boots}")
         config = AgentConfig(work_dir="/sim", hostname=self.name, port=self.port)
         return AgentCore(config, identity, Node(self.resources), dict(self.kept), self.now())
 
