@@ -1,24 +1,23 @@
 """Agents register: who they are, and all that runs there (spec: mesos-v1, section 8.1).
 
 An agent tells all it runs each time it registers; the master compares and corrects, so whatever a broken link swallowed is
-found out then. Registering is idempotent: only differences change anything. What an agent says is not trusted: all of it is
-checked before the first change.
+found out then. Registering is idempotent: only differences change anything. All of it is checked before the first change
+(`kernel.master.reports`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from msgspec import Struct
 from msgspec.structs import replace
 
 from kernel.clock import Now
-from kernel.errors import CallError, PeerError
+from kernel.errors import PeerError
 from kernel.master import agents, events, frameworks, registry
 from kernel.master.effects import ToAgent
+from kernel.master.reports import Claim, Report, read
 from kernel.master.state import Agent, Executor, Framework, MasterState, Task, Unreachable
-from kernel.master.transitions import REPORTABLE, AgentState, advance
-from kernel.master.validation import framework_fault
+from kernel.master.transitions import AgentState, advance
 from kernel.wire import scheduler
 from kernel.wire.agent import (
     LINK_VERSION,
@@ -30,26 +29,9 @@ from kernel.wire.agent import (
     ShutdownFramework,
     TaskReport,
 )
-from kernel.wire.ids import AgentID, validate_id
-from kernel.wire.resources import EMPTY, Resource, Resources, ValueType
-from kernel.wire.roles import validate_role
-from kernel.wire.task import TERMINAL, AgentInfo, FrameworkInfo, Reason, TaskState
-
-
-class _Claim(Struct, frozen=True, gc=False):
-    """What a task or executor that the master does not know yet holds, and in which role (None: its framework's first)."""
-
-    role: str | None
-    resources: Resources
-
-
-class _Report(Struct, frozen=True, gc=False):
-    """A registration, checked. claims: in the order of the tasks, then of the executors; None for those known already."""
-
-    total: Resources
-    infos: dict[str, FrameworkInfo]
-    tasks: list[_Claim | None]
-    executors: list[_Claim | None]
+from kernel.wire.ids import AgentID
+from kernel.wire.resources import EMPTY, Resources, ValueType
+from kernel.wire.task import TERMINAL, AgentInfo, Reason, TaskState
 
 
 def register(s: MasterState, link: int, message: Register, now: Now) -> None:
@@ -66,7 +48,7 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
         return
     if s.links.get(link, agent) is not agent:
         raise PeerError(f"the agent of this link is {s.links[link].agent_id}, not {agent_id or 'a new one'}")
-    report = _read(s, agent_id, message)
+    report = read(s, agent_id, message)
     if not agent_id:
         _replace_former(s, message, now)
     if agent is not None and agent.link is not None and agent.link != link:
@@ -92,85 +74,6 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
 
 def _moved(agent: Agent, message: Register) -> bool:
     return (agent.info.hostname, agent.ip) != (message.hostname, message.ip)
-
-
-# ---- Checking -------------------------------------------------------------------------------------------
-
-
-def _read(s: MasterState, agent_id: str, message: Register) -> _Report:
-    """Check a registration and take from it what is to be learnt. Raises PeerError; changes nothing."""
-    try:
-        if message.agent_id:
-            validate_id(message.agent_id, "agent_id")
-        total = Resources.of(message.resources)
-        for attribute in message.attributes:
-            if attribute.type is ValueType.SET or getattr(attribute, attribute.type.value.lower()) is None:
-                raise PeerError(f"registration refused: attributes: '{attribute.name}' has no value of its type")
-        infos = _read_frameworks(message)
-        executors = _read_executors(s, agent_id, message, infos)
-        tasks = _read_tasks(s, agent_id, message, infos)
-    except CallError as error:
-        raise PeerError(f"registration refused: {error}") from error
-    return _Report(total, infos, tasks, executors)
-
-
-def _read_frameworks(message: Register) -> dict[str, FrameworkInfo]:
-    infos: dict[str, FrameworkInfo] = {}
-    for info in message.frameworks:
-        framework_id = info.id.value if info.id is not None else ""
-        fault = framework_fault(info, None, root_allowed=True)
-        if fault is not None or not framework_id or framework_id in infos:
-            raise PeerError(f"registration refused: framework '{framework_id}': {fault or 'an id that is missing or told twice'}")
-        infos[framework_id] = info
-    return infos
-
-
-def _read_executors(s: MasterState, agent_id: str, message: Register, infos: dict[str, FrameworkInfo]) -> list[_Claim | None]:
-    claims: list[_Claim | None] = []
-    seen: set[tuple[str, str]] = set()
-    known = s.agents[agent_id].executors if agent_id in s.agents else {}
-    for report in message.executors:
-        executor = report.executor
-        key = (report.framework_id, executor.executor_id.value)
-        _check_report(s, key, seen, infos, "executor")
-        claims.append(None if key in known else _claim(executor.resources))
-    return claims
-
-
-def _read_tasks(s: MasterState, agent_id: str, message: Register, infos: dict[str, FrameworkInfo]) -> list[_Claim | None]:
-    claims: list[_Claim | None] = []
-    seen: set[tuple[str, str]] = set()
-    known = s.agents[agent_id].tasks if agent_id in s.agents else {}
-    for report in message.tasks:
-        key = (report.framework_id, report.task.task_id.value)
-        _check_report(s, key, seen, infos, "task")
-        if not agent_id or report.task.agent_id.value != agent_id:
-            raise PeerError(f"registration refused: task '{key[1]}' is of agent '{report.task.agent_id.value}'")
-        status = report.status
-        if report.state not in REPORTABLE or (status is not None and (status.state not in REPORTABLE or status.task_id.value != key[1])):
-            raise PeerError(f"registration refused: task '{key[1]}' has a state no agent knows of")
-        claims.append(None if key in known else _claim(report.task.resources))
-    return claims
-
-
-def _check_report(s: MasterState, key: tuple[str, str], seen: set[tuple[str, str]], infos: dict[str, FrameworkInfo], what: str) -> None:
-    framework_id, name = key
-    validate_id(name, f"{what} id")
-    if key in seen:
-        raise PeerError(f"registration refused: {what} '{name}' is told twice")
-    seen.add(key)
-    if framework_id not in infos and framework_id not in s.frameworks and framework_id not in s.removed_ids:
-        raise PeerError(f"registration refused: {what} '{name}' is of framework '{framework_id}', of which nothing is told")
-
-
-def _claim(messages: tuple[Resource, ...]) -> _Claim:
-    role = None
-    for message in messages:
-        if message.allocation_info is not None and message.allocation_info.role:
-            role = message.allocation_info.role
-            validate_role(role, "resources.allocation_info.role")
-            break
-    return _Claim(role, Resources.of(messages))
 
 
 # ---- Admitting ------------------------------------------------------------------------------------------
@@ -244,7 +147,7 @@ def _link(s: MasterState, agent: Agent, link: int, message: Register, now: Now) 
 
 
 def _reconcile(
-    s: MasterState, agent: Agent, message: Register, report: _Report, returned: Unreachable | None, readmitted: bool, now: Now
+    s: MasterState, agent: Agent, message: Register, report: Report, returned: Unreachable | None, readmitted: bool, now: Now
 ) -> None:
     """Make the master's picture of an agent equal to what it reports."""
     _meet_frameworks(s, agent, message, report, now)
@@ -278,7 +181,7 @@ def _reconcile(
         agents.give_up(s, returned, agent.agent_id, TaskState.TASK_GONE, Reason.REASON_AGENT_REREGISTERED, text, now)
 
 
-def _meet_frameworks(s: MasterState, agent: Agent, message: Register, report: _Report, now: Now) -> None:
+def _meet_frameworks(s: MasterState, agent: Agent, message: Register, report: Report, now: Now) -> None:
     """Learn of frameworks from the agent, or tell it what it does not know: who they are now, or that they are removed."""
     spent: dict[str, None] = {}
     for framework_id in (*report.infos, *_named(message)):
@@ -325,7 +228,7 @@ def _ask_for_missing(s: MasterState, agent: Agent, reported: set[tuple[str, str]
 # ---- Learning -------------------------------------------------------------------------------------------
 
 
-def _held(s: MasterState, agent: Agent, claim: _Claim, now: Now) -> Resources:
+def _held(s: MasterState, agent: Agent, claim: Claim, now: Now) -> Resources:
     """Make room for what runs there already; return what it holds. Of numbers and items that others on the agent hold, too, it
     gets none: no port is counted twice, so none is freed twice."""
     if agent.offers:
@@ -336,11 +239,11 @@ def _held(s: MasterState, agent: Agent, claim: _Claim, now: Now) -> Resources:
     return resources
 
 
-def _role(framework: Framework, claim: _Claim) -> str:
+def _role(framework: Framework, claim: Claim) -> str:
     return claim.role or (framework.roles[0] if framework.roles else "*")
 
 
-def _learn_executor(s: MasterState, agent: Agent, framework: Framework, report: ExecutorReport, claim: _Claim, now: Now) -> Executor:
+def _learn_executor(s: MasterState, agent: Agent, framework: Framework, report: ExecutorReport, claim: Claim, now: Now) -> Executor:
     role, resources = _role(framework, claim), _held(s, agent, claim, now)
     executor = Executor(framework.framework_id, agent.agent_id, report.executor, role, resources)
     s.add_executor(framework, agent, executor)
@@ -348,7 +251,7 @@ def _learn_executor(s: MasterState, agent: Agent, framework: Framework, report: 
 
 
 def _learn_task(
-    s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: _Claim | None, readmitted: bool, now: Now
+    s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: Claim | None, readmitted: bool, now: Now
 ) -> Task | None:
     """Return the task if it is new here."""
     task_id = report.task.task_id.value
@@ -368,7 +271,7 @@ def _learn_task(
     return task if claim is not None else None
 
 
-def _add_task(s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: _Claim, now: Now) -> Task:
+def _add_task(s: MasterState, agent: Agent, framework: Framework, report: TaskReport, claim: Claim, now: Now) -> Task:
     """A task the master lost sight of, or never knew."""
     task_id = report.task.task_id.value
     lost = framework.unreachable.get(task_id)
