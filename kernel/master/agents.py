@@ -10,7 +10,8 @@ from kernel.clock import Now
 from kernel.errors import NotFound, PeerError
 from kernel.master import events, registry
 from kernel.master.effects import CloseLink, FromAgent, LinkClosed, MarkAgentGone, ToAgent
-from kernel.master.state import Address, Agent, Framework, MasterState, Task, Unreachable
+from kernel.master.model import Address, Agent, Framework, Task, Unreachable
+from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.wire import scheduler
 from kernel.wire.agent import ExecutorExited, Goodbye, MasterHeartbeat, ShutdownAgent

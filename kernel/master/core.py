@@ -30,7 +30,8 @@ from kernel.master.effects import (
     ToStreamInFragments,
     View,
 )
-from kernel.master.state import Framework, MasterState, Offer
+from kernel.master.model import Framework, Offer
+from kernel.master.state import MasterState
 from kernel.wire import operator, scheduler
 from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, Goodbye, Register, StatusUpdate
 from kernel.wire.nodes import MasterInfo

@@ -9,7 +9,8 @@ from msgspec.structs import replace
 
 from kernel.master import render
 from kernel.master.effects import ToStream
-from kernel.master.state import Agent, Framework, MasterState, Task
+from kernel.master.model import Agent, Framework, Task
+from kernel.master.state import MasterState
 from kernel.wire import operator
 from kernel.wire.ids import AgentID, FrameworkID
 from kernel.wire.task import TaskStatus

@@ -11,7 +11,8 @@ from kernel.errors import CallError, Forbidden
 from kernel.master import events, registry, render
 from kernel.master.allocator import Demand, FrameworkOptions
 from kernel.master.effects import CloseStream, SchedulerCall, StreamClosed, SubscribeFramework, TeardownFramework, ToStream
-from kernel.master.state import Framework, MasterState, Task, roles_of
+from kernel.master.model import Framework, Task, roles_of
+from kernel.master.state import MasterState
 from kernel.master.transitions import FrameworkState
 from kernel.master.validation import constraints_fault, framework_fault, groups_fault, immutable_fault, suppressed_fault
 from kernel.wire import scheduler

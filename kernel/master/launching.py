@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.master import events, reconciliation, render
-from kernel.master.state import Agent, Executor, Framework, MasterState, Offer, Task
+from kernel.master.model import Agent, Executor, Framework, Offer, Task
+from kernel.master.state import MasterState
 from kernel.master.task_validation import (
     TaskFault,
     check_apart,

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from kernel.clock import Now
-from kernel.master.state import Framework, MasterState, Task
+from kernel.master.model import Framework, Task
+from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.wire import scheduler
 from kernel.wire.ids import AgentID, ExecutorID, OperationID

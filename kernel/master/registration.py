@@ -15,8 +15,9 @@ from kernel.clock import Now
 from kernel.errors import PeerError
 from kernel.master import agents, events, frameworks, registry
 from kernel.master.effects import ToAgent
+from kernel.master.model import Agent, Executor, Framework, Task, Unreachable
 from kernel.master.reports import Claim, Report, read
-from kernel.master.state import Agent, Executor, Framework, MasterState, Task, Unreachable
+from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState, advance
 from kernel.wire import scheduler
 from kernel.wire.agent import (

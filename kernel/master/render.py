@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
+from kernel.master.model import Agent, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, TaskLook
-from kernel.master.state import Agent, Framework, MasterState, Offer, Task
+from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire import operator, scheduler
 from kernel.wire.common import URL, Address, TimeInfo

@@ -6,8 +6,9 @@ from kernel.clock import Now
 from kernel.errors import NotFound, PeerError
 from kernel.master import events
 from kernel.master.effects import KillTaskByOperator
+from kernel.master.model import Agent, Framework, Task
 from kernel.master.reconciliation import reconcile_one
-from kernel.master.state import Agent, Framework, MasterState, Task
+from kernel.master.state import MasterState
 from kernel.master.transitions import REPORTABLE, advance
 from kernel.wire import scheduler
 from kernel.wire.agent import AcknowledgeUpdate, ExecutorMessage, FrameworkMessage, KillTask, ShutdownExecutor, StatusUpdate

@@ -14,8 +14,9 @@ from typing import Any
 from msgspec import Struct
 
 from kernel.master import render
+from kernel.master.model import Agent, Executor, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, Picture
-from kernel.master.state import Agent, Executor, Framework, MasterState, Offer, Task
+from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.master.views.fragments import array, array_of_documents, batches, document, extended, members
 from kernel.master.views.roles import role_sums

@@ -13,8 +13,9 @@ from urllib.parse import quote
 
 from msgspec import Struct
 
+from kernel.master.model import Framework
 from kernel.master.quantities import Quantities
-from kernel.master.state import Framework, MasterState
+from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.resources import Resources, quantity
 from kernel.wire.task import TERMINAL

@@ -8,8 +8,9 @@ from typing import Any
 
 from kernel.master import render
 from kernel.master.frameworks import HEARTBEAT_S
+from kernel.master.model import Framework, Offer, Task
 from kernel.master.pictures import Picture
-from kernel.master.state import Framework, MasterState, Offer, Task
+from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.master.views.fragments import array, array_of_documents, document, members
 from kernel.master.views.roles import RoleSums, role_sums

@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from msgspec import Raw, Struct
 
 from kernel.master import render
+from kernel.master.model import Agent, Executor, Offer, Task
 from kernel.master.pictures import AgentLook, Picture, TaskLook
-from kernel.master.state import Agent, Executor, Offer, Task
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.codec import encode
 from kernel.wire.common import DomainInfo, Label

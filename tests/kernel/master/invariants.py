@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from kernel.master.model import Agent, Framework
 from kernel.master.quantities import Holdings
-from kernel.master.state import Agent, Framework, MasterState
+from kernel.master.state import MasterState
 from kernel.master.transitions import NEXT, AgentState, FrameworkState
 from kernel.wire.resources import EMPTY, Resources, ValueType
 

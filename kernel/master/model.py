@@ -1,0 +1,219 @@
+"""What the master knows of: agents, frameworks, offers, tasks, executors. How they change together: `kernel.master.state`."""
+
+from __future__ import annotations
+
+from collections import Counter, OrderedDict, deque
+from typing import Any
+
+from msgspec.structs import replace
+
+from kernel.master.allocator import Allocation
+from kernel.master.pictures import AgentLook, TaskLook
+from kernel.master.quantities import Holdings
+from kernel.master.transitions import AgentState, FrameworkState
+from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.task import (
+    TERMINAL,
+    AgentInfo,
+    ExecutorInfo,
+    FrameworkCapability,
+    FrameworkInfo,
+    KillPolicy,
+    TaskInfo,
+    TaskState,
+    TaskStatus,
+)
+
+Address = tuple[str, int]  # Ip and port of an agent.
+TaskKey = tuple[str, str]  # Framework id, task id (or executor id, for executors).
+STATUSES_MAX = 100  # Kept of one task, the newest; a task whose agent comes and goes for years has more.
+
+
+class Task:
+    """One task. resources: what it holds on its agent while not freed; state: the newest known;
+    sent: the last status a scheduler was sent by way of an agent's update (None: none yet); owed: the newest of its
+    agent's updates that no scheduler has acknowledged; rendered: as /state shows it, kept there by `kernel.master.views`
+    until it changes."""
+
+    __slots__ = (
+        "agent_id", "executor_id", "framework_id", "freed", "info", "kill", "killing", "owed", "rendered", "resources", "role",
+        "sent", "state", "statuses", "task_id", "unreachable_wall_s",
+    )  # fmt: skip
+
+    def __init__(self, framework_id: str, info: TaskInfo, role: str, resources: Resources, executor_id: str) -> None:
+        self.framework_id = framework_id
+        self.task_id = info.task_id.value
+        self.agent_id = info.agent_id.value
+        self.executor_id = executor_id
+        self.info = info
+        self.role = role
+        self.resources = resources
+        self.freed = False
+        self.state = TaskState.TASK_STAGING
+        self.statuses: tuple[TaskStatus, ...] = ()
+        self.sent: TaskStatus | None = None
+        self.owed: TaskStatus | None = None
+        self.kill: KillPolicy | None = None
+        self.killing = False  # Somebody asked for its end: told again to an agent that comes back.
+        self.unreachable_wall_s: float | None = None
+        self.rendered: bytes | None = None
+
+    def note(self, status: TaskStatus) -> None:
+        """Add to the history, which keeps the last status of each run of equal states, without data: that is the scheduler's
+        alone and may be large."""
+        if status.data is not None:
+            status = replace(status, data=None)
+        kept = self.statuses
+        if kept and kept[-1].state is status.state:
+            kept = kept[:-1]
+        self.statuses = (*kept[1 - STATUSES_MAX :], status)
+
+    @property
+    def terminal(self) -> bool:
+        return self.state in TERMINAL
+
+    def look(self) -> TaskLook:
+        return TaskLook(self.state, self.statuses, self.sent)
+
+
+class Executor:
+    """A custom or default executor that lives on an agent. shares_cgroups: whether the tasks of its groups are held to its
+    limits, not to their own (None: not known)."""
+
+    __slots__ = ("agent_id", "executor_id", "framework_id", "info", "resources", "role", "shares_cgroups")
+
+    def __init__(self, framework_id: str, agent_id: str, info: ExecutorInfo, role: str, resources: Resources) -> None:
+        self.framework_id, self.agent_id, self.info = framework_id, agent_id, info
+        self.executor_id = info.executor_id.value
+        self.role, self.resources = role, resources
+        self.shares_cgroups: bool | None = None
+
+
+class Offer:
+    """One agent's resources, offered to one framework in one role."""
+
+    __slots__ = ("agent", "allocation", "framework", "made_s", "offer_id", "resources", "role")
+
+    def __init__(self, offer_id: str, framework: Framework, agent: Agent, allocation: Allocation, made_s: float) -> None:
+        self.offer_id, self.framework, self.agent = offer_id, framework, agent
+        self.allocation, self.made_s = allocation, made_s
+        self.role, self.resources = allocation.role, allocation.resources
+
+
+class Agent:
+    """A machine that runs tasks. frameworks_known: those its link was told of, so far as they are not removed. rendered: as
+    that of a task."""
+
+    __slots__ = (
+        "agent_id", "contact_due_s", "executors", "frameworks_known", "info", "ip", "link", "offered", "offers",
+        "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
+    )  # fmt: skip
+
+    def __init__(self, agent_id: str, info: AgentInfo, ip: str, total: Resources) -> None:
+        self.agent_id = agent_id
+        self.info = info
+        self.ip = ip
+        self.total = total
+        self.used = EMPTY
+        self.offered = EMPTY
+        self.state = AgentState.RECOVERED
+        self.link: int | None = None
+        self.run = ""
+        self.software = ""
+        self.contact_due_s = 0.0
+        self.registered_wall_s = 0.0
+        self.reregistered_wall_s: float | None = None
+        self.tasks: dict[TaskKey, Task] = {}
+        self.executors: dict[TaskKey, Executor] = {}
+        self.offers: dict[str, Offer] = {}
+        self.frameworks_known: set[str] = set()
+        self.rendered: bytes | None = None
+
+    @property
+    def address(self) -> Address:
+        return (self.ip, self.info.port)
+
+    @property
+    def pid(self) -> str:
+        return f"slave(1)@{self.ip}:{self.info.port}"
+
+    def look(self) -> AgentLook:
+        return AgentLook(
+            self.agent_id,
+            self.info,
+            self.pid,
+            self.registered_wall_s,
+            self.reregistered_wall_s,
+            self.total,
+            self.used,
+            self.offered,
+            self.state,
+            self.software,
+        )
+
+
+class Unreachable:
+    """An agent that was waited for in vain. tasks: those lost with it (framework id, task id), live or not yet
+    acknowledged; they stand in their frameworks' `unreachable`, unless forgotten since."""
+
+    __slots__ = ("info", "ip", "tasks", "wall_s")
+
+    def __init__(self, info: AgentInfo, ip: str, wall_s: float, tasks: tuple[TaskKey, ...] = ()) -> None:
+        self.info, self.ip, self.wall_s, self.tasks = info, ip, wall_s, tasks
+
+    @property
+    def address(self) -> Address:
+        return (self.ip, self.info.port)
+
+
+class Framework:
+    """A scheduler's session and everything it runs. linked: the agents whose links were told of it, by id. live: how many of
+    `tasks` are in each state, by name."""
+
+    __slots__ = (
+        "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "linked", "live", "multi_role",
+        "offer_constraints", "offered", "offers", "partition_aware", "refinement", "registered_wall_s", "reregistered_wall_s",
+        "roles", "state", "stream", "suppressed", "task_killing", "tasks", "unreachable", "unregistered_wall_s", "used",
+    )  # fmt: skip
+
+    def __init__(self, framework_id: str, info: FrameworkInfo, completed_max: int) -> None:
+        self.framework_id = framework_id
+        self.state = FrameworkState.RECOVERED
+        self.stream: str | None = None
+        self.suppressed: frozenset[str] = frozenset()
+        self.offer_constraints: Any = None
+        self.failover_due_s: float | None = None
+        self.registered_wall_s = 0.0
+        self.reregistered_wall_s: float | None = None
+        self.unregistered_wall_s: float | None = None
+        self.tasks: dict[str, Task] = {}
+        self.unreachable: OrderedDict[str, Task] = OrderedDict()
+        self.completed: deque[Task] = deque(maxlen=completed_max)
+        self.executors: dict[tuple[str, str], Executor] = {}  # By agent id, executor id.
+        self.offers: dict[str, Offer] = {}
+        self.linked: dict[str, Agent] = {}
+        self.live: Counter[str] = Counter()
+        self.used = Holdings()
+        self.offered = Holdings()
+        self.counts: Counter[str] = Counter()
+        self.update_info(info)
+
+    def update_info(self, info: FrameworkInfo) -> None:
+        capabilities = {capability.type for capability in info.capabilities}
+        self.info = info
+        self.partition_aware = FrameworkCapability.PARTITION_AWARE in capabilities
+        self.multi_role = FrameworkCapability.MULTI_ROLE in capabilities
+        self.refinement = FrameworkCapability.RESERVATION_REFINEMENT in capabilities
+        self.task_killing = FrameworkCapability.TASK_KILLING_STATE in capabilities
+        self.roles = roles_of(info)
+
+    @property
+    def connected(self) -> bool:
+        return self.stream is not None
+
+
+def roles_of(info: FrameworkInfo) -> tuple[str, ...]:
+    """The roles a framework subscribes to: `roles` with MULTI_ROLE, else its one `role` (default `*`)."""
+    if any(capability.type is FrameworkCapability.MULTI_ROLE for capability in info.capabilities):
+        return info.roles
+    return (info.role or "*",)
