@@ -161,11 +161,6 @@ class MainLoop:
             self._room.clear()
         self._wake.set()
 
-    @property
-    def full(self) -> bool:
-        """Whether who posts should await `room` first."""
-        return not self._room.is_set()
-
     async def room(self) -> None:
         """Wait until the inbox has room: a link that is not read is slowed down, nothing is lost."""
         await self._room.wait()

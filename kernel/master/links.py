@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
+from aiohttp import WSMsgType, web
 
-from kernel.errors import KernelError, PeerError
-from kernel.mainloop import MainLoop
+from kernel.errors import PeerError, Unavailable
 from kernel.master.effects import FromAgent, LinkClosed
 from kernel.net.request import Request
-from kernel.net.websocket import PROTOCOL_ERROR, WebSocket, accept, binary_frame
-from kernel.wire.agent import AgentFrame, AgentMessage, MasterFrame, MasterMessage
+from kernel.wire.agent import AgentFrame, MasterFrame, MasterMessage
 from kernel.wire.link import FrameOrder, Verdict
 
 log = logging.getLogger(__name__)
@@ -31,61 +30,24 @@ _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(AgentFrame)
 
 
-class _Link(WebSocket):
-    """One agent's connection. number: from 1, given when it begins. outbox: what the next frame holds. ending: no more is sent."""
+class _Link:
+    __slots__ = ("closing", "order", "outbox", "transport")
 
-    def __init__(self, links: Links, remote: str | None) -> None:
-        super().__init__(FRAME_BYTES_MAX)
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self.transport = transport
         self.order = FrameOrder()
         self.outbox: list[MasterMessage] = []
-        self.ending = False
-        self.number = 0
-        self._links, self._remote = links, remote
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def begun(self) -> None:
-        self._deadline = asyncio.get_running_loop().call_later(REGISTER_S, self._expire)
-        self._links.begun(self)
-
-    def received(self, message: bytes) -> None:
-        self._relax()
-        try:
-            frame = _decoder.decode(message)
-        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
-            raise self._broken(f"a frame that cannot be read: {error}") from error
-        verdict = self.order.check(frame.number)
-        if verdict is Verdict.BROKEN:
-            raise self._broken(f"frame {frame.number} came after frame {self.order.received}")
-        if verdict is Verdict.TAKE:
-            self._links.heard(self, frame.messages)
-
-    def ended(self) -> None:
-        self._relax()
-        self._links.ended(self)
-
-    def _relax(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expire(self) -> None:
-        self.close(PROTOCOL_ERROR, str(self._broken(f"nothing came within {REGISTER_S:g} s")))
-
-    def _broken(self, reason: str) -> PeerError:
-        log.warning("closing the link of an agent at %s: %s", self._remote, reason)
-        return PeerError(reason)
+        self.closing = False
 
 
 class Links:
     """All connections of agents, by number."""
 
-    def __init__(self, loop: Callable[[], MainLoop]) -> None:
-        """loop: gives the main loop of the master that leads. While it is full, links are not read."""
-        self._loop = loop
+    def __init__(self, post: Callable[[Any], None], room: Callable[[], Awaitable[None]]) -> None:
+        """post, room: the main loop's; a link is not read while there is no room."""
+        self._post, self._room = post, room
         self._links: dict[int, _Link] = {}
         self._dirty: dict[int, _Link] = {}
-        self._paused: list[_Link] = []
-        self._resuming: asyncio.Task[None] | None = None
         self._last = 0
 
     def __len__(self) -> int:
@@ -94,7 +56,7 @@ class Links:
     def send(self, link: int, message: MasterMessage) -> None:
         """Gather a message for the link's next frame; dropped when the link is gone, as any frame may be."""
         found = self._links.get(link)
-        if found is not None and not found.ending:
+        if found is not None and not found.closing:
             found.outbox.append(message)
             self._dirty[link] = found
 
@@ -104,7 +66,7 @@ class Links:
         if found is not None:
             if reason:
                 log.warning("closing link %d of an agent: %s", link, reason)
-            found.ending = True
+            found.closing = True
             self._dirty[link] = found
 
     def flush(self) -> None:
@@ -113,51 +75,55 @@ class Links:
             outbox, link.outbox = link.outbox, []
             if outbox:
                 _write(link, outbox)
-            if link.ending:
-                link.close()
+            if link.closing:
+                link.transport.close()  # After what is buffered; the reader's task ends by it.
         self._dirty.clear()
 
-    async def serve(self, request: Request) -> NoReturn:
-        """Make the connection a link; for the HTTP server it ends here. Raises PeerError, Unavailable."""
-        await accept(request, _Link(self, request.remote))
-
-    # ---- Told by the links ------------------------------------------------------------------------------
-
-    def begun(self, link: _Link) -> None:
+    async def serve(self, request: Request) -> web.StreamResponse:
+        """Read one agent's frames until the link ends, however it ends."""
+        socket = web.WebSocketResponse(max_msg_size=FRAME_BYTES_MAX, compress=False, timeout=1.0)
+        if not socket.can_prepare(request):
+            raise PeerError("the agent link is a WebSocket")
+        await socket.prepare(request)
+        transport = request.transport
+        if transport is None:
+            raise Unavailable("the agent went away")
         self._last += 1
-        link.number = self._last
-        self._links[link.number] = link
-
-    def heard(self, link: _Link, messages: Sequence[AgentMessage]) -> None:
-        """Hand in what an agent said. Raises PeerError when nobody listens any more."""
+        number, link = self._last, _Link(transport)
+        self._links[number] = link
         try:
-            loop = self._loop()
-        except KernelError as error:
-            raise PeerError(str(error)) from error
-        for message in messages:
-            loop.post(FromAgent(link.number, message))
-        if loop.full:
-            link.transport.pause_reading()
-            self._paused.append(link)
-            if self._resuming is None:
-                self._resuming = asyncio.create_task(self._resume(loop))
+            await self._read(socket, number, link)
+        except PeerError as error:
+            log.warning("closing the link of an agent at %s: %s", request.remote, error)
+            await socket.close(code=1002, message=str(error).encode()[:120])
+        finally:
+            del self._links[number]
+            self._dirty.pop(number, None)
+            self._post(LinkClosed(number))
+        return socket
 
-    def ended(self, link: _Link) -> None:
-        del self._links[link.number]
-        self._dirty.pop(link.number, None)
+    async def _read(self, socket: web.WebSocketResponse, number: int, link: _Link) -> None:
         try:
-            self._loop().post(LinkClosed(link.number))
-        except KernelError:  # Another master leads: it is nobody's business here.
-            pass
-
-    async def _resume(self, loop: MainLoop) -> None:
-        """Read the links again once there is room."""
-        await loop.room()
-        self._resuming = None
-        paused, self._paused = self._paused, []
-        for link in paused:
-            if not link.transport.is_closing():
-                link.transport.resume_reading()
+            received = await socket.receive(timeout=REGISTER_S)
+        except TimeoutError:
+            raise PeerError(f"nothing came within {REGISTER_S:g} s") from None
+        while received.type is WSMsgType.BINARY:
+            try:
+                frame = _decoder.decode(received.data)
+            except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+                raise PeerError(f"a frame that cannot be read: {error}") from error
+            verdict = link.order.check(frame.number)
+            if verdict is Verdict.BROKEN:
+                raise PeerError(f"frame {frame.number} came after frame {link.order.received}")
+            if verdict is Verdict.TAKE:
+                for message in frame.messages:
+                    self._post(FromAgent(number, message))
+                await self._room()
+            received = await socket.receive()
+        if received.type is WSMsgType.TEXT:
+            raise PeerError("frames are binary")
+        if received.type is WSMsgType.ERROR:
+            raise PeerError(f"the WebSocket broke: {received.data}")
 
 
 def _write(link: _Link, messages: Sequence[MasterMessage]) -> None:
@@ -175,3 +141,16 @@ def _write(link: _Link, messages: Sequence[MasterMessage]) -> None:
         return
     link.order.next_number()
     transport.write(binary_frame(payload))
+
+
+def binary_frame(payload: bytes) -> bytes:
+    """Return a whole WebSocket message as a server sends it: binary, one frame, not masked (RFC 6455, section 5.2).
+
+    Written straight to the socket, it costs no task per link and never waits.
+    """
+    size = len(payload)
+    if size < 126:
+        return b"\x82%c%b" % (size, payload)
+    if size < 65536:
+        return b"\x82\x7e%b%b" % (size.to_bytes(2, "big"), payload)
+    return b"\x82\x7f%b%b" % (size.to_bytes(8, "big"), payload)

@@ -77,7 +77,7 @@ class MasterServer:
         log = own_log()
         if log is not None:
             self._files.attach("/master/log", log)
-        self._links = Links(leadership.loop)
+        self._links = Links(lambda message: leadership.loop().post(message), lambda: leadership.loop().room())
         names = own_names(config.ip, config.hostname)
         self._http = HttpServer(self._routes(), authenticator, names=names)
 

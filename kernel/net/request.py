@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from kernel.errors import CallError
 from kernel.net.errors import HttpError
-
-if TYPE_CHECKING:
-    from kernel.net.websocket import WebSocket
 
 JSON = "application/json"
 PROTOBUF = "application/x-protobuf"
@@ -25,12 +21,11 @@ class Request(web.BaseRequest):
     """A request as handlers get it.
 
     principal: who calls, when the route's realm asks for it. rest: for routes that hold a tree, the path
-    below the route, without leading slash. adopted: the server's connections that are none of HTTP any more.
+    below the route, without leading slash.
     """
 
     principal: str | None = None
     rest: str = ""
-    adopted: set[WebSocket]
 
 
 async def read_body(request: Request, limit_bytes: int = BODY_BYTES_MAX) -> bytes:

@@ -29,7 +29,6 @@ from kernel.net.auth import Authenticator
 from kernel.net.errors import HttpError, Redirect, status_of
 from kernel.net.request import Request
 from kernel.net.response import text
-from kernel.net.websocket import GOING_AWAY, WebSocket
 
 log = logging.getLogger(__name__)
 
@@ -134,14 +133,12 @@ class HttpServer:
         self._connections_max = connections_max
         self._server: _BoundedServer | None = None
         self._listener: asyncio.AbstractServer | None = None
-        self._adopted: set[WebSocket] = set()
 
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port (of the system's choice when 0 is asked for). Raises Unavailable."""
         self._server = _BoundedServer(
             self._answer,
             min(self._connections_max, _connections_possible()),
-            self._adopted,
             request_factory=_make_request,
             handler_cancellation=True,  # So that a stream whose client went away ends at once.
             access_log=None,
@@ -161,8 +158,6 @@ class HttpServer:
         """Stop listening, let the calls under way end for so long, then close all connections."""
         if self._listener is not None:
             self._listener.close()
-        for adopted in list(self._adopted):
-            adopted.close(GOING_AWAY)
         if self._server is not None:
             self._server.pre_shutdown()
             await self._server.shutdown(grace_s)
@@ -176,7 +171,6 @@ class HttpServer:
             if found is None:
                 raise NotFound(f"nothing is served at {request.path}")
             route, request.rest = found
-            request.adopted = self._adopted
             if self._authenticator is not None:
                 request.principal = self._authenticator.principal(route.realm, request.headers.get("Authorization"))
             _refuse_foreign_pages(request)
@@ -257,13 +251,13 @@ def _connections_possible() -> int:
 class _BoundedServer(web.Server):
     """Refuses connections beyond a number, and has the system drop peers that stop reading."""
 
-    def __init__(self, handler: Any, connections_max: int, adopted: set[WebSocket], **settings: Any) -> None:
+    def __init__(self, handler: Any, connections_max: int, **settings: Any) -> None:
         super().__init__(handler, **settings)
-        self._connections_max, self._adopted = connections_max, adopted
+        self._connections_max = connections_max
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         super().connection_made(handler, transport)
-        if len(self._connections) + len(self._adopted) > self._connections_max:
+        if len(self._connections) > self._connections_max:
             transport.abort()
             return
         connected = transport.get_extra_info("socket")

@@ -239,7 +239,7 @@ def test_an_agent_must_prove_who_it_is_where_that_is_asked() -> None:
 def test_a_plain_request_is_told_what_is_expected() -> None:
     async def test() -> None:
         async with edge(quiet) as master, master.client.get(master.url + "/agent-link") as answer:
-            assert (answer.status, await answer.text()) == (400, "/agent-link is spoken by WebSocket")
+            assert (answer.status, await answer.text()) == (400, "the agent link is a WebSocket")
 
     run(test)
 
