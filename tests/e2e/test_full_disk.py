@@ -26,7 +26,7 @@ def mount() -> Iterator[Mount]:
 
     def make(folder: Path) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
-        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE}", "tmpfs", str(folder)], capture_output=True, text=True)
+        done = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={SIZE},mode=755", "tmpfs", str(folder)], capture_output=True, text=True)
         if done.returncode != 0:
             pytest.skip(f"FULL DISKS ARE NOT TESTED HERE: a tiny file system needs root and CAP_SYS_ADMIN: {done.stderr.strip()}")
         mounted.append(folder)
