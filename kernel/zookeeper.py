@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -31,6 +32,7 @@ AGAIN_S = 0.05
 RECONNECT_S_MAX = 1.0
 IN_FLIGHT_MAX = 128  # kazoo's wake-up pipe blocks at about twice as many requests that are not on their way.
 CLOSE_S = 2.0
+ANSWER = 1 / 4  # Of the session's time: when a transaction has no answer by then, another server is tried.
 
 Begin = Callable[[KazooClient], Any]
 """Puts one request into kazoo's queue (a method named `..._async`); returns its IAsyncResult."""
@@ -171,14 +173,25 @@ class Session:
         return found
 
     async def commit(self, build: Callable[[Any], None]) -> list[Any]:
-        """Do all operations that `build` adds to a transaction, or none. Raises TransactionFailed, and as `ask` does."""
+        """Do all operations that `build` adds to a transaction, or none. Raises TransactionFailed, and as `ask` does.
+
+        Leaves a server that does not answer: kazoo would notice too late for the session to be saved elsewhere.
+        """
 
         def begin(client: KazooClient) -> Any:
             transaction = client.transaction()
             build(transaction)
             return transaction.commit_async()
 
-        results: list[Any] = await self.ask(begin)
+        asking = asyncio.ensure_future(self.ask(begin))
+        try:
+            while not asking.done():
+                await asyncio.wait((asking,), timeout=self.timeout_s * ANSWER)
+                if not asking.done():
+                    self._leave()
+        finally:
+            asking.cancel()
+        results: list[Any] = asking.result()
         for index, result in enumerate(results):
             if isinstance(result, Exception) and not isinstance(result, (RolledBackError, RuntimeInconsistency)):
                 raise TransactionFailed(index, result)
@@ -225,6 +238,16 @@ class Session:
             answer.rawlink(count)
         await answered.wait()
         return answers
+
+    def _leave(self) -> None:
+        """Break the connection, if there is one: kazoo opens another, and tells those who wait for an answer."""
+        held = self._client._connection._socket
+        if self._client.connected and held is not None:
+            log.warning("%s does not answer", self.ensemble)
+            try:
+                held.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass  # It has just broken.
 
     def _post(self, call: Callable[[], object]) -> None:
         """Have something done by the event loop; from kazoo's threads."""

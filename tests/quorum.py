@@ -77,6 +77,18 @@ class Quorum:
         master = next((master for master in self.masters if leader is not None and master.port == leader.port), None)
         return master if master is not None and answers(master) else None
 
+    def candidates(self) -> int:
+        """How many there are, those of dead masters included."""
+        from kazoo.client import KazooClient
+
+        client = KazooClient(self.zookeeper.hosts)
+        try:
+            client.start()
+            return len([name for name in client.get_children(f"/{self.path}") if name.startswith("json.info_")])
+        finally:
+            client.stop()
+            client.close()
+
     def active_agents(self) -> list[str]:
         """What the leading master says; none while there is none."""
         done = self.meseta("node", "list", "--json", check=False)

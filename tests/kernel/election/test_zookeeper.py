@@ -214,6 +214,29 @@ def test_a_leader_goes_on_after_its_connection_broke(here: Ensemble, link: Link)
     asyncio.run(run())
 
 
+def test_a_leader_leaves_a_server_that_does_not_answer(here: Ensemble, zookeeper: Zookeeper) -> None:
+    """It can reach the ensemble by two ways, and each is cut for longer than a session lasts."""
+    ways = [Link(zookeeper.servers[0].port) for _ in range(2)]
+
+    async def run() -> None:
+        first = contender(parse_url(f"zk://127.0.0.1:{ways[0].port},127.0.0.1:{ways[1].port}{here.path}"), M1)
+        await soon(first.contend())
+        lost = asyncio.ensure_future(first.lost())
+        for way in ways:
+            way.cut()
+            await asyncio.sleep(SESSION_S * 1.5)  # On that way the session would be over.
+            await soon(first.confirm())
+            way.mend()
+        assert not lost.done()
+        await first.withdraw()
+
+    try:
+        asyncio.run(run())
+    finally:
+        for way in ways:
+            way.close()
+
+
 def test_a_leader_whose_candidate_is_removed_leads_no_more(here: Ensemble, client: KazooClient) -> None:
     async def run() -> None:
         first = contender(here, M1)
