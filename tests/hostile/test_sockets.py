@@ -226,3 +226,55 @@ def test_no_path_or_query_is_too_odd(victim: Daemon, method: str) -> None:
         answer = victim.ask(head.encode())
         assert status(answer) in (200, 400, 403, 404, 405, 501), (place, answer[:200])
         assert b"root:" not in answer
+
+
+# ---- Pages in somebody's browser ------------------------------------------------------------------------
+
+CALL = b'{"type":"GET_HEALTH"}'
+WEBSOCKET = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+
+
+def page(method: str, path: str, host: str, origin: str, more: str = "", body: bytes = b"") -> bytes:
+    """What a browser sends for a script of a page."""
+    lines = [
+        f"{method} {path} HTTP/1.1",
+        f"Host: {host}",
+        f"Origin: {origin}",
+        "Content-Type: application/json",
+        f"Content-Length: {len(body)}",
+    ]
+    return ("\r\n".join(lines) + f"\r\n{more or 'Connection: close' + chr(13) + chr(10)}\r\n").encode() + body
+
+
+def opened(victim: Daemon, sent: bytes) -> int:
+    """How a request to open a WebSocket is answered, whose connection may stay."""
+    with victim.send(sent) as connection:
+        return status(connection.recv(12))
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "https://127.0.0.1", "http://127.0.0.1:1", "http://localhost.evil.example", "null", ""]
+)
+def test_a_page_of_another_site_does_nothing(victim: Daemon, origin: str) -> None:
+    for path in (*APIS[victim.kind], "/logging/toggle?level=1&duration=1secs", "/teardown"):
+        answer = victim.ask(page("POST", path, f"127.0.0.1:{victim.port}", origin, body=CALL))
+        assert status(answer) in (403, 404), path
+    if victim.kind == "master":
+        assert opened(victim, page("GET", "/agent-link", f"127.0.0.1:{victim.port}", origin, WEBSOCKET)) == 403
+
+
+@pytest.mark.parametrize("name", ["evil.example", "localhost.evil.example", "127.0.0.1.evil.example", "1.0.0.127.in-addr.arpa"])
+def test_a_page_whose_own_name_leads_here_does_and_reads_nothing(victim: Daemon, name: str) -> None:
+    host = f"{name}:{victim.port}"
+    assert status(victim.ask(page("GET", "/state", host, f"http://{host}"))) == 403
+    assert status(victim.ask(page("GET", "/files/debug", host, f"http://{host}"))) == 403
+    for path in APIS[victim.kind]:
+        assert status(victim.ask(page("POST", path, host, f"http://{host}", body=CALL))) == 403
+    if victim.kind == "master":
+        assert opened(victim, page("GET", "/agent-link", host, f"http://{host}", WEBSOCKET)) == 403
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost", socket.gethostname()])
+def test_our_own_pages_work(victim: Daemon, name: str) -> None:
+    host = f"{name}:{victim.port}"
+    assert status(victim.ask(page("POST", "/api/v1", host, f"http://{host}", body=CALL))) == 200
