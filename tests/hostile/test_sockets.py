@@ -82,7 +82,7 @@ NOT_HTTP = [
     b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\n\r\n",
     b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100_000 + b"\r\n",
     b"GET / HTTP/1.1\r\nA: " + b"b" * 10 * MIB,
-    b"GET http://other/ HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    b"GET http://other/nothing HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
     b"GET /\xff\xfe%ff%00%zz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
     b"GET /state?%ff=%fe&limit=\xff HTTP/1.1\r\nHost: \xff\xfe\r\nConnection: close\r\n\r\n",
     b"POST /api/v1 HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
