@@ -7,7 +7,7 @@ import zlib
 
 from aiohttp import web
 
-from kernel.errors import CallError
+from kernel.errors import CallError, Unavailable
 from kernel.net.errors import HttpError
 
 JSON = "application/json"
@@ -15,6 +15,7 @@ PROTOBUF = "application/x-protobuf"
 RECORDIO = "application/recordio"
 BODY_BYTES_MAX = 8 * 1024 * 1024
 BODY_READ_S = 30.0
+BODIES_BYTES_MAX = 256 * 1024 * 1024  # Of all that are coming in at a time.
 
 
 class Request(web.BaseRequest):
@@ -28,9 +29,15 @@ class Request(web.BaseRequest):
     rest: str = ""
 
 
+class _Coming:
+    """What this process holds of bodies that have not come to their end."""
+
+    bytes = 0
+
+
 async def read_body(request: Request, limit_bytes: int = BODY_BYTES_MAX) -> bytes:
     """Return the whole body, unpacked. Raises HttpError: 413 too large, also when unpacked; 415 packed in a way not known here;
-    408 when the client is too slow in sending it."""
+    408 when the client is too slow in sending it. Raises Unavailable when too much of others' is coming in."""
     encoding = request.headers.get("Content-Encoding", "").strip().lower()
     body = await _read(request, limit_bytes)
     return body if encoding in ("", "identity") else _unpacked(body, encoding, limit_bytes)
@@ -70,13 +77,18 @@ async def _read(request: Request, limit_bytes: int) -> bytes:
         async with asyncio.timeout(BODY_READ_S):
             while part := await content.readany():
                 size += len(part)
+                _Coming.bytes += len(part)
                 if size > limit_bytes:
                     raise _too_large(limit_bytes)
+                if _Coming.bytes > BODIES_BYTES_MAX:
+                    raise Unavailable("too many large calls are coming in; try again")
                 parts.append(part)
     except TimeoutError:
         raise HttpError(408, f"the body did not arrive within {BODY_READ_S:g} s", {"Connection": "close"}) from None
     except web.RequestPayloadError as error:
         raise CallError(f"the body is broken: {error}") from error
+    finally:
+        _Coming.bytes -= size
     return b"".join(parts)
 
 

@@ -343,6 +343,32 @@ def test_a_body_that_does_not_come_in_time_is_given_up(monkeypatch: pytest.Monke
     assert uvloop.run(asyncio.wait_for(run(), LIMIT_S)).startswith(b"HTTP/1.1 408 ")
 
 
+def test_bodies_that_come_in_at_a_time_are_bounded_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten callers each send what one may, and stop short of the end: the one too many is told to try again, later all is free."""
+    monkeypatch.setattr(net_request, "BODIES_BYTES_MAX", 450_000)
+    head = b"POST /x HTTP/1.1\r\nHost: h\r\nContent-Length: 100000\r\n\r\n"
+
+    async def run() -> tuple[bytes, int, int]:
+        async with serving(table(sized, methods=("POST",))) as url:
+            port = int(url.rpartition(":")[2])
+            opened = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+            for number, (_, writer) in enumerate(opened, 1):
+                writer.write(head + bytes(99_999))
+                await writer.drain()
+                while number < 5 and net_request._Coming.bytes < number * 99_999:  # noqa: ASYNC110 - nothing tells.
+                    await asyncio.sleep(0.01)
+            refused = (await opened[4][0].readline())[9:12]
+            held = net_request._Coming.bytes
+            for _, writer in opened:
+                writer.close()
+            while net_request._Coming.bytes:  # noqa: ASYNC110 - nothing tells.
+                await asyncio.sleep(0.01)
+            async with aiohttp.ClientSession() as session, session.post(url + "/x", data=bytes(100_000)) as answer:
+                return refused, held, answer.status
+
+    assert uvloop.run(asyncio.wait_for(run(), LIMIT_S)) == (b"503", 4 * 99_999, 200)
+
+
 @pytest.mark.parametrize(
     ("headers", "status"),
     [
