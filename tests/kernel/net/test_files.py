@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from urllib.parse import quote
 
@@ -100,6 +101,31 @@ def test_a_folder_swapped_for_a_symlink_after_the_look_up_leads_nowhere(
     monkeypatch.setattr(os, "open", swap_then_open)
     with pytest.raises(CallError, match="leads out"):
         files.read("/sandboxes/one/sub/data", 0, 100)
+
+
+def test_a_task_that_keeps_swapping_shows_only_its_own(files: Files, sandbox: Path) -> None:
+    """The same race, run for real: whatever the moment, it is the sandbox's file or a refusal."""
+    (sandbox.parent / "sandbox-of-another" / "data").write_text("secret")
+    (sandbox / "other").symlink_to("../sandbox-of-another")
+    stop, seen = threading.Event(), set()
+
+    def swap() -> None:
+        while not stop.is_set():
+            for one, two in (("sub", "kept"), ("other", "sub"), ("sub", "other"), ("kept", "sub")):
+                (sandbox / one).rename(sandbox / two)
+
+    swapping = threading.Thread(target=swap)
+    swapping.start()
+    try:
+        for _ in range(3000):
+            try:
+                seen.add(files.read("/sandboxes/one/sub/data", 0, 100)[1])
+            except CallError:
+                continue
+    finally:
+        stop.set()
+        swapping.join()
+    assert seen <= {b"\xff" * 10}
 
 
 @pytest.mark.parametrize("name", ["outside", "absolute", "pipe", "device"])
