@@ -27,6 +27,7 @@ class Scheduler:
         self.stream.request("POST", PATH, body, {"Content-Type": "application/json"})
         self.answer = self.stream.getresponse()
         self.stream_id = self.answer.getheader("Mesos-Stream-Id", "")
+        self.statuses: dict[tuple[str, str], dict[str, Any]] = {}  # By task and state: those of different tasks come in any order.
         self.framework_id = self.next(lambda event: event["type"] == "SUBSCRIBED")["subscribed"]["framework_id"]
 
     def next(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
@@ -36,19 +37,19 @@ class Scheduler:
             while not length.endswith(b"\n"):
                 length += self.answer.read(1)
             event: dict[str, Any] = json.loads(self.answer.read(int(length)))
-            status = event.get("update", {}).get("status", {})
-            if "uuid" in status:
+            if event["type"] == "UPDATE":
+                status = event["update"]["status"]
+                self.statuses[status["task_id"]["value"], status["state"]] = status
                 self.call("ACKNOWLEDGE", {name: status[name] for name in ("agent_id", "task_id", "uuid")})
             if wanted(event):
                 return event
 
     def status(self, task_id: str, state: str) -> dict[str, Any]:
-        def is_it(event: dict[str, Any]) -> bool:
-            status = event.get("update", {}).get("status", {})
-            return (status.get("task_id", {}).get("value"), status.get("state")) == (task_id, state)
-
-        found: dict[str, Any] = self.next(is_it)["update"]["status"]
-        return found
+        """The status of a task in that state, whether it has come already or is still to come."""
+        key = (task_id, state)
+        if key not in self.statuses:
+            self.next(lambda _: key in self.statuses)
+        return self.statuses[key]
 
     def call(self, type_: str, body: dict[str, Any]) -> None:
         connection = http.client.HTTPConnection(self.address, timeout=30)
