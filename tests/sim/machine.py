@@ -38,7 +38,6 @@ class Machine:
     def __init__(self, world: World) -> None:
         self.world = world
         self.processes: dict[str, OsProcess] = {}
-        self.launches: dict[str, int] = {}  # By container: how often it was started.
         self.runs: dict[str, list[str]] = {}  # By task: its containers.
         self.launcher: Launcher
         self._pids = 100
@@ -49,8 +48,8 @@ class Machine:
         self._pids += 1
         task = launch.env.get("SIM_TASK", "")
         process = OsProcess(launch.container, task, self._pids, bool(match[3]))
+        assert launch.container not in self.processes, "a container was started twice"
         self.processes[launch.container] = process
-        self.launches[launch.container] = self.launches.get(launch.container, 0) + 1
         self.runs.setdefault(task, []).append(launch.container)
         self.world.after(float(match[1]), lambda: self.end(process, int(match[2]) << 8))
         return self._pids

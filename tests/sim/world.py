@@ -54,6 +54,7 @@ class Process:
         self.kept: dict[str, bytes] = {}
         self.core: Any = None
         self.life = 0  # Counts the starts; what belongs to an earlier life is ignored.
+        self.turns = 0  # Counts the inputs: between two of them nothing changes here.
         self.crashes = 0
         self._crash_in: int | None = None  # Acts until it dies.
         self._pace = 1 + world.chance.uniform(-1e-3, 1e-3)
@@ -101,6 +102,7 @@ class Process:
         """Hand in an input. Returns the core's Reply, or the KernelError it refused with, or None when it died over it."""
         if self.core is None:
             return None
+        self.turns += 1
         try:
             return self._turn(message)
         except Crashed:
