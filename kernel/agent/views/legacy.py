@@ -9,6 +9,7 @@ from msgspec import Raw, Struct
 
 from kernel.agent.state import AgentState, Framework, Kind, Task
 from kernel.agent.views.parts import Running, container_status, executors, role_of
+from kernel.agent.views.parts import containers as executors_with_container
 from kernel.errors import CallError
 from kernel.net.common import flags, version_info
 from kernel.wire.codec import encode
@@ -232,12 +233,10 @@ def containers(s: AgentState, query: Query) -> bytes:
 
 
 def _containers(s: AgentState) -> Iterable[ContainerObject]:
-    for framework in s.frameworks.values():
-        for running in executors(s, framework)[0]:
-            if running.tasks or running.queued or not running.completed:
-                status = container_status(ContainerID(running.container_id), running.pid)
-                executor_id = running.info.executor_id.value
-                yield ContainerObject(running.container_id, framework.framework_id, executor_id, running.name, running.source, status)
+    for running in executors_with_container(s):
+        status = container_status(ContainerID(running.container_id), running.pid)
+        framework_id, executor_id = running.framework.framework_id, running.info.executor_id.value
+        yield ContainerObject(running.container_id, framework_id, executor_id, running.name, running.source, status)
 
 
 VIEWS: dict[str, Callable[[AgentState, Query], bytes]] = {

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from kernel.agent import launch
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
+from kernel.agent.transitions import ExecutorState
 from kernel.wire.command import CommandInfo
 from kernel.wire.container import ContainerStatus
 from kernel.wire.ids import ContainerID, ExecutorID, FrameworkID
@@ -22,7 +23,7 @@ COMMAND_CHARS_MAX = 15
 class Running(Struct, gc=False):
     """An executor as Mesos would have it: a command task has one of its own, which is only a name here.
 
-    info: without the secrets of its command. container_id, pid: of its process.
+    info: without the secrets of its command. container_id, pid: of its process. lives: it has a container now, idle or not.
     """
 
     framework: Framework
@@ -37,13 +38,14 @@ class Running(Struct, gc=False):
     resources: Resources
     directory: str
     role: str | None
+    lives: bool
 
 
 def containers(state: AgentState) -> Iterator[Running]:
     """The executors that have a container now."""
     for framework in state.frameworks.values():
         for running in executors(state, framework)[0]:
-            if running.tasks or running.queued or not running.completed:
+            if running.lives:
                 yield running
 
 
@@ -87,6 +89,7 @@ def _running(state: AgentState, executor: Executor, tasks: list[Task], past: lis
         resources,
         launch.sandbox(state, framework.framework_id, executor.executor_id, executor.container_id),
         role_of([*executor.info.resources, *(resource for task in tasks for resource in task.info.resources)]),
+        executor.state is not ExecutorState.TERMINATED,
     )
 
 
@@ -108,6 +111,7 @@ def _command_executor(state: AgentState, task: Task) -> Running:
         Resources.of(task.info.resources) if live else Resources(),
         launch.sandbox(state, framework.framework_id, task.task_id, task.container_id) if task.container_id else "",
         role_of(task.info.resources),
+        live,
     )
 
 

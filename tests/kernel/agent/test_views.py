@@ -7,14 +7,16 @@ from typing import Any
 
 import pytest
 
-from kernel.agent.effects import ContainerFailed, View
+from kernel.agent.effects import ContainerFailed, ExecutorUpdate, SubscribeExecutor, View
 from kernel.agent.views.parts import command_executor_name
 from kernel.errors import CallError, NotFound
 from kernel.wire import agent_operator as api
 from kernel.wire.agent import ShutdownFramework
 from kernel.wire.command import CommandInfo, Environment, Variable, VariableType
 from kernel.wire.common import Secret, SecretType, SecretValue
-from kernel.wire.task import ExecutorType
+from kernel.wire.executor import Subscribe, Update
+from kernel.wire.ids import TaskID
+from kernel.wire.task import ExecutorType, Source, TaskState, TaskStatus
 from tests.builders import executor
 from tests.kernel.agent.desk import Desk, command, running
 
@@ -100,6 +102,26 @@ def test_containers_and_those_inside_them(nested: bool) -> None:
 )
 def test_the_older_containers_endpoint_selects(query: dict[str, str], expected: int) -> None:
     assert len(show(busy(), "containers", query)) == expected
+
+
+def test_an_executor_has_a_container_for_as_long_as_it_lives() -> None:
+    """Also between two tasks, which is when many custom executors are found; a command task's ends with the task."""
+    desk = running()
+    container = desk.run_task(command("c", executor=executor("e")))
+    desk.give(SubscribeExecutor("s", "f", "e", Subscribe()))
+    finished = TaskStatus(TaskID("c"), TaskState.TASK_FINISHED, source=Source.SOURCE_EXECUTOR, uuid=bytes(16))
+    desk.give(ExecutorUpdate("f", "e", Update(finished)))
+    desk.exited(desk.run_task(command("t")), 0)
+    assert _ids(desk, "containers") == _ids(desk, "get_containers") == [container]
+    desk.exited(container)
+    assert _ids(desk, "containers") == _ids(desk, "get_containers") == []
+
+
+def _ids(desk: Desk, name: str) -> list[str]:
+    if name == "containers":
+        return [found["container_id"] for found in show(desk, name)]
+    body = json.loads(desk.give(View(name)))["get_containers"]
+    return [found["container_id"]["value"] for found in body.get("containers", [])]
 
 
 def test_a_selection_without_sense_is_refused() -> None:
