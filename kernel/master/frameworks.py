@@ -118,6 +118,8 @@ def options(framework: Framework) -> FrameworkOptions:
     return FrameworkOptions(
         gpu_aware=FrameworkCapability.GPU_RESOURCES in capabilities,
         revocable=FrameworkCapability.REVOCABLE_RESOURCES in capabilities,
+        shared=FrameworkCapability.SHARED_RESOURCES in capabilities,
+        refined=framework.refinement,
         offer_filters=framework.info.offer_filters,
         constraints=framework.offer_constraints,
     )

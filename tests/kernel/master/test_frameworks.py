@@ -38,7 +38,19 @@ from kernel.wire.common import Label, Labels
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.ids import AgentID, ExecutorID, TaskID
 from kernel.wire.offer import Filters, OfferConstraints, RoleConstraints
-from kernel.wire.resources import AllocationInfo
+from kernel.wire.resources import (
+    AllocationInfo,
+    DiskInfo,
+    Persistence,
+    ReservationInfo,
+    ReservationType,
+    Resource,
+    Resources,
+    RevocableInfo,
+    Scalar,
+    SharedInfo,
+    ValueType,
+)
 from kernel.wire.task import Reason, TaskState
 from tests.builders import accept, framework_id, framework_info, register, resources, task
 from tests.kernel.master.conductor import Conductor
@@ -377,6 +389,34 @@ class TestRoles:
         c.call(fid, accept([offer.id.value], replace(task("t", aid), resources=foreign)))
         (status,) = c.statuses()
         assert "'b'" in status.message
+
+
+REFINED = Resource(
+    "cpus",
+    ValueType.SCALAR,
+    Scalar(1.0),
+    reservations=(ReservationInfo(ReservationType.STATIC, "a"), ReservationInfo(ReservationType.DYNAMIC, "a/b")),
+)
+VOLUME = Resource("disk", ValueType.SCALAR, Scalar(10.0), disk=DiskInfo(Persistence("v")), shared=SharedInfo())
+
+
+class TestCapabilities:
+    @pytest.mark.parametrize(
+        ("capability", "special"),
+        [
+            (FrameworkCapability.GPU_RESOURCES, Resource("gpus", ValueType.SCALAR, Scalar(1.0))),
+            (FrameworkCapability.REVOCABLE_RESOURCES, Resource("cpus", ValueType.SCALAR, Scalar(1.0), revocable=RevocableInfo())),
+            (FrameworkCapability.SHARED_RESOURCES, VOLUME),
+            (FrameworkCapability.RESERVATION_REFINEMENT, REFINED),
+        ],
+    )
+    def test_who_says_that_he_knows_them_is_offered_special_resources(self, capability, special):
+        for capabilities in ((MULTI,), (MULTI, capability)):
+            c = Conductor()
+            c.subscribe(info=framework_info("f", *capabilities, roles=("a/b",)))
+            c.agent(message=register(resources=(*resources("cpus:1;mem:64"), special)))
+            offered = Resources.of(resource for offer in c.offers() for resource in offer.resources)
+            assert offered.contains(Resources.of((special,))) == (capability in capabilities)
 
 
 class TestMessages:
