@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.sorter import Leaf
-from kernel.master.allocator.state import Agent, Quantities, State
+from kernel.master.allocator.state import NEVER_OFFERED, Agent, Quantities, State
 from kernel.wire.resources import Key, Resources
 from kernel.wire.roles import is_same_or_below
 
@@ -24,7 +24,7 @@ def open_part(agent: Agent, leaf: Leaf, of: Resources) -> Resources:
     def is_open(key: Key) -> bool:
         if (key.revocable and not options.revocable) or (key.shared and not options.shared):
             return False
-        if len(key.reservations) > 1 and not options.refined:
+        if (len(key.reservations) > 1 and not options.refined) or key.name == NEVER_OFFERED:
             return False
         return not key.reservations or is_same_or_below(leaf.role, key.role)
 

@@ -23,6 +23,7 @@ from kernel.wire.task import Attribute
 APPLY_AT_ONCE = 256  # Changes of the index: some 300 us.
 
 Quantities = Mapping[str, int]  # Thousandths by name.
+NEVER_OFFERED = "ephemeral_ports"  # An agent shares them out among its containers by itself.
 
 
 class AllocatorConfig(Struct, frozen=True):
@@ -52,7 +53,7 @@ class FrameworkOptions(Struct, frozen=True):
 
 class Agent:
     """held: used or offered. free: the rest of total. open: active and whitelisted, so it may be offered. uniform: nothing of it is
-    reserved, revocable, shared or a special disk. claim: what it is kept for."""
+    reserved, revocable, shared, a special disk or never offered. claim: what it is kept for."""
 
     __slots__ = (
         "active", "agent_id", "attributes", "bucket", "claim", "dirty", "free", "gpus", "held", "hostname", "offers", "open", "refusals",
@@ -71,7 +72,9 @@ class Agent:
     def describe(self, total: Resources, hostname: str, attributes: tuple[Attribute, ...]) -> None:
         self.total, self.hostname, self.attributes = total, hostname, attributes
         self.free = total.without(self.held)
-        self.uniform = not any(key.reservations or key.revocable or key.shared or key.disk for key in total.other or ())
+        self.uniform = not any(
+            key.reservations or key.revocable or key.shared or key.disk or key.name == NEVER_OFFERED for key in total.other or ()
+        )
         self.gpus = bool(total.scalars().get("gpus"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kernel.master.allocator import AllocatorConfig, FrameworkOptions
+from kernel.master.allocator import AllocatorConfig, Demand, FrameworkOptions
 from kernel.wire.framework import MinAllocatableResources, OfferFilters, ResourceQuantities
 from kernel.wire.resources import ReservationInfo, ReservationType, Resource, Resources, RevocableInfo, Scalar, ValueType
 from kernel.wire.task import Attribute
@@ -352,6 +352,17 @@ def test_refined_reservations_go_only_to_frameworks_that_know_them() -> None:
     assert cluster.allocate() == []
     cluster.framework("f2", "a/b", options=FrameworkOptions(refined=True))
     assert who(cluster.allocate()) == ["f2"]
+
+
+@pytest.mark.parametrize("demands", [False, True])
+def test_ephemeral_ports_are_never_offered(demands: bool) -> None:
+    cluster = TestCluster()
+    cluster.framework("f1")
+    if demands:
+        shapes = (parse("cpus:2;ephemeral_ports:[1-2]"), parse("cpus:1"))
+        cluster.allocator.request("f1", [Demand("", "*", shape) for shape in shapes], cluster.now)
+    cluster.agent("s1", AGENT + ";ephemeral_ports:[1-9];ports:[1-9]")
+    assert given(cluster.allocate()) == [("f1", "s1", "cpus:1" if demands else "cpus:2; mem:1024; ports:[1-9]")]
 
 
 def test_a_role_the_framework_left_is_offered_no_more_and_counts_until_its_tasks_end() -> None:
