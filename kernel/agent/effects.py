@@ -157,8 +157,8 @@ class LaunchContainer(Struct, frozen=True):
     """Make the sandbox and start the process. Idempotent by container_id.
 
     executable: what is executed: a path, or a name looked up in the PATH of env; argv[0] may differ from it.
-    directory: the sandbox, made with its parents, owned by user (None: the agent's own). link: a symlink to make
-    (its path; its target relative to the path's folder), replaced when it exists.
+    directory: the sandbox, made with its parents, owned by user (None: the agent's own). links: symlinks to make
+    (path; target relative to the path's folder), replaced when they exist.
     """
 
     container_id: str
@@ -167,7 +167,7 @@ class LaunchContainer(Struct, frozen=True):
     env: dict[str, str]
     directory: str
     user: str | None
-    link: tuple[str, str]
+    links: tuple[tuple[str, str], ...]
 
 
 class SignalContainer(Struct, frozen=True, gc=False):

@@ -87,12 +87,11 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
             env["MESOS_ALLOCATION_ROLE"] = resource.allocation_info.role
             break
     if task.kind is Kind.COMMAND:
-        link = (directory[: -len(task.container_id)] + "latest", task.container_id)
-    else:
-        env["MESOS_CONTAINER_IP"] = state.config.public_ip
-        parent = directory[: -len(f"/containers/{task.container_id}")]
-        link = (layout.task_link(parent, task.task_id), f"../containers/{task.container_id}")
-    return _container(state, task.container_id, command, task.framework, env, directory, link)
+        return _container(state, task.container_id, command, task.framework, env, directory, layout.latest_link(directory))
+    env["MESOS_CONTAINER_IP"] = state.config.public_ip
+    parent = directory[: -len(f"/containers/{task.container_id}")]
+    link = layout.task_link(parent, task.task_id), f"../containers/{task.container_id}"
+    return _container(state, task.container_id, command, task.framework, env, directory, link, layout.latest_link(parent))
 
 
 def executor_container(state: AgentState, executor: Executor) -> LaunchContainer:
@@ -105,8 +104,7 @@ def executor_container(state: AgentState, executor: Executor) -> LaunchContainer
     if state.identity.executor_key:
         claims = Claims(executor.container_id, executor.executor_id, executor.framework.framework_id)
         env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"] = sign(claims, state.identity.executor_key)
-    link = (directory[: -len(executor.container_id)] + "latest", executor.container_id)
-    return _container(state, executor.container_id, command, executor.framework, env, directory, link)
+    return _container(state, executor.container_id, command, executor.framework, env, directory, layout.latest_link(directory))
 
 
 def _environment(state: AgentState, framework: Framework, executor_id: str, directory: str, grace_s: float) -> dict[str, str]:
@@ -140,7 +138,7 @@ def _container(
     framework: Framework,
     env: dict[str, str],
     directory: str,
-    link: tuple[str, str],
+    *links: tuple[str, str],
 ) -> LaunchContainer:
     value = command.value or ""
     if command.environment is not None:
@@ -149,5 +147,5 @@ def _container(
     env.setdefault("PATH", PATH)
     user = (command.user or framework.info.user or None) if state.config.switch_user else None
     if command.shell:
-        return LaunchContainer(container_id, SHELL, ("sh", "-c", value), env, directory, user, link)
-    return LaunchContainer(container_id, value, command.arguments or (value,), env, directory, user, link)
+        return LaunchContainer(container_id, SHELL, ("sh", "-c", value), env, directory, user, links)
+    return LaunchContainer(container_id, value, command.arguments or (value,), env, directory, user, links)

@@ -36,6 +36,12 @@ def nested_sandbox(parent: str, container_id: str) -> str:
     return f"{parent}/containers/{container_id}"
 
 
+def latest_link(sandbox: str) -> tuple[str, str]:
+    """The symlink beside a run's sandbox by which the present run is found, and what it leads to."""
+    runs, _, container_id = sandbox.rpartition("/")
+    return f"{runs}/{LATEST}", container_id
+
+
 def task_link(parent: str, task_id: str) -> str:
     """The symlink by which such a task is found by its id."""
     validate_id(task_id, "task_id")

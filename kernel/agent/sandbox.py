@@ -24,18 +24,19 @@ class SandboxError(KernelError):
 
 
 def prepare(launch: LaunchContainer) -> None:
-    """Make the sandbox of a container with its parents and symlink. A repeat changes nothing. Raises SandboxError.
+    """Make the sandbox of a container with its parents and symlinks. A repeat changes nothing. Raises SandboxError.
 
     The process's umask must leave PARENT_MODE as it is.
     """
-    path, target = launch.link
-    folder, folder_of_link = os.path.dirname(launch.directory), os.path.dirname(path)
+    folder = os.path.dirname(launch.directory)
     try:
         _make_parents(folder)
         _make_sandbox(launch.directory, launch.user)
-        if folder_of_link != folder:
-            _make_parents(folder_of_link)
-        link(path, target)
+        for path, target in launch.links:
+            folder_of_link = os.path.dirname(path)
+            if folder_of_link != folder:
+                _make_parents(folder_of_link)
+            link(path, target)
     except OSError as error:
         raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
 

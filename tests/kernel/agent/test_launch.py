@@ -110,7 +110,7 @@ def test_the_sandbox_is_where_mesos_has_it() -> None:
     made = launch()
     runs = "/work/slaves/m-S1/frameworks/f/executors/t/runs"
     assert made.directory == f"{runs}/{made.container_id}"
-    assert made.link == (f"{runs}/latest", made.container_id)
+    assert made.links == ((f"{runs}/latest", made.container_id),)
 
 
 def test_a_task_is_told_its_allocation_role() -> None:

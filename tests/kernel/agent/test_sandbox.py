@@ -23,7 +23,7 @@ def umask() -> object:
 
 def launch(work_dir: Path, container: str = "c1", user: str | None = None) -> LaunchContainer:
     runs = work_dir / RUNS
-    return LaunchContainer(container, "x", ("x",), {}, str(runs / container), user, (str(runs / "latest"), container))
+    return LaunchContainer(container, "x", ("x",), {}, str(runs / container), user, ((str(runs / "latest"), container),))
 
 
 def test_a_sandbox_has_its_mode_its_parents_and_its_symlink(tmp_path: Path) -> None:

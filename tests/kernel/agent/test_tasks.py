@@ -233,13 +233,15 @@ def test_a_framework_that_is_shut_down_ends_without_a_word() -> None:
 
 
 def test_the_tasks_of_a_group_are_containers_inside_their_executors() -> None:
+    """The executor's sandbox is found as `latest` like any other, though no process of its own was started in it."""
     desk = running()
     containers = desk.run_group(group_executor(), command("a"), command("b"))
     launches = desk.all(LaunchContainer)
     parent = desk.core.state.frameworks["f"].executors["e"].container_id
     base = f"/work/slaves/m-S1/frameworks/f/executors/e/runs/{parent}"
     assert [launch.directory for launch in launches] == [f"{base}/containers/{container}" for container in containers]
-    assert launches[0].link == (f"{base}/tasks/a", f"../containers/{containers[0]}")
+    latest = (base[: -len(parent)] + "latest", parent)
+    assert launches[0].links == ((f"{base}/tasks/a", f"../containers/{containers[0]}"), latest)
     desk.started(containers[0])
     (first, _) = desk.updates()
     assert (first.state, first.executor_id.value) == (STARTING, "e")
