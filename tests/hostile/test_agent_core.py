@@ -44,9 +44,10 @@ class Checked(Desk):
     def give(self, message: Any) -> Any:
         body = super().give(message)
         for launch in self.all(e.LaunchContainer):
-            for path in (launch.directory, launch.link[0], posixpath.join(posixpath.dirname(launch.link[0]), launch.link[1])):
-                assert posixpath.normpath(path) == path or ".." in launch.link[1]
-                assert posixpath.normpath(path).startswith(f"{WORK_DIR}/slaves/{AGENT_ID}/frameworks/"), path
+            targets = [posixpath.normpath(posixpath.join(posixpath.dirname(path), target)) for path, target in launch.links]
+            for path in (launch.directory, *(path for path, _ in launch.links), *targets):
+                assert posixpath.normpath(path) == path
+                assert path.startswith(f"{WORK_DIR}/slaves/{AGENT_ID}/frameworks/"), path
         for named in self.all(e.AgentNamed):
             assert named.agent_id == AGENT_ID
         return body
