@@ -37,7 +37,7 @@ from kernel.store.memory import MemoryStore
 from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
 from kernel.wire.common import Address
-from kernel.wire.nodes import MasterInfo
+from kernel.wire.nodes import MasterCapability, MasterInfo, MasterInfoCapability
 
 log = logging.getLogger(__name__)
 
@@ -230,4 +230,5 @@ def master_info(me: Leader) -> MasterInfo:
         hostname=me.hostname,
         version=MESOS_VERSION,
         address=Address(port=me.port, hostname=me.hostname, ip=me.ip),
+        capabilities=(MasterInfoCapability(MasterCapability.AGENT_UPDATE),),
     )

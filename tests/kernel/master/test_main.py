@@ -12,6 +12,7 @@ from kernel.master.config import MasterConfig
 from kernel.master.main import authenticator, check, master_info, public_address
 from kernel.net.auth import Credential
 from kernel.net.errors import HttpError
+from kernel.wire.nodes import MasterCapability
 
 
 @pytest.mark.parametrize(
@@ -105,6 +106,12 @@ def test_others_are_told_the_advertised_address() -> None:
     config = MasterConfig(ip="0.0.0.0", hostname="m1", advertise_ip="10.0.0.9", advertise_port=80)
     assert public_address(config, "m", 1234) == Leader("m", "m1", "10.0.0.9", 80)
     assert public_address(MasterConfig(ip="0.0.0.0"), "m", 1).ip != "0.0.0.0"
+
+
+def test_master_info_says_what_this_master_can_do() -> None:
+    """AGENT_DRAINING and QUOTA_V2 would be promises; they come with what they name."""
+    info = master_info(Leader("m", "m1", "10.0.0.5", 5050))
+    assert [capability.type for capability in info.capabilities] == [MasterCapability.AGENT_UPDATE]
 
 
 def test_master_info_holds_the_address_in_both_forms() -> None:
