@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 from kernel.config import Setting
 from kernel.errors import CallError, ConfigError
 from kernel.master.allocator.state import AllocatorConfig
+from kernel.master.rate_limits import RateLimits
 from kernel.wire.resources import Resources
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -73,9 +74,13 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
         Meta(ge=0),
     ] = 60.0
 
-    offer_timeout_s: Annotated[
-        float | None, Setting("After how long an offer not answered is rescinded (default: never).", kind="duration", flag="offer_timeout")
+    rate_limits: Annotated[
+        RateLimits | None,
+        Setting('How often frameworks may call: {"limits":[{"principal","qps","capacity"}],"aggregate_default_qps",...}.', kind="json"),
     ] = None
+    offer_timeout_s: Annotated[
+        float, Setting("After how long an offer not answered is rescinded.", kind="duration", flag="offer_timeout"), Meta(gt=0)
+    ] = 300.0
     offer_hold_s: Annotated[
         float,
         Setting("How long an offer of a whole agent may keep waiting tasks of others out.", kind="duration", flag="offer_hold"),

@@ -7,6 +7,7 @@ keeps the deadlines, and turns what the allocator decides into offers.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Any
 
 from kernel.clock import Now
@@ -37,6 +38,7 @@ from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, G
 from kernel.wire.nodes import MasterInfo
 
 UUID_BYTES = 16
+RESCINDED_AT_ONCE_MAX = 1000  # Offers that one Tick may take back.
 REMOVED_AT_ONCE_MAX = 100  # Agents and frameworks that one Tick may give up, for each may have many tasks. The next goes on.
 
 
@@ -182,13 +184,11 @@ class MasterCore:
             _DEADLINES[kind](state, key, now)
             if len(state.agents) + len(state.frameworks) <= fewest:
                 break
+        for offer in list(islice(state.offers.values(), RESCINDED_AT_ONCE_MAX)):  # The oldest first: so they were put in.
+            if now.mono_s < offer.made_s + state.config.offer_timeout_s:
+                break
+            state.rescind(offer, now, tell=True)
         state.allocator.expire(now)
-
-
-def _offer_due(state: MasterState, offer_id: str, now: Now) -> None:
-    offer = state.offers.get(offer_id)
-    if offer is not None:
-        state.rescind(offer, now, tell=True)
 
 
 def _teardown_call(s: MasterState, framework: Framework, call: scheduler.Teardown, now: Now) -> None:
@@ -249,5 +249,4 @@ _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
     "agent": agents.contact_due,
     "forget": agents.forget_due,
     "framework": frameworks.failover_due,
-    "offer": _offer_due,
 }

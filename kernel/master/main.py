@@ -27,6 +27,7 @@ from kernel.master import registry, views
 from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
 from kernel.master.leadership import Leadership
+from kernel.master.rate_limits import RateLimiter, RateLimits
 from kernel.master.server import AGENT, READ, SCHEDULER, WRITE, MasterServer
 from kernel.net import auth
 from kernel.net import loop as event_loop
@@ -67,7 +68,7 @@ def check(config: MasterConfig) -> None:
         raise ConfigError("--work-dir: required (or --registry=in_memory, which forgets agents and frameworks at exit)")
     if not ip_of(config).is_loopback and config.credentials is None and not config.insecure:
         raise ConfigError(f"--ip: {config.ip} can be reached by others: give --credentials, or --insecure to let everyone in")
-    _ = config.allocator  # Its texts are read here, so that what is wrong is told before anything is started.
+    _ = config.allocator, RateLimiter(config.rate_limits or RateLimits())  # So that what is wrong is told before anything is started.
 
 
 def ip_of(config: MasterConfig) -> ipaddress.IPv4Address | ipaddress.IPv6Address:

@@ -6,15 +6,18 @@ Takes calls apart and hands them to the core, which alone knows frameworks. Our 
 
 from __future__ import annotations
 
+import asyncio
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from aiohttp import web
 
-from kernel.errors import CallError, KernelError, NotSupported
+from kernel.errors import CallError, KernelError, NotSupported, Unavailable
 from kernel.mainloop import Batch, BatchRefused, MainLoop
 from kernel.master.effects import SchedulerCall, StreamClosed, SubscribeFramework
+from kernel.master.rate_limits import RateLimiter
 from kernel.master.streams import Streams
 from kernel.net.errors import HttpError, status_of
 from kernel.net.request import BODY_BYTES_MAX, JSON, RECORDIO, Request, acceptable, content_type, read_body
@@ -25,6 +28,7 @@ from kernel.wire.recordio import Decoder
 STREAM_ID = "Mesos-Stream-Id"
 STREAM_ID_BYTES_MAX = 128
 CALLS_MAX = 10_000  # In one batch.
+WAITING_MAX = 500  # Requests of one framework. Far less than the inbox takes, so a flood keeps nobody else out.
 
 # The part of a call that each type needs, and what stands for it when it may be absent.
 _BODIES: dict[str, tuple[str, Any]] = {
@@ -51,8 +55,10 @@ _BODIES: dict[str, tuple[str, Any]] = {
 class SchedulerApi:
     """The handler. loop: gives the main loop of the master that leads."""
 
-    def __init__(self, loop: Callable[[], MainLoop], streams: Streams) -> None:
-        self._loop, self._streams = loop, streams
+    def __init__(self, loop: Callable[[], MainLoop], streams: Streams, limiter: RateLimiter) -> None:
+        self._loop, self._streams, self._limiter = loop, streams, limiter
+        self._waiting: Counter[str] = Counter()  # Requests under way, by framework.
+        self._principals: dict[str, str | None] = {}  # By stream: as the framework calls itself, where nobody is asked who he is.
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Answer one call, or a batch of them."""
@@ -65,8 +71,24 @@ class SchedulerApi:
             return await self._subscribe(request, call, body)
         if type(body) is scheduler.ReconcileOperations:
             acceptable(request)
-        await self._loop().submit(_input(request, call, body))
+        await self._submit(request, _framework_id(call), _input(request, call, body), 1)
         return text(200 if type(body) is scheduler.UpdateFramework else 202)
+
+    async def _submit(self, request: Request, framework_id: str, message: Any, calls: int) -> None:
+        """Hand in calls of one framework, when it is their time. Raises KernelError as the core does, Unavailable for too many."""
+        if self._waiting[framework_id] >= WAITING_MAX:
+            raise Unavailable(f"{WAITING_MAX} requests of this framework wait already; try again")
+        self._waiting[framework_id] += 1
+        try:
+            principal = request.principal or self._principals.get(request.headers.get(STREAM_ID, ""))
+            wait_s = self._limiter.enter(principal, calls, asyncio.get_running_loop().time())
+            if wait_s > 0.0:
+                await asyncio.sleep(wait_s)
+            await self._loop().submit(message)
+        finally:
+            self._waiting[framework_id] -= 1
+            if not self._waiting[framework_id]:
+                del self._waiting[framework_id]
 
     async def _subscribe(self, request: Request, call: scheduler.Call, body: scheduler.Subscribe) -> web.StreamResponse:
         media = acceptable(request)
@@ -77,9 +99,11 @@ class SchedulerApi:
         stream = self._streams.open(stream_id)
         try:
             await loop.submit(SubscribeFramework(stream_id, _framework_id(call), request.principal, body))
+            self._principals[stream_id] = body.framework_info.principal
             return await stream.serve(request, {STREAM_ID: stream_id}, media)
         finally:  # Also when the client left while the core decided: it may have been subscribed.
             self._streams.close(stream_id)
+            self._principals.pop(stream_id, None)
             loop.post(StreamClosed(stream_id))
 
     async def _many(self, request: Request, body: bytes) -> web.StreamResponse:
@@ -98,7 +122,7 @@ class SchedulerApi:
                 break
         try:
             if messages:
-                await self._loop().submit(Batch(tuple(messages)))
+                await self._submit(request, messages[0].framework_id, Batch(tuple(messages)), len(messages))
             if unreadable is not None:
                 raise BatchRefused(len(messages), unreadable)
         except BatchRefused as refused:

@@ -29,6 +29,7 @@ from kernel.master.effects import (
 from kernel.master.leadership import Leadership
 from kernel.master.links import Links
 from kernel.master.operator_api import OperatorApi
+from kernel.master.rate_limits import RateLimiter, RateLimits
 from kernel.master.scheduler_api import SchedulerApi
 from kernel.master.streams import Streams
 from kernel.net import common, logging_level, response
@@ -114,7 +115,8 @@ class MasterServer:
     def _routes(self) -> Routes:
         routes = Routes(prefix="/master")
         gate = self._leadership.gate
-        scheduler = SchedulerApi(self._leadership.loop, self._streams)
+        limiter = RateLimiter(self._config.rate_limits or RateLimits())
+        scheduler = SchedulerApi(self._leadership.loop, self._streams, limiter)
         operators = OperatorApi(self._config, self._leadership.loop, self._streams, self._files, self._level, self._metrics)
         files, pages = FileApi(self._files), Pages(routes, "Meseta master", "master")
         routes.add("/", pages.index, realm=None)

@@ -167,8 +167,6 @@ class MasterState:
         self.before(agent)
         agent.offered += offer.resources
         framework.offered.add(offer.role, offer.resources)
-        if self.config.offer_timeout_s is not None:
-            self.deadlines.push(now.mono_s + self.config.offer_timeout_s, "offer", offer.offer_id)
         return offer
 
     def drop_offer(self, offer: Offer) -> None:

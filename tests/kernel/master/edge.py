@@ -72,11 +72,11 @@ class Edge:
 
 @asynccontextmanager
 async def edge(
-    answer: Answer, *, authenticator: Authenticator | None = None, leads: bool = True, leader: Leader | None = ME
+    answer: Answer, *, authenticator: Authenticator | None = None, leads: bool = True, leader: Leader | None = ME, **settings: Any
 ) -> AsyncIterator[Edge]:
     leadership = Leadership(ME)
     leadership.leader = leader
-    server = MasterServer(MasterConfig(registry="in_memory"), leadership, authenticator)
+    server = MasterServer(MasterConfig(registry="in_memory", **settings), leadership, authenticator)
     core = ScriptedCore(answer)
     loop = MainLoop(core, MemoryStore(), server.perform, server.flush, SystemClock())
     if leads:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import Sequence
@@ -14,7 +15,9 @@ from hypothesis import strategies as st
 from kernel.election.election import Leader
 from kernel.errors import CallError, Forbidden
 from kernel.mainloop import Batch
+from kernel.master import scheduler_api
 from kernel.master.effects import CloseStream, SchedulerCall, StreamClosed, SubscribeFramework, ToStream
+from kernel.master.rate_limits import Limit, RateLimits
 from kernel.net.auth import Authenticator, Credential
 from kernel.wire import scheduler
 from kernel.wire.ids import FrameworkID
@@ -303,6 +306,48 @@ def test_a_fault_before_the_stream_is_a_plain_answer() -> None:
         async with edge(answer) as master:
             status, told = await master.post(API, SUBSCRIBE)
             assert (status, told) == (400, "'framework_id' differs from 'subscribe.framework_info.id'")
+
+    run(test)
+
+
+# ---- Too many calls -------------------------------------------------------------------------------------
+
+
+def test_the_requests_of_one_framework_that_wait_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scheduler_api, "WAITING_MAX", 5)
+
+    async def test() -> None:
+        async with edge(quiet, rate_limits=RateLimits((Limit("core"),), aggregate_default_qps=0.001)) as master:
+            assert (await master.post(API, call("REVIVE")))[0] == 202, "the first goes on at once"
+            flood = [asyncio.create_task(master.post(API, call("REVIVE"))) for _ in range(6)]
+            done, waiting = await asyncio.wait(flood, return_when=asyncio.FIRST_COMPLETED)
+            assert [await answer for answer in done] == [(503, "5 requests of this framework wait already; try again")]
+            assert len(master.told(SchedulerCall)) == 1
+            for task in waiting:
+                task.cancel()
+            await asyncio.wait(waiting)
+
+    run(test)
+
+
+def test_the_rate_is_that_of_the_principal_a_framework_calls_itself() -> None:
+    """Where nobody is asked who he is."""
+
+    async def test() -> None:
+        limits = RateLimits((Limit("batch", qps=0.001, capacity=1),))
+        async with edge(subscribing, rate_limits=limits) as master:
+            named = SUBSCRIBE.replace(b'"user"', b'"principal":"batch","user"', 1)
+            async with master.client.post(master.url + API, data=named, headers={"Content-Type": "application/json"}) as stream:
+                ours = {"Mesos_Stream_Id": stream.headers["Mesos-Stream-Id"]}
+                assert (await master.post(API, call("REVIVE"), **ours))[0] == 202
+                waits = [asyncio.create_task(master.post(API, call("REVIVE"), **ours)) for _ in range(3)]
+                done, waiting = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+                refusal = "principal 'batch' may make 0.001 calls a second, and 1 wait already; try again later"
+                assert {await answer for answer in done} == {(503, refusal)}
+                assert (await master.post(API, call("REVIVE")))[0] == 202, "another one"
+                for task in waiting:
+                    task.cancel()
+                await asyncio.wait(waits)
 
     run(test)
 

@@ -136,7 +136,8 @@ class TestState:
         assert flags["port"] == "5050"
         assert flags["agent_ping_timeout"] == "3secs"
         assert flags["root_submissions"] == "true"
-        assert "offer_timeout" not in flags
+        assert flags["offer_timeout"] == "300secs"
+        assert "rate_limits" not in flags
         assert shown == {
             "version": "1.11.0",
             "build_date": "",
