@@ -17,9 +17,8 @@ from kernel.agent.effects import (
 )
 from kernel.agent.executors import Executors
 from kernel.agent.launch import executor_container, task_container
-from kernel.agent.state import AgentState, Executor, Task
+from kernel.agent.state import AgentState, Executor, Kind, Task
 from kernel.agent.tasks import Tasks
-from kernel.errors import NotFound
 from kernel.executor.command import Phase
 
 
@@ -103,7 +102,11 @@ class Containers:
             self.exited(ContainerExited(container_id, Exit(None, self.state.now.wall_s)))
 
     def kill(self, message: KillContainer) -> None:
-        """Send an operator's signal to a task or custom executor."""
-        if message.container_id not in self.state.containers:
-            raise NotFound(f"Container {message.container_id} cannot be found")
-        self.state.emit(SignalContainer(message.container_id, message.signal))
+        """Send an operator's signal to a task or executor; a default executor is nothing but its tasks."""
+        owner = self.state.find_container(message.container_id)
+        if isinstance(owner, Executor) and owner.kind is Kind.DEFAULT:
+            for task in owner.tasks():
+                if not task.terminal:
+                    self.state.emit(SignalContainer(task.container_id, message.signal))
+        else:
+            self.state.emit(SignalContainer(owner.container_id, message.signal))

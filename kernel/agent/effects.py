@@ -112,7 +112,7 @@ class Stop(Struct, frozen=True):
 
 
 class KillContainer(Struct, frozen=True):
-    """An operator sends a signal to a container. Raises NotFound."""
+    """An operator sends a signal to a container (PARENT.ID for one inside another). Raises NotFound."""
 
     container_id: str
     signal: int

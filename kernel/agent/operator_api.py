@@ -24,8 +24,10 @@ from kernel.net.metrics import Metrics
 from kernel.net.request import JSON, RECORDIO, Request, acceptable, content_type, read_body
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
+from kernel.wire.ids import ContainerID, validate_id
 
 SIGKILL = 9
+CONTAINER_ID_BYTES_MAX = 242
 
 # Reads that views render: each is answered by the view named as the call, in lower case.
 READS = ("GET_STATE", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_TASKS", "GET_AGENT", "GET_RESOURCE_PROVIDERS")
@@ -36,6 +38,7 @@ LATER = frozenset({
     "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "PRUNE_IMAGES", "UNKNOWN",
 })  # fmt: skip
 
+OfContainer = api.KillContainer | api.KillNestedContainer | api.WaitContainerCall | api.WaitNestedContainerCall
 Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
 
 
@@ -147,14 +150,14 @@ class OperatorApi:
         number = SIGKILL if body.signal is None else body.signal
         if not 0 < number <= 64:
             raise CallError(f"kill_container.signal: {number} is no signal")
-        await self._loop().submit(KillContainer(body.container_id.value, number))
+        await self._loop().submit(KillContainer(_name(body), number))
         return response.text(200)
 
     async def _wait(self, request: Request, body: api.WaitContainerCall | api.WaitNestedContainerCall) -> web.StreamResponse:
-        container_id = body.container_id.value
-        waiting = self._waiters.wait(container_id)
+        name = _name(body)
+        waiting = self._waiters.wait(body.container_id.value)
         try:
-            await self._loop().submit(View("container", container_id))  # Raises NotFound.
+            await self._loop().submit(View("container", name))  # Raises NotFound.
             ended = await waiting
         finally:
             waiting.cancel()
@@ -163,3 +166,19 @@ class OperatorApi:
         if isinstance(body, api.WaitContainerCall):
             return await self._answer(request, "WAIT_CONTAINER", wait_container=api.WaitContainer(status, message=message))
         return await self._answer(request, "WAIT_NESTED_CONTAINER", wait_nested_container=api.WaitNestedContainer(status, message=message))
+
+
+def _name(call: OfContainer) -> str:
+    """The container that a call names, as the core knows it: PARENT.ID for one inside another. Raises CallError."""
+    container_id: ContainerID | None = call.container_id
+    assert container_id is not None
+    if isinstance(call, api.KillNestedContainer | api.WaitNestedContainerCall) and container_id.parent is None:
+        raise CallError("Failed to validate agent::Call: Expecting 'container_id.parent' to be present")
+    names: list[str] = []
+    while container_id is not None:
+        validate_id(container_id.value, "container_id")
+        if "." in container_id.value or " " in container_id.value or len(container_id.value.encode()) > CONTAINER_ID_BYTES_MAX:
+            raise CallError(f"container_id: has at most {CONTAINER_ID_BYTES_MAX} bytes and neither periods nor spaces")
+        names.append(container_id.value)
+        container_id = container_id.parent
+    return ".".join(reversed(names))

@@ -16,6 +16,7 @@ from msgspec import Struct
 from kernel.agent.config import AgentConfig
 from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
 from kernel.clock import Now
+from kernel.errors import NotFound
 from kernel.executor.command import CommandRun
 from kernel.wire.resources import Resource
 from kernel.wire.task import (
@@ -282,6 +283,19 @@ class AgentState:
     def leaves_for_good(self) -> bool:
         """Whether the next start is that of a new agent."""
         return self.departure in (Departure.FINAL, Departure.EXPELLED)
+
+    def find_container(self, name: str) -> Task | Executor:
+        """Whose container this is; a default executor has one without a process. name: its id, PARENT.ID for one inside
+        another. Raises NotFound."""
+        outer, _, inner = name.rpartition(".")
+        executors = (executor for framework in self.frameworks.values() for executor in framework.executors.values())
+        owner = self.containers.get(inner) or next((executor for executor in executors if executor.container_id == inner), None)
+        parent = ""
+        if isinstance(owner, Task) and owner.kind is Kind.DEFAULT:
+            parent = owner.framework.executors[owner.executor_id].container_id
+        if owner is None or outer != parent:
+            raise NotFound(f"Container {name} cannot be found")
+        return owner
 
     def look_at(self, due_s: float, check: Callable[[T], None], owner: T) -> None:
         """Have `check(owner)` called once, at the first Tick from due_s on. The check compares the owner's own

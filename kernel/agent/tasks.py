@@ -9,7 +9,7 @@ import signal
 from collections.abc import Sequence
 
 from kernel.agent import checkpoint
-from kernel.agent.effects import SignalContainer
+from kernel.agent.effects import ContainerEnded, Exit, SignalContainer
 from kernel.agent.frameworks import Frameworks
 from kernel.agent.launch import task_container, unsupported
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
@@ -209,4 +209,5 @@ class Tasks:
             self.state.look_at(now_s + LINGER_S, self.check_done, executor)
         if is_done(live, len(tasks), now_s - executor.idle_since_s):
             executor.enter(ExecutorState.TERMINATED)
+            self.state.emit(ContainerEnded(executor.container_id, Exit(0, self.state.now.wall_s)))
             self.frameworks.executor_gone(executor, 0)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kernel.agent.state import AgentState, Executor, Task
+from kernel.agent.state import AgentState
 from kernel.agent.views.parts import all_frameworks, container_status, containers, executors, task_message
-from kernel.errors import NotFound
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
 from kernel.wire.ids import AgentID, ContainerID, FrameworkID
@@ -68,14 +67,6 @@ def get_containers(state: AgentState, call: api.GetContainersCall | None) -> byt
     return codec.encode(api.Response("GET_CONTAINERS", get_containers=api.GetContainers(tuple(found))))
 
 
-def container(state: AgentState, container_id: str) -> Task | Executor:
-    """Whose a container is. Raises NotFound when it does not run."""
-    owner = state.containers.get(container_id)
-    if owner is None:
-        raise NotFound(f"Container {container_id} cannot be found")
-    return owner
-
-
 def _response(part: str, make: Callable[[AgentState], Any]) -> Callable[[AgentState, Any], bytes]:
     kind = part.upper()
     return lambda state, _: codec.encode(api.Response(kind, **{part: make(state)}))
@@ -90,5 +81,5 @@ VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
     "get_agent": _response("get_agent", lambda state: api.GetAgent(agent_info(state))),
     "get_resource_providers": _response("get_resource_providers", lambda _: api.GetResourceProviders()),
     "get_containers": get_containers,
-    "container": container,
+    "container": lambda state, name: state.find_container(name).container_id,
 }

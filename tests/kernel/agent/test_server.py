@@ -34,8 +34,8 @@ from kernel.clock import SystemClock
 from kernel.mainloop import MainLoop
 from kernel.net.auth import Authenticator, Credential
 from kernel.store.memory import MemoryStore
-from kernel.wire.agent import FrameworkUpdated, Registered, RunTask
-from kernel.wire.task import TaskState
+from kernel.wire.agent import FrameworkUpdated, Registered, RunTask, RunTaskGroup, ShutdownFramework
+from kernel.wire.task import ExecutorType, TaskState
 from tests.builders import executor, resources
 from tests.kernel.agent.desk import AGENT_ID, CONFIG, command, framework
 
@@ -214,6 +214,11 @@ def test_an_executor_subscribes_gets_its_task_and_reports(tmp_path: Path) -> Non
         ({"type": "PRUNE_IMAGES", "prune_images": {}}, 501),
         ({"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "unknown"}}}, 404),
         ({"type": "WAIT_CONTAINER", "wait_container": {"container_id": {"value": "unknown"}}}, 404),
+        ({"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "un.known"}}}, 400),
+        ({"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "c" * 243}}}, 400),
+        ({"type": "WAIT_CONTAINER", "wait_container": {"container_id": {"value": "c", "parent": {"value": "a b"}}}}, 400),
+        ({"type": "WAIT_NESTED_CONTAINER", "wait_nested_container": {"container_id": {"value": "top"}}}, 400),
+        ({"type": "KILL_NESTED_CONTAINER", "kill_nested_container": {"container_id": {"value": "c", "parent": {"value": "p"}}}}, 404),
         ({"type": "NONSENSE"}, 400),
         ({}, 400),
     ],
@@ -249,6 +254,34 @@ def test_wait_container_answers_when_it_has_ended(tmp_path: Path) -> None:
         assert status == 200
         assert json.loads(text)["wait_container"] == {"exit_status": 768, "message": "Command exited with status 3"}
         assert (await stage.post(OPERATOR, call))[0] == 404
+
+    play(tmp_path, scene)
+
+
+def test_containers_of_a_group_are_named_with_their_parent(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        group = executor("e", type=ExecutorType.DEFAULT, command=None)
+        await stage.loop.submit(FromMaster(RunTaskGroup("f", group, (command("t"),), True)))
+        found = json.loads((await stage.post(OPERATOR, {"type": "GET_CONTAINERS", "get_containers": {"show_nested": True}}))[1])
+        outer, inner = [shown["container_status"]["container_id"] for shown in found["get_containers"]["containers"]]
+        assert inner["parent"] == outer
+
+        async def kill(container_id: Any) -> int:
+            return (await stage.post(OPERATOR, {"type": "KILL_CONTAINER", "kill_container": {"container_id": container_id}}))[0]
+
+        assert await kill(inner) == await kill(outer) == 200
+        for stranger in ({"value": inner["value"]}, {"value": inner["value"], "parent": {"value": "another"}}, {**outer, "parent": outer}):
+            assert await kill(stranger) == 404
+        call = {"type": "WAIT_CONTAINER", "wait_container": {"container_id": outer}}
+        waiting = asyncio.create_task(stage.post(OPERATOR, call))
+        for _ in range(1000):
+            if stage.server.waiters._waiting:
+                break
+            await asyncio.sleep(0.01)
+        await stage.loop.submit(FromMaster(ShutdownFramework("f")))
+        await stage.loop.submit(ContainerExited(inner["value"], Exit(9, 0.0)))
+        assert (await waiting)[0] == 200
+        assert await kill(outer) == 404
 
     play(tmp_path, scene)
 
