@@ -115,7 +115,7 @@ class Executors:
         executor.stream = message.stream
         state.streams[message.stream] = executor
         for update in message.body.unacknowledged_updates:
-            if _problem(update.status, executor) is None:
+            if _problem(update.status, executor.executor_id) is None:
                 self._take(executor, update.status)
         held = {info.task_id.value for info in message.body.unacknowledged_tasks}
         for task in executor.tasks():
@@ -148,11 +148,11 @@ class Executors:
 
     def update(self, message: ExecutorUpdate) -> None:
         """Take a status update. Acknowledged once it is kept: from then on it is ours to deliver."""
+        problem = _problem(message.body.status, message.executor_id)
+        if problem is not None:
+            raise CallError(f"Failed to validate executor::Call: {problem}")
         executor = self._find(message)
         self._must_be_subscribed(executor)
-        problem = _problem(message.body.status, executor)
-        if problem is not None:
-            raise CallError(f"Failed to validate executor call: {problem}")
         self._take(executor, message.body.status)
 
     def _take(self, executor: Executor, status: TaskStatus) -> None:
@@ -296,13 +296,13 @@ class Executors:
         self.frameworks.executor_gone(executor, status)
 
 
-def _problem(status: TaskStatus, executor: Executor) -> str | None:
+def _problem(status: TaskStatus, executor_id: str) -> str | None:
     """What is wrong with an update of this executor, None when nothing is."""
     if status.uuid is None:
         return "Expecting 'uuid' to be present"
     if len(status.uuid) != 16:
         return "'uuid' must be 16 bytes"
-    if status.executor_id is not None and status.executor_id.value != executor.executor_id:
+    if status.executor_id is not None and status.executor_id.value != executor_id:
         return "ExecutorID in the status update does not match the executor's"
     if status.source is not Source.SOURCE_EXECUTOR:
         return "'source' must be SOURCE_EXECUTOR"

@@ -117,6 +117,14 @@ def test_who_has_not_subscribed_may_not_speak() -> None:
         desk.give(ExecutorData("f", "e", b"x"))
 
 
+def test_what_is_wrong_in_itself_is_told_before_who_may_not_speak() -> None:
+    desk = running()
+    desk.run_task(of_executor("a"))
+    for framework_id in ("f", "unknown"):
+        with pytest.raises(CallError, match="uuid"):
+            desk.give(ExecutorUpdate(framework_id, "e", status("a", TaskState.TASK_RUNNING, uuid=None)))
+
+
 def test_until_the_agent_knows_what_runs_executors_are_put_off() -> None:
     desk, _ = with_executor("a")
     with pytest.raises(Unavailable):
