@@ -95,13 +95,18 @@ def _running(state: AgentState, executor: Executor, tasks: list[Task], past: lis
 
 def _command_executor(state: AgentState, task: Task) -> Running:
     framework, live = task.framework, not task.terminal
+    name = command_executor_name(task.task_id, task.info.command)
     info = ExecutorInfo(
-        ExecutorID(task.task_id), framework_id=FrameworkID(framework.framework_id), command=without_secrets(task.info.command)
+        ExecutorID(task.task_id),
+        framework_id=FrameworkID(framework.framework_id),
+        command=without_secrets(task.info.command),
+        name=name,
+        source=task.task_id,
     )
     return Running(
         framework,
         info,
-        command_executor_name(task.task_id, task.info.command),
+        name,
         task.task_id,
         task.container_id,
         task.run.pid if task.run is not None else None,

@@ -129,6 +129,18 @@ def test_a_selection_without_sense_is_refused() -> None:
         show(busy(), "containers", {"executor_id": "e"})
 
 
+def test_the_executor_of_a_command_task_has_a_name_and_a_source() -> None:
+    found = {shown["executor_info"]["executor_id"]["value"]: shown["executor_info"] for shown in _executors(busy())}
+    assert (found["t"]["name"], found["t"]["source"]) == ("Command Executor (Task: t) (Command: sh -c 'true')", "t")
+    assert (found["e"]["name"], found["e"]["source"]) == ("mine", "src")
+    assert "name" not in found["d"]
+
+
+def _executors(desk: Desk) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = show(desk, "get_executors")["get_executors"]["executors"]
+    return found
+
+
 def test_other_reads_answer() -> None:
     desk = busy()
     for name in ("get_state", "get_executors", "get_frameworks", "get_operations", "get_agent", "get_resource_providers"):
