@@ -42,6 +42,7 @@ from tests.kernel.agent.desk import AGENT_ID, CONFIG, command, framework
 EXECUTOR, OPERATOR = "/api/v1/executor", "/api/v1"
 IDS = {"framework_id": {"value": "f"}, "executor_id": {"value": "e"}}
 SUBSCRIBE = {**IDS, "type": "SUBSCRIBE", "subscribe": {}}
+STATUS = {"task_id": {"value": "t"}, "state": "TASK_RUNNING", "source": "SOURCE_EXECUTOR", "uuid": "MDEyMzQ1Njc4OWFiY2RlZg=="}
 JSON = {"Content-Type": "application/json"}
 
 
@@ -147,7 +148,9 @@ def test_until_it_has_recovered_an_agent_answers_503(tmp_path: Path) -> None:
         ({**SUBSCRIBE, "framework_id": {"value": "unknown"}}, JSON, 400),
         ({**SUBSCRIBE, "executor_id": {"value": "unknown"}}, JSON, 400),
         ({**IDS, "type": "MESSAGE", "message": {"data": "eA=="}}, JSON, 403),
-        ({**IDS, "type": "UPDATE", "update": {"status": {"task_id": {"value": "t"}, "state": "TASK_RUNNING"}}}, JSON, 403),
+        ({**IDS, "type": "UPDATE", "update": {"status": STATUS}}, JSON, 403),
+        ({**IDS, "type": "UPDATE", "update": {"status": {**STATUS, "uuid": "c2hvcnQ="}}}, JSON, 400),
+        ({**IDS, "type": "UPDATE", "update": {"status": {**STATUS, "source": "SOURCE_MASTER"}}}, JSON, 400),
         ({**IDS, "type": "UPDATE", "update": {"status": {"task_id": {"value": "t"}, "state": "NONSENSE"}}}, JSON, 400),
         ({**IDS, "type": "HEARTBEAT"}, JSON, 202),
         (b" " * (8 * 1024 * 1024 + 1), JSON, 413),
