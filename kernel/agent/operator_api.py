@@ -18,6 +18,7 @@ from kernel.errors import CallError, NotSupported
 from kernel.executor.command import describe
 from kernel.mainloop import MainLoop
 from kernel.net import common, response
+from kernel.net.errors import HttpError
 from kernel.net.files import Files, in_thread, list_files, read_file
 from kernel.net.logging_level import LoggingLevel
 from kernel.net.metrics import Metrics
@@ -28,6 +29,7 @@ from kernel.wire.ids import ContainerID, validate_id
 
 SIGKILL = 9
 CONTAINER_ID_BYTES_MAX = 242
+MESSAGE_CONTENT_TYPE, MESSAGE_ACCEPT = "Message-Content-Type", "Message-Accept"
 
 # Reads that views render: each is answered by the view named as the call, in lower case.
 READS = ("GET_STATE", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_TASKS", "GET_AGENT", "GET_RESOURCE_PROVIDERS")
@@ -94,10 +96,7 @@ class OperatorApi:
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Answer one call. Unlike elsewhere the headers are all looked at before the body."""
-        media = content_type(request, (JSON, RECORDIO))
-        if media == RECORDIO:
-            raise NotSupported("ATTACH_CONTAINER_INPUT is not built yet")
-        acceptable(request)
+        _check_headers(request)
         call = codec.decode(await read_body(request), api.Call)
         kind = call.type or ""
         if kind in READS:
@@ -166,6 +165,22 @@ class OperatorApi:
         if isinstance(body, api.WaitContainerCall):
             return await self._answer(request, "WAIT_CONTAINER", wait_container=api.WaitContainer(status, message=message))
         return await self._answer(request, "WAIT_NESTED_CONTAINER", wait_nested_container=api.WaitNestedContainer(status, message=message))
+
+
+def _check_headers(request: Request) -> None:
+    """Raises CallError, HttpError 406 and 415; NotSupported for a body of records, which only ATTACH_CONTAINER_INPUT has."""
+    media, of_records = content_type(request, (JSON, RECORDIO)), request.headers.get(MESSAGE_CONTENT_TYPE)
+    if media == RECORDIO:
+        if of_records is None:
+            raise CallError(f"Expecting '{MESSAGE_CONTENT_TYPE}' to be present")
+        if of_records != JSON:
+            raise HttpError(415, f"Expecting '{MESSAGE_CONTENT_TYPE}' of {JSON}")
+        raise NotSupported("ATTACH_CONTAINER_INPUT is not built yet")
+    if of_records is not None:
+        raise HttpError(415, f"Expecting '{MESSAGE_CONTENT_TYPE}' to be not set for this 'Content-Type'")
+    acceptable(request)
+    if MESSAGE_ACCEPT in request.headers:
+        raise HttpError(406, f"Expecting '{MESSAGE_ACCEPT}' to be not set for this 'Accept'")
 
 
 def _name(call: OfContainer) -> str:

@@ -237,7 +237,13 @@ def test_statuses_of_the_operator_api(tmp_path: Path, call: dict[str, Any], stat
 def test_the_operator_api_looks_at_headers_before_the_body(tmp_path: Path) -> None:
     async def scene(stage: Stage) -> None:
         assert (await stage.post(OPERATOR, b"{", {**JSON, "Accept": "text/html"}))[0] == 406
-        assert (await stage.post(OPERATOR, b"{", {"Content-Type": "application/recordio"}))[0] == 501
+        records, of_text = {"Content-Type": "application/recordio"}, {"Message-Content-Type": "text/plain"}
+        assert (await stage.post(OPERATOR, b"{", records))[0] == 400
+        assert (await stage.post(OPERATOR, b"{", {**records, **of_text}))[0] == 415
+        assert (await stage.post(OPERATOR, b"{", {**records, "Message-Content-Type": "application/json"}))[0] == 501
+        assert (await stage.post(OPERATOR, b"{", {**JSON, "Message-Content-Type": "application/json"}))[0] == 415
+        assert (await stage.post(OPERATOR, b"{", {**JSON, "Accept": "application/recordio"}))[0] == 406
+        assert (await stage.post(OPERATOR, b"{", {**JSON, "Message-Accept": "application/json"}))[0] == 406
 
     play(tmp_path, scene)
 
