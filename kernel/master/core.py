@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from kernel.clock import Now
-from kernel.errors import CallError, PeerError
+from kernel.errors import CallError, NotSupported, PeerError
 from kernel.mainloop import Reply, Tick
 from kernel.master import agents, frameworks, launching, reconciliation, registration, registry, render, tasks
 from kernel.master.allocator import Pass
@@ -76,6 +76,9 @@ class MasterCore:
         if kind is FromAgent:
             self._from_agent(message, now)
         elif kind is SchedulerCall:
+            check = _CHECKS.get(type(message.body))
+            if check is not None:
+                check(message)
             framework = frameworks.authorise(state, message)
             name, handler = _CALLS[type(message.body)]
             framework.counts[name] += 1
@@ -195,9 +198,26 @@ def _teardown_call(s: MasterState, framework: Framework, call: scheduler.Teardow
     frameworks.teardown(s, framework, now)
 
 
-def _acknowledge(s: MasterState, framework: Framework, call: scheduler.Acknowledge, now: Now) -> None:
-    _check_uuid(call.uuid, "acknowledge.uuid")
-    tasks.acknowledge(s, framework, call, now)
+def _acknowledge_operation(s: MasterState, framework: Framework, call: scheduler.AcknowledgeOperationStatus, now: Now) -> None:
+    s.counts["master/invalid_operation_status_update_acknowledgements"] += 1  # No operation is ever under way yet.
+
+
+def _unknown(s: MasterState, framework: Framework, call: scheduler.Unknown, now: Now) -> None:
+    raise NotSupported("UNKNOWN is no call")
+
+
+def _answer_inverse_offers(s: MasterState, framework: Framework, call: Any, now: Now) -> None:
+    """Inverse offers come with maintenance; until then none is outstanding, and ended ones are ignored."""
+
+
+def _check_acknowledge(call: SchedulerCall) -> None:
+    _check_uuid(call.body.uuid, "acknowledge.uuid")
+
+
+def _check_acknowledge_operation(call: SchedulerCall) -> None:
+    _check_uuid(call.body.uuid, "acknowledge_operation_status.uuid")
+    if call.body.agent_id is None:
+        raise CallError("acknowledge_operation_status.agent_id: must be set")
 
 
 def _check_uuid(uuid: bytes, field: str) -> None:
@@ -205,17 +225,12 @@ def _check_uuid(uuid: bytes, field: str) -> None:
         raise CallError(f"{field}: must be {UUID_BYTES} bytes, got {len(uuid)}")
 
 
-def _acknowledge_operation(s: MasterState, framework: Framework, call: scheduler.AcknowledgeOperationStatus, now: Now) -> None:
-    _check_uuid(call.uuid, "acknowledge_operation_status.uuid")
-    if call.agent_id is None:
-        raise CallError("acknowledge_operation_status.agent_id: must be set")
-    s.counts["master/invalid_operation_status_update_acknowledgements"] += 1  # No operation is ever under way yet.
-
-
-def _answer_inverse_offers(s: MasterState, framework: Framework, call: Any, now: Now) -> None:
-    """Inverse offers come with maintenance; until then none is outstanding, and ended ones are ignored."""
-
-
+# What is wrong with a call whoever sends it: told before anything is told about its sender (section 1.2, check 8).
+_CHECKS: dict[type, Callable[[SchedulerCall], None]] = {
+    scheduler.Acknowledge: _check_acknowledge,
+    scheduler.AcknowledgeOperationStatus: _check_acknowledge_operation,
+    scheduler.UpdateFramework: frameworks.check_update,
+}
 _CALLS: dict[type, tuple[str, Callable[[MasterState, Framework, Any, Now], None]]] = {
     scheduler.Teardown: ("master/messages_unregister_framework", _teardown_call),
     scheduler.Accept: ("master/messages_launch_tasks", launching.accept),
@@ -226,13 +241,14 @@ _CALLS: dict[type, tuple[str, Callable[[MasterState, Framework, Any, Now], None]
     scheduler.Suppress: ("master/messages_suppress_offers", frameworks.suppress),
     scheduler.Kill: ("master/messages_kill_task", tasks.kill),
     scheduler.Shutdown: ("shutdown", tasks.shutdown),
-    scheduler.Acknowledge: ("master/messages_status_update_acknowledgement", _acknowledge),
+    scheduler.Acknowledge: ("master/messages_status_update_acknowledgement", tasks.acknowledge),
     scheduler.AcknowledgeOperationStatus: ("master/messages_operation_status_update_acknowledgement", _acknowledge_operation),
     scheduler.Reconcile: ("master/messages_reconcile_tasks", reconciliation.reconcile),
     scheduler.ReconcileOperations: ("master/messages_reconcile_operations", reconciliation.reconcile_operations),
     scheduler.Message: ("master/messages_framework_to_executor", tasks.message),
     scheduler.Request: ("master/messages_resource_request", frameworks.request),
     scheduler.UpdateFramework: ("update_framework", frameworks.update_framework),
+    scheduler.Unknown: ("unknown", _unknown),
 }
 _INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
     Tick: MasterCore._tick,

@@ -306,11 +306,16 @@ def request(s: MasterState, framework: Framework, call: scheduler.Request, now: 
     s.allocator.request(framework.framework_id, demands, now)
 
 
+def check_update(call: SchedulerCall) -> None:
+    """Raises CallError when an UPDATE_FRAMEWORK is of another framework than its sender."""
+    info: FrameworkInfo = call.body.framework_info
+    if info.id is None or info.id.value != call.framework_id:
+        raise CallError("'framework_id' differs from 'update_framework.framework_info.id'")
+
+
 def update_framework(s: MasterState, framework: Framework, call: scheduler.UpdateFramework, now: Now) -> None:
     """UPDATE_FRAMEWORK, all or nothing (section 2.11)."""
     info = call.framework_info
-    if info.id is None or info.id.value != framework.framework_id:
-        raise CallError("'framework_id' differs from 'update_framework.framework_info.id'")
     roles = roles_of(info)
     fault = (
         framework_fault(info, s.config.roles_allowed, s.config.root_submissions)

@@ -14,7 +14,7 @@ from typing import Any
 
 from aiohttp import web
 
-from kernel.errors import CallError, KernelError, NotSupported, Unavailable
+from kernel.errors import CallError, KernelError, Unavailable
 from kernel.mainloop import Batch, BatchRefused, MainLoop
 from kernel.master.effects import SchedulerCall, StreamClosed, SubscribeFramework
 from kernel.master.rate_limits import RateLimiter
@@ -32,6 +32,7 @@ WAITING_MAX = 500  # Requests of one framework. Far less than the inbox takes, s
 
 # The part of a call that each type needs, and what stands for it when it may be absent.
 _BODIES: dict[str, tuple[str, Any]] = {
+    "UNKNOWN": ("unknown", scheduler.Unknown()),
     "SUBSCRIBE": ("subscribe", None),
     "TEARDOWN": ("teardown", scheduler.Teardown()),
     "ACCEPT": ("accept", None),
@@ -150,9 +151,7 @@ def _framework_id(call: scheduler.Call) -> str:
 
 
 def body_of(call: scheduler.Call) -> Any:
-    """Return the part of a call that its type names. Raises CallError when it is missing, NotSupported for UNKNOWN."""
-    if call.type == "UNKNOWN":
-        raise NotSupported("UNKNOWN is no call")
+    """Return the part of a call that its type names. Raises CallError when it is missing."""
     found = _BODIES.get(call.type or "")
     if found is None:
         raise CallError("Failed to validate scheduler::Call: Expecting 'type' to be present")

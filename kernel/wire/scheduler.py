@@ -30,6 +30,10 @@ class Teardown(ProtoMessage, frozen=True):
     """The TEARDOWN call has no body; this one is made where calls are taken apart."""
 
 
+class Unknown(ProtoMessage, frozen=True):
+    """What the type UNKNOWN, the default of protobuf, stands for: no call at all. Made as Teardown is."""
+
+
 class Accept(ProtoMessage, frozen=True):
     offer_ids: tuple[OfferID, ...] = ()
     operations: tuple[Operation, ...] = ()

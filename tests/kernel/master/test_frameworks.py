@@ -30,13 +30,13 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from kernel.errors import CallError, Forbidden
+from kernel.errors import CallError, Forbidden, NotSupported
 from kernel.master import effects as e
 from kernel.wire import scheduler
 from kernel.wire.agent import ExecutorMessage, FrameworkMessage, FrameworkUpdated, ShutdownFramework
 from kernel.wire.common import Label, Labels
 from kernel.wire.framework import FrameworkCapability
-from kernel.wire.ids import AgentID, ExecutorID, TaskID
+from kernel.wire.ids import AgentID, ExecutorID, OperationID, TaskID
 from kernel.wire.offer import Filters, OfferConstraints, RoleConstraints
 from kernel.wire.resources import (
     AllocationInfo,
@@ -201,6 +201,32 @@ class TestCalls:
         c.give(e.StreamClosed("s"))
         with pytest.raises(Forbidden, match="not subscribed"):
             c.call(fid, scheduler.Revive())
+
+    @pytest.mark.parametrize(
+        ("call", "says"),
+        [
+            (scheduler.Acknowledge(AgentID("a"), TaskID("t"), b"short"), "acknowledge.uuid"),
+            (scheduler.AcknowledgeOperationStatus(b"short", OperationID("o"), AgentID("a")), "acknowledge_operation_status.uuid"),
+            (scheduler.AcknowledgeOperationStatus(b"x" * 16, OperationID("o")), "acknowledge_operation_status.agent_id"),
+            (scheduler.UpdateFramework(framework_info("f", id=framework_id("other"))), "framework_info.id"),
+        ],
+    )
+    def test_what_is_wrong_whoever_calls_comes_first(self, call, says):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", failover_timeout=60.0))
+        c.give(e.StreamClosed("s"))
+        for framework in (fid, "nobody"):
+            with pytest.raises(CallError, match=says) as told:
+                c.call(framework, call)
+            assert not isinstance(told.value, Forbidden)
+
+    def test_an_unknown_call_is_not_built_for_those_who_may_call(self):
+        c = Conductor()
+        with pytest.raises(CallError, match="cannot be found"):
+            c.call("nobody", scheduler.Unknown())
+        fid = c.subscribe()
+        with pytest.raises(NotSupported):
+            c.call(fid, scheduler.Unknown())
 
 
 class TestRemoval:

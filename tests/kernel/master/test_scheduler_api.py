@@ -64,7 +64,7 @@ def subscribing(message: Any) -> Sequence[Any]:
         (call("ACCEPT"), {}, 400, "Expecting 'accept' to be present"),
         (call("KILL", kill=None), {}, 400, "Expecting 'kill' to be present"),
         (b'{"type":"SUBSCRIBE"}', {}, 400, "Expecting 'subscribe' to be present"),
-        (call("UNKNOWN"), {}, 501, ""),
+        (b'{"type":"UNKNOWN"}', {}, 400, "Expecting 'framework_id' to be present"),
         (SUBSCRIBE, {"Mesos_Stream_Id": "s"}, 400, "should not include the 'Mesos-Stream-Id' header"),
         (SUBSCRIBE, {"Accept": "text/html"}, 406, "Expecting 'Accept' to allow"),
         (call("RECONCILE_OPERATIONS", reconcile_operations={}), {"Accept": "text/html"}, 406, "Expecting 'Accept' to allow"),
@@ -131,6 +131,7 @@ def test_without_a_leader_that_is_ready_clients_are_to_come_again(leader: Leader
 @pytest.mark.parametrize(
     ("body", "kind", "status"),
     [
+        (call("UNKNOWN"), scheduler.Unknown, 202),
         (call("TEARDOWN"), scheduler.Teardown, 202),
         (call("REVIVE"), scheduler.Revive, 202),
         (call("SUPPRESS", suppress={"roles": "web"}), scheduler.Suppress, 202),
