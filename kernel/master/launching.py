@@ -21,6 +21,7 @@ from kernel.master.task_validation import (
     check_own_cgroups,
     check_task,
     check_task_id,
+    is_same_executor,
     shares_cgroups,
 )
 from kernel.wire import scheduler
@@ -239,7 +240,7 @@ def _new_executor(pool: _Pool, info: ExecutorInfo, resources: Resources) -> Exec
     if running is None:
         info = replace(info, resources=_allocate(info.resources, pool.role))
         return Executor(pool.framework.framework_id, pool.agent.agent_id, info, pool.role, resources)
-    if render.without_allocation(running.info) != render.without_allocation(info):
+    if not is_same_executor(running.info, info):
         raise TaskFault("ExecutorInfo is not compatible with existing ExecutorInfo with same ExecutorID")
     return None
 

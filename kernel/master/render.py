@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from msgspec import Struct
-from msgspec.structs import replace
 
 from kernel.master.model import Agent, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, TaskLook
@@ -19,9 +18,9 @@ from kernel.wire.legacy import without_secrets
 from kernel.wire.nodes import AgentCapability, AgentInfoCapability
 from kernel.wire.offer import Offer as OfferMessage
 from kernel.wire.offer import OfferConstraints
-from kernel.wire.resources import AllocationInfo, Form, Resource, Resources
-from kernel.wire.task import ExecutorInfo, TaskInfo
+from kernel.wire.resources import AllocationInfo, Form, Resources
 from kernel.wire.task import Task as TaskMessage
+from kernel.wire.task import TaskInfo
 
 AGENT_CAPABILITIES = tuple(
     AgentInfoCapability(capability)
@@ -67,16 +66,6 @@ def _offer_message(offer: Offer, role: str | None, form: Form) -> OfferMessage:
 
 def offers_event(offers: list[Offer]) -> scheduler.Event:
     return scheduler.Event("OFFERS", offers=scheduler.Offers(tuple(map(offer_message, offers))))
-
-
-def without_allocation(info: ExecutorInfo) -> ExecutorInfo:
-    """An ExecutorInfo as two launches of one executor must agree on it."""
-    return replace(info, resources=_allocated(info.resources, None))
-
-
-def _allocated(resources: tuple[Resource, ...], role: str | None) -> tuple[Resource, ...]:
-    allocation = AllocationInfo(role) if role is not None else None
-    return tuple(replace(resource, allocation_info=allocation) for resource in resources)
 
 
 def task_message(task: Task) -> TaskMessage:

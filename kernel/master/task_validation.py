@@ -7,11 +7,14 @@ TaskFault, whose text a scheduler gets in TASK_ERROR.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+from msgspec.structs import replace
 
 from kernel.errors import CallError
 from kernel.master.validation import duration_fits
 from kernel.wire.command import Environment
-from kernel.wire.common import DurationInfo, VolumeSourceType
+from kernel.wire.common import DurationInfo, Labels, VolumeSourceType
 from kernel.wire.container import ContainerInfo, ContainerType
 from kernel.wire.ids import validate_id
 from kernel.wire.resources import Key, Resource, Resources
@@ -29,6 +32,8 @@ from kernel.wire.task import (
     Volume,
 )
 from kernel.wire.values import Scalar
+
+T = TypeVar("T")
 
 EXECUTOR_CPUS_MIN, EXECUTOR_MEM_MIN = 10, 32_000  # Thousandths: 0.01 cpus, 32 MB.
 
@@ -98,7 +103,7 @@ def check_group_task(task: TaskInfo, executor: ExecutorInfo) -> None:
             health, check = task.health_check, task.check
             _require(health is None or health.type is CheckType.COMMAND, f"HTTP and TCP health checks {network}")
             _require(check is None or check.type is CheckType.COMMAND, f"HTTP and TCP checks {network}")
-    _require(task.executor is None or task.executor == executor, "Task's 'executor' must be the same as that of its group")
+    _require(task.executor is None or is_same_executor(task.executor, executor), "Task's 'executor' must be the same as that of its group")
     _require(not task.limits or not shares_cgroups(task), "Task's 'limits' need 'container.linux_info.share_cgroups' to be false")
 
 
@@ -300,6 +305,30 @@ def _check_executor_kind(executor: ExecutorInfo, group: bool) -> None:
         _require(container.type is ContainerType.MESOS, "'ExecutorInfo.container.type' must be 'MESOS' for 'DEFAULT' executor")
         image = container.mesos is not None and container.mesos.image is not None
         _require(not image, "'ExecutorInfo.container.mesos.image' must not be set for 'DEFAULT' executor")
+
+
+def is_same_executor(a: ExecutorInfo, b: ExecutorInfo) -> bool:
+    """Whether two launches mean one executor. To which role its resources are allocated does not count, nor the order of what
+    has none (some clients keep variables in maps, and tell them in another order each time)."""
+    a, b = _unallocated(a), _unallocated(b)
+    return a == b or _ordered(a) == _ordered(b)
+
+
+def _unallocated(info: ExecutorInfo) -> ExecutorInfo:
+    return replace(info, resources=tuple([replace(resource, allocation_info=None) for resource in info.resources]))
+
+
+def _ordered(info: ExecutorInfo) -> ExecutorInfo:
+    command, labels = info.command, info.labels
+    if command is not None:
+        variables = command.environment.variables if command.environment is not None else ()
+        command = replace(command, uris=_sorted(command.uris), environment=Environment(_sorted(variables)))
+    labels = Labels(_sorted(labels.labels if labels is not None else ()))
+    return replace(info, resources=_sorted(info.resources), command=command, labels=labels)
+
+
+def _sorted(items: tuple[T, ...]) -> tuple[T, ...]:
+    return tuple(sorted(items, key=repr))
 
 
 def check_apart(parts: Iterable[Resources], of: str) -> None:

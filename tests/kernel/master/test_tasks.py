@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from msgspec.structs import replace
 
 from kernel.errors import CallError, NotFound
 from kernel.master import effects as e
@@ -11,8 +12,20 @@ from kernel.wire.agent import AcknowledgeUpdate, FrameworkUpdated, KillTask, Run
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.ids import AgentID, OfferID, TaskID
 from kernel.wire.offer import Filters, Operation, OperationType, Reserve
-from kernel.wire.task import CommandInfo, DurationInfo, ExecutorType, KillPolicy, Reason, TaskState
-from tests.builders import accept, accept_group, executor, framework_id, framework_info, task
+from kernel.wire.task import (
+    URI,
+    CommandInfo,
+    DurationInfo,
+    Environment,
+    ExecutorType,
+    KillPolicy,
+    Label,
+    Labels,
+    Reason,
+    TaskState,
+    Variable,
+)
+from tests.builders import accept, accept_group, executor, framework_id, framework_info, resources, task
 from tests.kernel.master.conductor import Conductor
 
 RUNNING, FINISHED = TaskState.TASK_RUNNING, TaskState.TASK_FINISHED
@@ -142,6 +155,22 @@ class TestExecutors:
         )
         (status,) = cluster.statuses()
         assert "not compatible" in status.message
+
+    def test_an_executor_is_the_same_in_whatever_order_it_is_told(self, cluster):
+        def told(*order):
+            variables = tuple(Variable(name, value="x") for name in order)
+            command = CommandInfo(value="run", uris=tuple(URI(name) for name in order), environment=Environment(variables))
+            labels = Labels(tuple(Label(name) for name in order))
+            amounts = tuple(amount for name in order for amount in resources(f"{name}:1"))
+            return replace(executor("e", command=command, labels=labels), resources=amounts)
+
+        launch(
+            cluster,
+            task("t1", cluster.aid, executor=told("cpus", "mem")),
+            task("t2", cluster.aid, executor=told("mem", "cpus")),
+        )
+        assert cluster.statuses() == []
+        assert [run.launch_executor for run in cluster.take(1) if isinstance(run, RunTask)] == [True, False]
 
     def test_a_group_is_launched_whole(self, cluster):
         group = executor("e", type=ExecutorType.DEFAULT, command=None, framework_id=framework_id(cluster.fid))
