@@ -257,6 +257,11 @@ class Core:
         """Return the containers whose process must be looked for after `restore`."""
         return [c for c in self.containers.values() if c.phase in (INTENT, RUNNING)]
 
+    def lives(self, name: str) -> bool:
+        """Whether a container's process runs or is being started."""
+        container = self.containers.get(name)
+        return container is not None and container.phase in (INTENT, RUNNING)
+
     @property
     def idle(self) -> bool:
         """Whether no process runs or is being started."""

@@ -183,6 +183,14 @@ class Launcher:
             else:
                 processes.kill_rest_of_group(pid)
                 self._feed(Ended(container.name, status))
+            self._kill_orphans()
+
+    def _kill_orphans(self) -> None:
+        """SIGKILL what left the group of a container that has ended; what it leaves in turn comes to us when it is dead."""
+        for pid in processes.children_of_main_thread():
+            name = None if pid in self.core.by_pid else processes.container_of(pid)
+            if name is not None and not self.core.lives(name):
+                processes.kill_child(pid)
 
     def _feed(self, message: Command | Event) -> None:
         self._perform(self.core.receive(message, time.time()))

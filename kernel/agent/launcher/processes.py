@@ -69,16 +69,8 @@ def find_by_environment(containers: Collection[str]) -> dict[str, tuple[int, int
     Returns: {container: (pid, start)}. A leader is the leader of its session; of several the oldest.
     """
     found: dict[str, tuple[int, int]] = {}
-    mark = CONTAINER_VARIABLE.encode() + b"="
     for name in os.listdir("/proc"):
-        if not name.isdigit():
-            continue
-        try:
-            with open(f"/proc/{name}/environ", "rb") as file:
-                environment = file.read().split(b"\0")
-        except OSError:  # It has ended, or is not ours.
-            continue
-        container = next((os.fsdecode(v[len(mark) :]) for v in environment if v.startswith(mark)), None)
+        container = container_of(int(name)) if name.isdigit() else None
         if container not in containers or container is None:
             continue
         status = stat(int(name))
@@ -87,6 +79,29 @@ def find_by_environment(containers: Collection[str]) -> dict[str, tuple[int, int
         if container not in found or status.start < found[container][1]:
             found[container] = (int(name), status.start)
     return found
+
+
+def container_of(pid: int) -> str | None:
+    """Return the container that a process was started in, as its environment says."""
+    mark = CONTAINER_VARIABLE.encode() + b"="
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read().split(b"\0")
+    except OSError:  # It has ended, or is not ours.
+        return None
+    return next((os.fsdecode(v[len(mark) :]) for v in environment if v.startswith(mark)), None)
+
+
+def children_of_main_thread() -> list[int]:
+    """Return the children that the kernel gave to us when their parents ended, maybe with others: it gives them to the main thread.
+
+    Empty where the kernel does not tell (CONFIG_PROC_CHILDREN).
+    """
+    try:
+        with open(f"/proc/self/task/{os.getpid()}/children", encoding="ascii") as file:
+            return list(map(int, file.read().split()))
+    except OSError:
+        return []
 
 
 def exit_of_other(pidfd: int, pid: int, start: int) -> int | None:
@@ -155,6 +170,15 @@ def send_signal(pid: int, start: int, number: int, whole_group: bool) -> None:
         elif found is not None:
             os.kill(pid, number)
     except (ProcessLookupError, PermissionError):
+        pass
+
+
+def kill_child(pid: int) -> None:
+    """SIGKILL a child, and the group that it leads, if it does. It is not reaped yet, so the number is surely its own."""
+    kill_rest_of_group(pid)
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except PermissionError:
         pass
 
 

@@ -24,9 +24,19 @@ from tests.kernel.agent.launcher.host import DEADLINE_S, Host, gone, open_gate, 
 
 pytestmark = pytest.mark.e2e
 
+ESCAPED = "until [ -s orphan ]; do :; done"
+ESCAPE = f'setsid sh -c "echo \\$\\$ > orphan; read x < gate" & {ESCAPED}'  # For a shell, between single quotes.
+
 
 def run(test: Coroutine[Any, Any, None]) -> None:
     asyncio.run(test)
+
+
+async def escaped(host: Host) -> int:
+    """Return the process that ESCAPE has started."""
+    file = host.sandbox / "orphan"
+    await until(lambda: file.exists() and file.read_text().endswith("\n"))
+    return int(file.read_text())
 
 
 def test_many_at_once_each_with_its_own_status(tmp_path: Path) -> None:
@@ -99,13 +109,38 @@ def test_a_signal_to_the_whole_group(tmp_path: Path) -> None:
 def test_orphans_become_ours_and_leave_no_zombies(tmp_path: Path) -> None:
     async def test() -> None:
         async with Host(tmp_path) as host:
-            gate = host.fifo("gate")
-            host.launch("c", "/bin/sh", "-c", "setsid sh -c 'echo $$ > orphan; read x < gate' & until [ -s orphan ]; do :; done")
-            assert await host.exited("c") == 0
-            orphan = int((host.sandbox / "orphan").read_text())
+            gate, end = host.fifo("gate"), host.fifo("end")
+            host.launch("c", "/bin/sh", "-c", f"sh -c '{ESCAPE}'; read x < end")
+            orphan = await escaped(host)
             await until(lambda: (found := processes.stat(orphan)) is not None and found.parent == host.client.pid)
+            assert (await host.run("/bin/true", name="another"))[0] == 0
+            assert not gone(orphan), "its own container runs still"
             await open_gate(gate)
             await until(lambda: processes.stat(orphan) is None)
+            await open_gate(end)
+            assert await host.exited("c") == 0
+
+    run(test())
+
+
+@pytest.mark.parametrize("number", [None, signal.SIGTERM])
+def test_what_left_the_group_of_its_container_ends_with_it_too(tmp_path: Path, number: signal.Signals | None) -> None:
+    """A session of its own, and one that comes from there: nobody would know of them any more."""
+
+    async def test() -> None:
+        async with Host(tmp_path) as host:
+            host.fifo("gate")
+            gate = host.fifo("end")
+            host.launch("c", "/bin/sh", "-c", f"setsid sh -c '{ESCAPE}; sleep 1000' & {ESCAPED}; read x < end")
+            inner = await escaped(host)
+            found = processes.stat(inner)
+            assert found is not None
+            if number is None:
+                await open_gate(gate)
+            else:
+                host.client.signal("c", number)
+            assert await host.exited("c") == (number or 0)
+            await until(lambda: processes.stat(inner) is None and processes.stat(found.parent) is None)
 
     run(test())
 
