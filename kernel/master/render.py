@@ -1,10 +1,14 @@
-"""The master's state as v1 messages: what offers, events and reads are made of."""
+"""The state as v1 messages: what offers, events and reads are made of.
+
+Frameworks get resources in the form they understand, operators in the one that holds both (`Form.ENDPOINT`).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kernel.master.model import Agent, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, TaskLook
@@ -15,7 +19,7 @@ from kernel.wire.common import URL, Address, TimeInfo
 from kernel.wire.framework import FrameworkInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID
 from kernel.wire.legacy import without_secrets
-from kernel.wire.nodes import AgentCapability, AgentInfoCapability
+from kernel.wire.nodes import AgentCapability, AgentInfo, AgentInfoCapability
 from kernel.wire.offer import Offer as OfferMessage
 from kernel.wire.offer import OfferConstraints
 from kernel.wire.resources import AllocationInfo, Form, Resources
@@ -82,7 +86,7 @@ def task_message_of(task: Task, seen: Task | TaskLook) -> TaskMessage:
         agent_id=AgentID(task.agent_id),
         state=seen.state,
         executor_id=ExecutorID(task.executor_id) if task.executor_id else None,
-        resources=task.resources.messages(task.role),
+        resources=task.resources.messages(task.role, Form.ENDPOINT),
         statuses=seen.statuses,
         status_update_state=sent.state if sent is not None else None,
         status_update_uuid=sent.uuid if sent is not None else None,
@@ -136,18 +140,23 @@ class FrameworkLook(Struct, gc=False):
         )
 
 
+def agent_info(agent: Agent | AgentLook) -> AgentInfo:
+    """What an agent says of itself, as operators are told of it."""
+    return replace(agent.info, resources=agent.total.messages(form=Form.ENDPOINT))
+
+
 def agent_message(agent: Agent | AgentLook) -> operator.Agent:
     return operator.Agent(
-        agent_info=agent.info,
+        agent_info=agent_info(agent),
         active=agent.state is AgentState.REGISTERED,
         version=agent.software,
         deactivated=False,
         pid=agent.pid,
         registered_time=time_info(agent.registered_wall_s),
         reregistered_time=time_info(agent.reregistered_wall_s) if agent.reregistered_wall_s is not None else None,
-        total_resources=agent.total.messages(),
-        allocated_resources=agent.used.messages(),
-        offered_resources=agent.offered.messages(),
+        total_resources=agent.total.messages(form=Form.ENDPOINT),
+        allocated_resources=agent.used.messages(form=Form.ENDPOINT),
+        offered_resources=agent.offered.messages(form=Form.ENDPOINT),
         capabilities=AGENT_CAPABILITIES,
     )
 
@@ -162,15 +171,15 @@ def framework_message(seen: FrameworkLook, offers: Iterable[Offer] = ()) -> oper
         reregistered_time=time_info(seen.reregistered_wall_s) if seen.reregistered_wall_s is not None else None,
         unregistered_time=time_info(seen.unregistered_wall_s) if seen.unregistered_wall_s is not None else None,
         offers=tuple(map(operator_offer, offers)),
-        allocated_resources=seen.used.messages(),
-        offered_resources=seen.offered.messages(),
+        allocated_resources=seen.used.messages(form=Form.ENDPOINT),
+        offered_resources=seen.offered.messages(form=Form.ENDPOINT),
         offer_constraints=seen.offer_constraints,
     )
 
 
 def operator_offer(offer: Offer) -> OfferMessage:
     """The offer as operators see it, whatever its framework understands."""
-    return _offer_message(offer, offer.role, Form.POST)
+    return _offer_message(offer, offer.role, Form.ENDPOINT)
 
 
 def started_s(state: MasterState) -> float | None:

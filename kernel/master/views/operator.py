@@ -18,7 +18,7 @@ from kernel.wire import operator
 from kernel.wire.codec import encode
 from kernel.wire.ids import AgentID, FrameworkID
 from kernel.wire.legacy import without_secrets
-from kernel.wire.resources import Resources
+from kernel.wire.resources import Form, Resources
 
 Fragments = Iterable[bytes]
 
@@ -72,12 +72,12 @@ def _framework(seen: render.FrameworkLook, offers: list[Offer]) -> Iterator[byte
 
 def get_agents(state: MasterState, picture: Picture) -> Fragments:
     known = [agent for agent in state.agents.values() if agent.state is not AgentState.RECOVERED]
-    recovered = [agent.info for agent in state.agents.values() if agent.state is AgentState.RECOVERED]
+    recovered = [agent for agent in state.agents.values() if agent.state is AgentState.RECOVERED]
     return document(
         b"",
         [
             ("agents", array(encode(render.agent_message(picture.look(agent))) for agent in known)),
-            ("recovered_agents", array(encode(info) for info in recovered)),
+            ("recovered_agents", array(encode(render.agent_info(picture.look(agent))) for agent in recovered)),
         ],
     )
 
@@ -110,7 +110,7 @@ def _get_roles(state: MasterState) -> operator.GetRoles:
 def _role(sums: RoleSums) -> operator.Role:
     held = sums.allocated + sums.offered
     resources = Resources(held["cpus"], held["mem"], held["disk"], held["gpus"])
-    return operator.Role(sums.name, sums.weight, tuple(map(FrameworkID, sums.frameworks)), resources.messages())
+    return operator.Role(sums.name, sums.weight, tuple(map(FrameworkID, sums.frameworks)), resources.messages(form=Form.ENDPOINT))
 
 
 def _get_master(state: MasterState) -> operator.GetMaster:

@@ -11,6 +11,7 @@ from kernel.master import views
 from kernel.wire import codec, operator, scheduler
 from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.task import TaskState
+from tests.builders import framework_info, register
 from tests.kernel.master.conductor import Conductor
 from tests.kernel.master.views.scene import WALL_S, cluster, show
 
@@ -21,7 +22,7 @@ NO_AGENTS = {"agents": [], "recovered_agents": []}
 
 
 def scalar(name: str, value: float, **fields: object) -> dict[str, object]:
-    return {"name": name, "type": "SCALAR", "scalar": {"value": value}, **fields}
+    return {"name": name, "type": "SCALAR", "scalar": {"value": value}, "role": "*", **fields}
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ def test_frameworks():
         scalar("cpus", 2.1),
         scalar("mem", 128.0),
         scalar("disk", 10.0),
-        {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31000, "end": 31001}]}},
+        {"name": "ports", "type": "RANGES", "ranges": {"range": [{"begin": 31000, "end": 31001}]}, "role": "*"},
     ]
     assert shown["offered_resources"] == [scalar("cpus", 2.0), scalar("mem", 1024.0)]
     (offer,) = shown["offers"]
@@ -160,6 +161,22 @@ def test_agents_that_are_waited_for_after_a_failover():
     shown = show(Conductor(cluster().stored, "N"), "get_agents")["get_agents"]
     assert shown["agents"] == []
     assert [info["id"]["value"] for info in shown["recovered_agents"]] == ["M-S0", "M-S1"]
+
+
+def test_reservations_are_told_in_the_older_form_and_in_the_newer():
+    c = Conductor()
+    c.agent(1, register("1", "cpus:1;cpus(web):2"))
+    c.subscribe(info=framework_info("f", role="web"))
+    reserved = scalar("cpus", 2.0, role="web", reservations=[{"type": "STATIC", "role": "web"}])
+    (agent,) = show(c, "get_agents")["get_agents"]["agents"]
+    (framework,) = show(c, "get_frameworks")["get_frameworks"]["frameworks"]
+    assert agent["agent_info"]["resources"] == agent["total_resources"] == agent["offered_resources"] == [scalar("cpus", 1.0), reserved]
+    assert framework["offered_resources"] == [scalar("cpus", 1.0), reserved]
+    assert framework["offers"][0]["resources"][1] == reserved | {"allocation_info": {"role": "web"}}
+    c.later(1)
+    c.give(e.LinkClosed(1))
+    recovered = Conductor(c.stored)
+    assert show(recovered, "get_agents")["get_agents"]["recovered_agents"][0]["resources"] == [scalar("cpus", 1.0), reserved]
 
 
 def test_roles_hold_what_is_used_and_offered_below_them():
