@@ -17,7 +17,7 @@ from kernel.agent.effects import (
     ToMaster,
 )
 from kernel.agent.frameworks import Frameworks
-from kernel.agent.launch import executor_container
+from kernel.agent.launch import executor_container, shutdown_grace_s
 from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task
 from kernel.agent.tasks import Tasks
 from kernel.agent.token import Claims
@@ -230,7 +230,7 @@ class Executors:
         executor.enter(ExecutorState.TERMINATING)
         self.state.emit(checkpoint.keep_executor(executor))
         self._tell(executor, SHUTDOWN)
-        self._await(executor, self.state.config.executor_shutdown_grace_period_s if executor.grace_s is None else executor.grace_s)
+        self._await(executor, shutdown_grace_s(self.state, executor))
 
     def _await(self, executor: Executor, timeout_s: float) -> None:
         executor.due_s = self.state.now.mono_s + timeout_s

@@ -14,6 +14,7 @@ from kernel.wire.task import CommandInfo, ContainerInfo, ContainerType, Executor
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = "/bin/sh"
+SHUTDOWN_MARGIN_S = 2.0  # SHUTDOWN leaves a command task this much less than its executor's grace.
 
 
 def unsupported(task: TaskInfo) -> str | None:
@@ -62,6 +63,21 @@ def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | N
     return None
 
 
+def shutdown_grace_s(state: AgentState, owner: Task | Executor) -> float:
+    """How long an executor has after SHUTDOWN. That of a command task, a name only, has what the task's kill policy says, and
+    SHUTDOWN_MARGIN_S."""
+    given_s: float | None
+    if isinstance(owner, Executor):
+        given_s = owner.grace_s
+    elif owner.kind is Kind.COMMAND:
+        policy = owner.info.kill_policy
+        period = policy.grace_period if policy is not None else None
+        given_s = None if period is None else max(0.0, period.nanoseconds / 1e9) + SHUTDOWN_MARGIN_S
+    else:
+        given_s = owner.framework.executors[owner.executor_id].grace_s
+    return state.config.executor_shutdown_grace_period_s if given_s is None else given_s
+
+
 def sandbox(state: AgentState, framework_id: str, executor_id: str, container_id: str) -> str:
     """Where a run of an executor lives, command tasks included."""
     return layout.sandbox(state.config.work_dir, state.agent_id, framework_id, executor_id, container_id)
@@ -81,7 +97,7 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
     command = task.info.command
     assert command is not None
     directory = task_sandbox(state, task)
-    env = _environment(state, task.framework, task.executor_id, directory, state.config.executor_shutdown_grace_period_s)
+    env = _environment(state, task.framework, task.executor_id, directory, shutdown_grace_s(state, task))
     for resource in task.info.resources:
         if resource.allocation_info is not None and resource.allocation_info.role is not None:
             env["MESOS_ALLOCATION_ROLE"] = resource.allocation_info.role
@@ -99,8 +115,7 @@ def executor_container(state: AgentState, executor: Executor) -> LaunchContainer
     command = executor.info.command
     assert command is not None
     directory = sandbox(state, executor.framework.framework_id, executor.executor_id, executor.container_id)
-    grace_s = state.config.executor_shutdown_grace_period_s if executor.grace_s is None else executor.grace_s
-    env = _environment(state, executor.framework, executor.executor_id, directory, grace_s)
+    env = _environment(state, executor.framework, executor.executor_id, directory, shutdown_grace_s(state, executor))
     if state.identity.executor_key:
         claims = Claims(executor.container_id, executor.executor_id, executor.framework.framework_id)
         env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"] = sign(claims, state.identity.executor_key)

@@ -11,15 +11,13 @@ from collections.abc import Sequence
 from kernel.agent import checkpoint
 from kernel.agent.effects import ContainerEnded, Exit, SignalContainer
 from kernel.agent.frameworks import Frameworks
-from kernel.agent.launch import task_container, unsupported
+from kernel.agent.launch import SHUTDOWN_MARGIN_S, shutdown_grace_s, task_container, unsupported
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
 from kernel.executor.command import Action, Kill, KillCause, Report
 from kernel.executor.default import LINGER_S, MATE_GRACE_S, brings_group_down, is_done
 from kernel.wire.task import ExecutorInfo, Reason, Source, TaskInfo, TaskState
-
-SHUTDOWN_MARGIN_S = 2.0  # SHUTDOWN leaves a task this much less than its executor's grace.
 
 
 class Tasks:
@@ -138,8 +136,8 @@ class Tasks:
             state.look_at(due_s, self._check_kill, task)
 
     def shut_down(self, task: Task) -> None:
-        """End a command task as SHUTDOWN does, whatever its kill policy says."""
-        self.end(task, KillCause.REQUEST, max(0.0, self.state.config.executor_shutdown_grace_period_s - SHUTDOWN_MARGIN_S))
+        """End a command task as SHUTDOWN does."""
+        self.end(task, KillCause.REQUEST, max(0.0, shutdown_grace_s(self.state, task) - SHUTDOWN_MARGIN_S))
 
     def shut_down_executor(self, executor: Executor) -> None:
         """End a default executor with its tasks."""

@@ -204,13 +204,26 @@ def test_a_task_that_runs_too_long_is_killed_at_once_and_has_failed() -> None:
     assert (status.state, status.reason) == (TaskState.TASK_FAILED, Reason.REASON_MAX_COMPLETION_TIME_REACHED)
 
 
-def test_shutting_down_its_executor_ends_a_command_task_whatever_its_policy() -> None:
+@pytest.mark.parametrize("order", [ShutdownExecutor("f", "t"), ShutdownFramework("f")])
+@pytest.mark.parametrize(("policy", "told", "grace_s"), [(None, "5secs", 3.0), (grace(60), "62secs", 60.0), (grace(0.5), "2500ms", 0.5)])
+def test_how_long_a_command_task_has_when_its_executor_is_shut_down(order: Any, policy: Any, told: str, grace_s: float) -> None:
+    """That executor, a name only, is given what the kill policy says and 2 s, and leaves its task all but these."""
     desk = running()
-    container = desk.run_task(command("t", kill_policy=grace(600)))
-    desk.master(ShutdownExecutor("f", "t"))
+    container = desk.run_task(command("t", kill_policy=policy))
+    assert desk.one(LaunchContainer).env["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] == told
+    desk.master(order)
     assert desk.all(SignalContainer) == [SignalContainer(container, signal.SIGTERM)]
-    desk.tick(3.0)  # The executor's 5 s less 2.
+    desk.tick(grace_s - 0.1)
+    assert desk.all(SignalContainer) == []
+    desk.tick(0.1)
     assert desk.all(SignalContainer) == [SignalContainer(container, signal.SIGKILL)]
+
+
+def test_a_command_task_whose_executor_is_shut_down_was_killed() -> None:
+    desk = running()
+    container = desk.run_task(command("t"))
+    desk.master(ShutdownExecutor("f", "t"))
+    desk.tick(3.0)
     desk.exited(container, int(signal.SIGKILL))
     assert desk.acknowledge_all()[-1] is TaskState.TASK_KILLED
 
