@@ -173,6 +173,9 @@ def run(arguments: Sequence[str]) -> int:
         status = cli.main(list(arguments), prog_name="meseta", complete_var="_MESETA_COMPLETE", standalone_mode=False)
         sys.stdout.flush()
         return status if isinstance(status, int) else 0
+    except click.exceptions.NoArgsIsHelpError as error:  # A group without a command.
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.UsageError as error:
         _report(error, as_json, usage=error)
         return 2

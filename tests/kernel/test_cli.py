@@ -84,6 +84,13 @@ def test_exit_statuses_and_errors(plugin: dict[str, str], arguments: list[str], 
         assert told["field"] == field
 
 
+@pytest.mark.parametrize("arguments", [[], ["serve"]])
+def test_a_group_alone_shows_its_help_and_no_error(arguments: list[str]) -> None:
+    done = run({}, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == run({}, *arguments, "--help").stdout
+
+
 def test_json_of_a_task_is_not_ours(plugin: dict[str, str]) -> None:
     """Behind `--` stands a command line of someone else."""
     done = run(plugin, "greet", "--", "--json")
