@@ -22,7 +22,7 @@ from kernel.wire.agent import (
 )
 
 ANSWER_S = 10.0  # How long the master may take to answer a Register.
-DEPARTURE_S = 30.0  # How long everything may take to end before the agent leaves all the same.
+DEPARTURE_S = 25.0  # How long everything may take to end before the agent leaves all the same; supervisors wait longer.
 ACKNOWLEDGED_S = 1.0  # How long the updates of what ended may take, before they are left for the next start.
 NEVER_S = float("inf")
 

@@ -15,6 +15,7 @@ from kernel.agent.effects import (
     SignalContainer,
     Stop,
 )
+from kernel.supervisor import STOP_WITHIN_S
 from kernel.wire.agent import (
     AgentHeartbeat,
     FrameworkUpdated,
@@ -223,12 +224,13 @@ def test_who_is_killed_while_it_ends_its_tasks_goes_on_with_that() -> None:
 
 
 def test_leaving_does_not_wait_for_ever() -> None:
+    """Nor for as long as the supervisor of an embedded cluster does, who would kill the agent and leave the tasks to its next start."""
     desk = running()
     desk.run_task(command("t"))
     desk.give(Stop(True))
-    desk.tick(29)
+    desk.tick(24)
     assert desk.all(Leave) == []
-    desk.tick(2)
+    desk.tick(STOP_WITHIN_S - 24 - 3)
     assert len(desk.all(Leave)) == 1
 
 
