@@ -224,7 +224,7 @@ class Supervisor:
         for record in running([child.plan for child in self.children], earlier):
             child = planned.get(record["name"])
             if child is not None and child.pidfd < 0 and child.plan["argv"] == record["argv"]:
-                child.restarts = record.get("restarts", 0)
+                child.restarts, child.last_error = record.get("restarts", 0), record.get("last_error")
                 child.adopt(record, now)
                 self._poll.register(child.pidfd, select.POLLIN)
                 self._say(f"{child.name}: adopted, pid {record['pid']}")

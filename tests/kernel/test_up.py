@@ -155,6 +155,16 @@ def test_down_finds_what_a_killed_up_left(make: Make) -> None:
     assert not left_running(cluster)
 
 
+def test_what_went_wrong_is_remembered_by_the_next_up(make: Make) -> None:
+    cluster = make()
+    cluster.up()
+    cluster.kill("agent-1")
+    eventually(lambda: cluster.daemon("agent-1")["state"] == "running" and cluster.daemon("agent-1")["restarts"] == 1)
+    cluster.kill("up")
+    cluster.up()
+    assert (cluster.daemon("agent-1")["restarts"], cluster.daemon("agent-1")["last_error"]) == (1, "killed by SIGKILL")
+
+
 def test_a_pid_that_now_is_someone_elses_is_left_alone(make: Make) -> None:
     cluster = make()
     cluster.up()
