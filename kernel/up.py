@@ -122,6 +122,7 @@ def _start_or_find(work_dir: Path, entries: list[dict[str, Any]], foreground: st
         state = endpoints.read_json(work_dir / "up.json")
         if lock is None:
             if state.get("ready"):
+                _remember(work_dir)
                 return state
             time.sleep(LOOK_EVERY_S)  # It starts, or it stops: then it is our turn.
         elif started:
@@ -129,7 +130,9 @@ def _start_or_find(work_dir: Path, entries: list[dict[str, Any]], foreground: st
         else:
             _check_ports(entries, state)
             supervisor.write_json(str(work_dir / "up.plan.json"), entries)
-            _prepare(work_dir, state)
+            if state:  # What an earlier supervisor said of itself would be taken for the new one's.
+                supervisor.write_json(str(work_dir / "up.json"), {**state, "ready": False, "failed": None, "supervisor": {}})
+            _remember(work_dir)
             if foreground is not None:
                 _become_supervisor(lock, work_dir, foreground)
             _spawn_supervisor(lock, work_dir)
@@ -213,9 +216,12 @@ def _spawn_supervisor(lock: int, work_dir: Path) -> None:
     os.close(lock)
 
 
-def _prepare(work_dir: Path, state: dict[str, Any]) -> None:
-    """Let client commands find this cluster; what an earlier supervisor said of itself would be taken for the new one's."""
-    endpoints.pointer().parent.mkdir(parents=True, exist_ok=True)
-    endpoints.pointer().write_text(f"{work_dir}\n")
-    if state:
-        supervisor.write_json(str(work_dir / "up.json"), {**state, "ready": False, "failed": None, "supervisor": {}})
+def _remember(work_dir: Path) -> None:
+    """Let client commands find this cluster. It works without: a user may have no home."""
+    pointer = endpoints.pointer()
+    try:
+        pointer.parent.mkdir(parents=True, exist_ok=True)
+        pointer.write_text(f"{work_dir}\n")
+    except OSError as error:
+        needed = "commands need --master or MESETA_MASTER, and `meseta down` needs --work-dir"
+        click.echo(f"meseta up: cannot write {pointer} ({error.strerror}): {needed}", err=True)

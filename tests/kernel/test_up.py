@@ -94,6 +94,26 @@ def test_a_second_up_shows_the_running_cluster(make: Make) -> None:
     assert cluster.urls["agent-2"] in table
 
 
+def test_the_last_up_is_the_last_even_where_all_runs_already(make: Make) -> None:
+    first, second = make(only="master"), make(only="master")
+    second.environ["XDG_STATE_HOME"] = first.environ["XDG_STATE_HOME"]
+    for cluster in (first, second, first):
+        cluster.up()
+    assert json.loads(second.meseta("down", "--json").stdout) == {"work_dir": str(first.work_dir), "stopped": ["master"]}
+
+
+def test_where_the_last_up_cannot_be_noted_it_is_said_and_all_runs(make: Make) -> None:
+    """A user without a home, as daemons often are."""
+    cluster = make(only="master")
+    cluster.work_dir.mkdir(parents=True)
+    (cluster.work_dir.parent / "no-folder").touch()
+    cluster.environ["XDG_STATE_HOME"] = str(cluster.work_dir.parent / "no-folder")
+    arguments = ["--work-dir", str(cluster.work_dir), "--port-offset", str(cluster.port_offset), "--only", "master"]
+    done = cluster.meseta("up", "--detach", "--json", *arguments)
+    assert json.loads(done.stdout)["ready"]
+    assert "commands need --master or MESETA_MASTER" in done.stderr
+
+
 def test_down_ends_tasks_unless_told_to_keep_them(make: Make) -> None:
     cluster = make()
     cluster.up()
