@@ -109,7 +109,7 @@ def up(agents: int, work_dir: Path | None, port_offset: int, only: str, detach: 
         work_dir.mkdir(parents=True, exist_ok=True)
         state = _start_or_find(work_dir, entries, None if detach else "json" if as_json else "table")
     except OSError as error:
-        raise UpError(f"cannot use the work dir {work_dir}: {error}") from error
+        raise _unusable(work_dir, error) from error
     click.echo(json.dumps(state) if as_json else supervisor.table(state))
 
 
@@ -150,7 +150,10 @@ def down(work_dir: Path | None, keep_tasks: bool, as_json: bool) -> None:
     left = [found for found in state.get("daemons", ()) if supervisor.alive(found) or (found.get("holds_tasks") and not keep_tasks)]
     names = [found["name"] for found in left]
     if state:
-        _stop(work_dir, keep_tasks)
+        try:
+            _stop(work_dir, keep_tasks)
+        except OSError as error:
+            raise _unusable(work_dir, error) from error
     if as_json:
         click.echo(json.dumps({"work_dir": str(work_dir), "stopped": names}))
     else:
@@ -225,3 +228,7 @@ def _remember(work_dir: Path) -> None:
     except OSError as error:
         needed = "commands need --master or MESETA_MASTER, and `meseta down` needs --work-dir"
         click.echo(f"meseta up: cannot write {pointer} ({error.strerror}): {needed}", err=True)
+
+
+def _unusable(work_dir: Path, error: OSError) -> UpError:
+    return UpError(f"cannot use the work dir {work_dir}: {error}")

@@ -185,6 +185,18 @@ def test_what_went_wrong_is_remembered_by_the_next_up(make: Make) -> None:
     assert (cluster.daemon("agent-1")["restarts"], cluster.daemon("agent-1")["last_error"]) == (1, "killed by SIGKILL")
 
 
+@pytest.mark.parametrize("command", ["up", "down"])
+def test_a_work_dir_that_cannot_be_used_is_named(make: Make, command: str) -> None:
+    cluster = make()
+    lock = cluster.work_dir / "up.lock"
+    lock.mkdir(parents=True)  # As good as one of another user, which would be no obstacle to root.
+    (cluster.work_dir / "up.json").write_text('{"daemons": []}')
+    done = cluster.meseta(command, "--work-dir", str(cluster.work_dir), check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"Error: cannot use the work dir {cluster.work_dir}: ")
+    lock.rmdir()
+
+
 def test_a_pid_that_now_is_someone_elses_is_left_alone(make: Make) -> None:
     cluster = make()
     cluster.up()
