@@ -122,7 +122,8 @@ def _start_or_find(work_dir: Path, entries: list[dict[str, Any]], foreground: st
         state = endpoints.read_json(work_dir / "up.json")
         if lock is None:
             if state.get("ready"):
-                _remember(work_dir)
+                if not started:
+                    _remember(work_dir)
                 return state
             time.sleep(LOOK_EVERY_S)  # It starts, or it stops: then it is our turn.
         elif started:
