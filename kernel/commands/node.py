@@ -11,6 +11,7 @@ from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
 from kernel.commands.lookup import find, scalars, seconds, value
 from kernel.commands.task import HEADINGS as TASK_HEADINGS
+from kernel.commands.task import TERMINAL, agent_names
 from kernel.commands.task import for_json as task_json
 from kernel.commands.task import rows as task_rows
 
@@ -37,11 +38,15 @@ def node_list(master: str | None, credential_file: str | None, as_json: bool) ->
 @click.argument("agent")
 @master_options
 def node_show(agent: str, master: str | None, credential_file: str | None, as_json: bool) -> None:
-    """Show one agent, by id (or its beginning) or hostname."""
+    """Show one agent and what runs there, by id (or its beginning), hostname or HOST:PORT."""
     asked = Master(masters(master), credential(credential_file))
-    found = find("agent", agent, _agents(asked), _names, "meseta node list")
+    found = find("agent", agent, _agents(asked), agent_names, "meseta node list")
     agent_id = value(found["agent_info"], "id")
-    tasks = [task for task in asked.call("GET_TASKS").get("tasks", []) if value(task, "agent_id") == agent_id]
+    tasks = [
+        task
+        for task in asked.call("GET_TASKS").get("tasks", [])
+        if value(task, "agent_id") == agent_id and task["state"] not in TERMINAL  # Ended ones stay there until acknowledged.
+    ]
     if as_json:
         output.emit_json({**for_json(found), "tasks": [task_json(one) for one in tasks]})
         return
@@ -62,7 +67,7 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
     )
     if tasks:
         click.echo()
-        output.table(TASK_HEADINGS, task_rows(tasks, [found], []), empty="")
+        output.table(TASK_HEADINGS, task_rows(tasks, [found], asked.call("GET_FRAMEWORKS").get("frameworks", [])), empty="")
 
 
 def for_json(agent: dict[str, Any]) -> dict[str, Any]:
@@ -80,10 +85,6 @@ def state(agent: dict[str, Any]) -> str:
 def _agents(master: Master) -> list[dict[str, Any]]:
     agents: list[dict[str, Any]] = master.call("GET_AGENTS").get("agents", [])
     return sorted(agents, key=lambda agent: (agent["agent_info"]["hostname"], agent["agent_info"].get("port", 0)))
-
-
-def _names(agent: dict[str, Any]) -> tuple[str, ...]:
-    return value(agent["agent_info"], "id"), agent["agent_info"]["hostname"]
 
 
 def _row(agent: dict[str, Any]) -> tuple[str, ...]:

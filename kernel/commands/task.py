@@ -31,7 +31,7 @@ def task() -> None:
 @task.command("list")
 @click.option("--all", "everything", is_flag=True, help="Completed ones too.")
 @click.option("--framework", metavar="ID", help="Only of this framework, by id (or its beginning) or name.")
-@click.option("--node", metavar="ID", help="Only on this agent, by id (or its beginning) or hostname.")
+@click.option("--node", metavar="ID", help="Only on this agent, by id (or its beginning), hostname or HOST:PORT.")
 @master_options
 def task_list(
     everything: bool, framework: str | None, node: str | None, master: str | None, credential_file: str | None, as_json: bool
@@ -45,7 +45,7 @@ def task_list(
         chosen = find("framework", framework, frameworks, _framework_names, "meseta framework list --all")
         tasks = [one for one in tasks if value(one, "framework_id") == value(chosen["framework_info"], "id")]
     if node is not None:
-        agent = find("agent", node, agents, _agent_names, "meseta node list")
+        agent = find("agent", node, agents, agent_names, "meseta node list")
         tasks = [one for one in tasks if value(one, "agent_id") == value(agent["agent_info"], "id")]
     if as_json:
         output.emit_json([for_json(one) for one in tasks])
@@ -157,6 +157,12 @@ def rows(tasks: list[dict[str, Any]], agents: list[dict[str, Any]], frameworks: 
     return shown
 
 
+def agent_names(agent: dict[str, Any]) -> tuple[str, ...]:
+    """What an agent goes by: its id, its hostname, and with its port, as several may share a machine."""
+    info = agent["agent_info"]
+    return value(info, "id"), info["hostname"], f"{info['hostname']}:{info.get('port', 5051)}"
+
+
 def _copy(master: Master, agent: Peer, found: dict[str, Any], names: tuple[str, ...], *, follow: bool, as_json: bool) -> None:
     sandbox = _sandbox(agent, found)
     offsets = dict.fromkeys(names, 0)
@@ -238,10 +244,6 @@ def _frameworks(master: Master) -> list[dict[str, Any]]:
 
 def _names(task: dict[str, Any]) -> tuple[str, ...]:
     return value(task, "task_id"), task.get("name", "")
-
-
-def _agent_names(agent: dict[str, Any]) -> tuple[str, ...]:
-    return value(agent["agent_info"], "id"), agent["agent_info"]["hostname"]
 
 
 def _framework_names(framework: dict[str, Any]) -> tuple[str, ...]:

@@ -85,6 +85,20 @@ def test_node_show_tells_all_of_one(cluster: Cluster, meseta: Run) -> None:
     assert [one["task_id"]["value"] for one in shown["tasks"]] == ["sh-1"]
 
 
+def test_agents_that_share_a_machine_are_told_apart_by_port(cluster: Cluster, meseta: Run) -> None:
+    cluster.agents[1]["agent_info"] |= {"hostname": "n1", "port": 15052}
+    assert meseta("node", "show", "n1")[0] == 1
+    assert json.loads(meseta("node", "show", "n1:15052", "--json")[1])["id"] == "S1"
+    assert json.loads(meseta("task", "list", "--node", "n1:5051", "--json")[1])[0]["id"] == "sh-1"
+
+
+def test_node_show_names_frameworks_and_leaves_out_what_has_ended(cluster: Cluster, meseta: Run) -> None:
+    cluster.tasks.append(task("done-3", "fw-1", "S0", "TASK_FINISHED"))  # Its framework has not acknowledged its end.
+    _, out, _ = meseta("node", "show", "S0")
+    assert columns(out)[-1][:4] == ["sh-1", "sh", "chronos", "n1"]
+    assert "done-3" not in out
+
+
 def test_no_nodes_are_said_to_be_none(cluster: Cluster, meseta: Run) -> None:
     cluster.agents = []
     assert meseta("node", "list") == (0, "", "No agent has registered yet.\n")
