@@ -51,23 +51,30 @@ def containers(state: AgentState) -> Iterator[Running]:
 
 def executors(state: AgentState, framework: Framework) -> tuple[list[Running], list[Running]]:
     """The executors of a framework: those that live, those that ended."""
-    by_executor: dict[str, list[Task]] = {}
-    for task in framework.tasks.values():
-        by_executor.setdefault(task.executor_id, []).append(task)
+    runs: dict[str, list[Executor]] = {}
+    for executor in (*framework.completed_executors, *framework.executors.values()):
+        runs.setdefault(executor.executor_id, []).append(executor)
+    present: dict[str, list[Task]] = {}
     past: dict[str, list[Task]] = {}
-    for task in framework.completed_tasks:
-        past.setdefault(task.executor_id, []).append(task)
-    live: list[Running] = []
-    ended: list[Running] = []
-    for executor in framework.executors.values():
-        live.append(_running(state, executor, by_executor.pop(executor.executor_id, []), past.pop(executor.executor_id, [])))
-    for executor in framework.completed_executors:
-        ended.append(_running(state, executor, by_executor.pop(executor.executor_id, []), past.pop(executor.executor_id, [])))
+    for tasks, by_run in ((framework.tasks.values(), present), (framework.completed_tasks, past)):
+        for task in tasks:
+            if task.executor_id in runs and task.kind is not Kind.COMMAND:
+                by_run.setdefault(_run_of(task, runs[task.executor_id]).container_id, []).append(task)
+
+    def shown(executor: Executor) -> Running:
+        return _running(state, executor, present.get(executor.container_id, []), past.get(executor.container_id, []))
+
+    live, ended = list(map(shown, framework.executors.values())), list(map(shown, framework.completed_executors))
     for tasks, found in ((framework.tasks.values(), live), (framework.completed_tasks, ended)):
         for task in tasks:
             if task.kind is Kind.COMMAND:
                 found.append(_command_executor(state, task))
     return live, ended
+
+
+def _run_of(task: Task, runs: list[Executor]) -> Executor:
+    """Which of an executor's runs a task was given to: one follows the other, each is started with its first task."""
+    return next((run for run in reversed(runs) if run.launched_wall_s <= task.launched_wall_s), runs[0])
 
 
 def _running(state: AgentState, executor: Executor, tasks: list[Task], past: list[Task]) -> Running:

@@ -69,6 +69,24 @@ def test_a_framework_that_ended_is_shown_as_such() -> None:
     assert [shown["id"] for shown in framework["completed_executors"]] == ["t"]
 
 
+@pytest.mark.parametrize("acknowledged", [True, False])
+def test_each_run_of_an_executor_has_its_own_tasks(acknowledged: bool) -> None:
+    """By the executor tools find a task's sandbox: another run of the same executor has another one."""
+    desk, runs = running(), []
+    for task_id in ("first", "second", "third"):
+        desk.tick(1)
+        runs.append(desk.run_task(command(task_id, executor=executor("e"))))
+        if task_id != "third":
+            desk.exited(runs[-1], 1)
+        if acknowledged:
+            desk.acknowledge_all()
+    (framework,) = show(desk, "state")["frameworks"]
+    (third,) = framework["executors"]
+    assert (third["container"], [task["id"] for task in third["queued_tasks"]], third["completed_tasks"]) == (runs[2], ["third"], [])
+    found = [(ended["container"], [task["id"] for task in ended["completed_tasks"]]) for ended in framework["completed_executors"]]
+    assert found == [(runs[0], ["first"]), (runs[1], ["second"])]
+
+
 def test_get_tasks_sorts_them_by_where_they_stand() -> None:
     desk = busy()
     desk.exited(desk.run_task(command("unacknowledged")), 0)
