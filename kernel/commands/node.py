@@ -60,7 +60,7 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
             "address": str(found.get("pid", "")).rpartition("@")[2],
             "state": state(found),
             "version": str(found.get("version", "")),
-            "registered": output.age(seconds(found.get("registered_time"))) + " ago",
+            "registered": f"{since} ago" if (since := output.age(seconds(found.get("registered_time")))) else "",
             "attributes": ", ".join(f"{attribute['name']}={_attribute(attribute)}" for attribute in info.get("attributes", [])),
             **{name: _amounts(used.get(name, 0.0), offered.get(name, 0.0), amount) for name, amount in total.items()},
         }
@@ -75,16 +75,26 @@ def for_json(agent: dict[str, Any]) -> dict[str, Any]:
     return {"id": value(agent["agent_info"], "id"), "hostname": agent["agent_info"]["hostname"], "state": state(agent), **agent}
 
 
+def known(answer: dict[str, Any]) -> list[dict[str, Any]]:
+    """The agents of a GET_AGENTS answer, those included that a master knows from before its start and waits for."""
+    awaited = [
+        {"agent_info": info, "recovered": True, "active": False, "total_resources": info.get("resources", [])}
+        for info in answer.get("recovered_agents", [])
+    ]
+    return [*answer.get("agents", []), *awaited]
+
+
 def state(agent: dict[str, Any]) -> str:
     """One word for how an agent is."""
+    if agent.get("recovered"):
+        return "recovered"
     if (drain := agent.get("drain_info")) is not None:
         return str(drain["state"]).lower()
     return "deactivated" if agent.get("deactivated") else "active" if agent.get("active") else "disconnected"
 
 
 def _agents(master: Master) -> list[dict[str, Any]]:
-    agents: list[dict[str, Any]] = master.call("GET_AGENTS").get("agents", [])
-    return sorted(agents, key=lambda agent: (agent["agent_info"]["hostname"], agent["agent_info"].get("port", 0)))
+    return sorted(known(master.call("GET_AGENTS")), key=lambda agent: (agent["agent_info"]["hostname"], agent["agent_info"].get("port", 0)))
 
 
 def _row(agent: dict[str, Any]) -> tuple[str, ...]:

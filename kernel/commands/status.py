@@ -11,7 +11,9 @@ from kernel import endpoints
 from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
+from kernel.commands.framework import state as framework_state
 from kernel.commands.lookup import scalars
+from kernel.commands.node import known
 from kernel.commands.node import state as agent_state
 
 DAEMON_HEADINGS = ("DAEMON", "STATE", "URL", "PID", "RESTARTS", "LAST ERROR")
@@ -49,19 +51,19 @@ def status(master: str | None, credential_file: str | None, as_json: bool) -> No
 
 def summarise(state: dict[str, Any], leader: dict[str, Any], url: str) -> dict[str, Any]:
     """The numbers of a GET_STATE and a GET_MASTER answer."""
-    agents: list[dict[str, Any]] = state.get("get_agents", {}).get("agents", [])
+    answer = state.get("get_agents", {})
     frameworks = state.get("get_frameworks", {}).get("frameworks", [])
     tasks = state.get("get_tasks", {})
     resources: dict[str, dict[str, float]] = {}
-    for agent in agents:
+    for agent in answer.get("agents", []):
         for key, field in (("total", "total_resources"), ("allocated", "allocated_resources")):
             for name, amount in scalars(agent.get(field, [])).items():
                 part = resources.setdefault(name, {"total": 0.0, "allocated": 0.0})
                 part[key] += amount
     return {
         "master": {"url": url, "id": leader.get("master_info", {}).get("id"), "start_time": leader.get("start_time")},
-        "agents": dict(Counter(agent_state(agent) for agent in agents)),
-        "frameworks": dict(Counter("active" if framework.get("active") else "inactive" for framework in frameworks)),
+        "agents": dict(Counter(agent_state(agent) for agent in known(answer))),
+        "frameworks": dict(Counter(framework_state(framework) for framework in frameworks)),
         "tasks": dict(Counter(task["state"] for name in ("tasks", "unreachable_tasks") for task in tasks.get(name, []))),
         "resources": resources,
     }

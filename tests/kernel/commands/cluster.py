@@ -52,6 +52,7 @@ class Cluster:
 
     def __init__(self) -> None:
         self.agents = [agent("S0", "n1"), agent("S1", "n2", used=0.0)]
+        self.recovered_agents: list[dict[str, Any]] = []
         self.frameworks = [framework("fw-1", "chronos"), framework("fw-2", "run-sh", active=False, connected=False)]
         self.completed = [framework("fw-0", "old")]
         self.tasks = [task("sh-1", "fw-1", "S0"), task("sleep-2", "fw-2", "S1")]
@@ -66,7 +67,7 @@ class Cluster:
     def answer(self, call: dict[str, Any]) -> dict[str, Any] | None:
         kind = call["type"]
         parts: dict[str, Any] = {
-            "GET_AGENTS": {"agents": self.agents},
+            "GET_AGENTS": {"agents": self.agents, "recovered_agents": self.recovered_agents},
             "GET_FRAMEWORKS": {"frameworks": self.frameworks, "completed_frameworks": self.completed},
             "GET_TASKS": {"tasks": self.tasks, "unreachable_tasks": [], "completed_tasks": self.completed_tasks},
             "GET_MASTER": {"master_info": {"id": "m1", "ip": 0, "port": 5050}, "start_time": 1_700_000_000.0},

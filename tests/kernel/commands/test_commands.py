@@ -99,6 +99,14 @@ def test_node_show_names_frameworks_and_leaves_out_what_has_ended(cluster: Clust
     assert "done-3" not in out
 
 
+def test_agents_that_a_new_master_waits_for_are_shown(cluster: Cluster, meseta: Run) -> None:
+    awaited = {"hostname": "n3", "id": {"value": "S2"}, "resources": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 2.0}}]}
+    cluster.recovered_agents = [awaited]
+    assert columns(meseta("node", "list")[1])[3][:4] == ["S2", "n3:5051", "recovered", "0/2"]
+    assert "registered" not in meseta("node", "show", "n3")[1]
+    assert json.loads(meseta("status", "--json")[1])["agents"] == {"active": 2, "recovered": 1}
+
+
 def test_no_nodes_are_said_to_be_none(cluster: Cluster, meseta: Run) -> None:
     cluster.agents = []
     assert meseta("node", "list") == (0, "", "No agent has registered yet.\n")
@@ -230,6 +238,7 @@ def test_status_adds_up(cluster: Cluster, meseta: Run) -> None:
     assert re.search(r"^agents: +2 active$", out, re.MULTILINE)
     assert re.search(r"^cpus: +1 of 8 allocated$", out, re.MULTILINE)
     summary = json.loads(meseta("status", "--json")[1])
+    assert summary["frameworks"] == {"active": 1, "disconnected": 1}
     assert summary["tasks"] == {"TASK_RUNNING": 2}
     assert summary["resources"]["mem"] == {"total": 40960.0, "allocated": 1024.0}
     assert summary["daemons"] == []
