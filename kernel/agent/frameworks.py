@@ -27,11 +27,20 @@ class Frameworks:
             raise PeerError(str(error)) from error
         framework = self.state.frameworks.get(info.id.value)
         if framework is None:
-            framework = Framework(info.id.value, info, self.state.config.max_completed_executors_per_framework)
-            self.state.frameworks[framework.framework_id] = framework
+            framework = self._add(info.id.value, info)
         else:
             framework.inform(info)
         self.state.emit(checkpoint.keep_framework(framework))
+
+    def _add(self, framework_id: str, info: FrameworkInfo) -> Framework:
+        """Add one that has nothing here now. It may have had, and was forgotten for a while: that is still its past."""
+        state = self.state
+        framework = state.frameworks[framework_id] = Framework(framework_id, info, state.config.max_completed_executors_per_framework)
+        former = next((found for found in state.completed_frameworks if found.framework_id == framework_id), None)
+        if former is not None:
+            state.completed_frameworks.remove(former)
+            framework.completed_tasks, framework.completed_executors = former.completed_tasks, former.completed_executors
+        return framework
 
     def task_done(self, task: Task) -> None:
         """Nothing more is owed for this task: its end is acknowledged, or nobody is left to tell."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.agent.effects import ContainerFailed, ExecutorUpdate, SubscribeExecutor, View
+from kernel.agent.effects import ContainerFailed, ExecutorUpdate, MasterLost, SubscribeExecutor, View
 from kernel.agent.views.parts import command_executor_name
 from kernel.errors import CallError, NotFound
 from kernel.wire import agent_operator as api
@@ -18,7 +18,7 @@ from kernel.wire.executor import Subscribe, Update
 from kernel.wire.ids import TaskID
 from kernel.wire.task import ExecutorType, Source, TaskState, TaskStatus
 from tests.builders import executor
-from tests.kernel.agent.desk import Desk, command, running
+from tests.kernel.agent.desk import Desk, command, register, running
 
 
 def show(desk: Desk, name: str, arguments: Any = None) -> Any:
@@ -85,6 +85,20 @@ def test_each_run_of_an_executor_has_its_own_tasks(acknowledged: bool) -> None:
     assert (third["container"], [task["id"] for task in third["queued_tasks"]], third["completed_tasks"]) == (runs[2], ["third"], [])
     found = [(ended["container"], [task["id"] for task in ended["completed_tasks"]]) for ended in framework["completed_executors"]]
     assert found == [(runs[0], ["first"]), (runs[1], ["second"])]
+
+
+def test_a_framework_is_shown_once_however_often_its_agent_lost_the_master() -> None:
+    desk = running()
+    for number in range(3):
+        desk.exited(desk.run_task(command(f"t{number}")), 0)
+        desk.acknowledge_all()
+        desk.give(MasterLost())
+        assert [framework["id"] for framework in show(desk, "state")["completed_frameworks"]] == ["f"]
+        register(desk)
+        state = show(desk, "state")
+        assert state["completed_frameworks"] == []
+        (framework,) = state["frameworks"]
+        assert [shown["id"] for shown in framework["completed_executors"]] == [f"t{earlier}" for earlier in range(number + 1)]
 
 
 def test_get_tasks_sorts_them_by_where_they_stand() -> None:
