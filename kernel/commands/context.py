@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -89,12 +90,37 @@ def _url(text: str) -> str:
     return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
+class LastUp:
+    """What the last `up` on this machine left written about its daemons."""
+
+    def __init__(self, work_dir: Path, state: dict[str, Any]) -> None:
+        from kernel import supervisor  # Only for those who ask what became of it.
+
+        self.work_dir = work_dir
+        self.supervised = supervisor.alive(state.get("supervisor", {}))
+        self.daemons: list[dict[str, Any]] = state.get("daemons", [])
+        if not self.supervised:  # Nobody has written down what happened since.
+            gone = {"state": "stopped", "pid": None}
+            self.daemons = [daemon if supervisor.alive(daemon) else {**daemon, **gone} for daemon in self.daemons]
+        self.way_back = f"`meseta up --work-dir {work_dir}`, with the options of the last time, starts what is missing"
+
+    @classmethod
+    def asked_by(cls, urls: list[str]) -> LastUp | None:
+        """The cluster of the last `up`, when the master asked is its own."""
+        work_dir = endpoints.last_work_dir()
+        state = endpoints.read_json(work_dir / "up.json")
+        return cls(work_dir, state) if any(daemon.get("url") in urls for daemon in state.get("daemons", ())) else None
+
+
 def unreachable(urls: list[str], reason: str) -> CommandError:
     """The error for a master that does not answer."""
-    work_dir = endpoints.last_work_dir()
-    daemons = endpoints.read_json(work_dir / "up.json").get("daemons", ())
-    ours = any(daemon.get("url") in urls for daemon in daemons)
-    hint = f"its log is {work_dir}/log/master.log" if ours else "is it running? `meseta up` starts one on this machine"
+    cluster = LastUp.asked_by(urls)
+    if cluster is None:
+        hint = "is it running? `meseta up` starts one on this machine"
+    elif cluster.supervised:
+        hint = f"its log is {cluster.work_dir}/log/master.log"
+    else:
+        hint = cluster.way_back
     return CommandError(f"cannot reach the master at {', '.join(urls)}: {reason}", field="--master", hint=hint)
 
 

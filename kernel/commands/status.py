@@ -7,16 +7,16 @@ from typing import Any
 
 import click
 
-from kernel import endpoints
 from kernel.commands import output
 from kernel.commands.api import Master
-from kernel.commands.context import credential, master_options, masters
+from kernel.commands.context import CommandError, LastUp, credential, master_options, masters
 from kernel.commands.framework import state as framework_state
 from kernel.commands.lookup import scalars
 from kernel.commands.node import known
 from kernel.commands.node import state as agent_state
 
 DAEMON_HEADINGS = ("DAEMON", "STATE", "URL", "PID", "RESTARTS", "LAST ERROR")
+DAEMON_KEYS = ("name", "state", "url", "pid", "restarts", "last_error")
 
 
 @click.command("status")
@@ -25,28 +25,43 @@ def status(master: str | None, credential_file: str | None, as_json: bool) -> No
     """Show at a glance how the cluster is."""
     urls = masters(master)
     asked = Master(urls, credential(credential_file))
-    state = asked.call("GET_STATE")
-    leader = asked.call("GET_MASTER")
-    daemons = _daemons(urls)
-    summary = summarise(state, leader, urls[0])
+    cluster = LastUp.asked_by(urls)
+    try:
+        summary = summarise(asked.call("GET_STATE"), asked.call("GET_MASTER"), urls[0])
+    except CommandError:
+        if cluster is not None:  # Most wanted when the master is the one that is gone.
+            _show({}, cluster, as_json=as_json)
+        raise
+    _show(summary, cluster, as_json=as_json)
+
+
+def _show(summary: dict[str, Any], cluster: LastUp | None, *, as_json: bool) -> None:
+    """Print what is known. summary: empty when the master does not answer."""
+    daemons = cluster.daemons if cluster is not None else []
     if as_json:
-        output.emit_json({**summary, "daemons": daemons})
+        supervised = cluster.supervised if cluster is not None else None
+        shown = [{key: daemon.get(key) for key in DAEMON_KEYS} for daemon in daemons]
+        output.emit_json({**summary, "supervised": supervised, "daemons": shown})
         return
-    output.details(
-        {
-            "master": f"{summary['master']['url']}, up {output.age(summary['master']['start_time'])}",
-            "agents": _counts(summary["agents"], "none"),
-            "frameworks": _counts(summary["frameworks"], "none"),
-            "tasks": _counts(summary["tasks"], "none"),
-            **{
-                name: f"{output.number(part['allocated'])} of {output.number(part['total'])} allocated"
-                for name, part in summary["resources"].items()
-            },
-        }
-    )
+    if summary:
+        output.details(
+            {
+                "master": f"{summary['master']['url']}, up {output.age(summary['master']['start_time'])}",
+                "agents": _counts(summary["agents"], "none"),
+                "frameworks": _counts(summary["frameworks"], "none"),
+                "tasks": _counts(summary["tasks"], "none"),
+                **{
+                    name: f"{output.number(part['allocated'])} of {output.number(part['total'])} allocated"
+                    for name, part in summary["resources"].items()
+                },
+            }
+        )
+        if daemons:
+            click.echo()
     if daemons:
-        click.echo()
         output.table(DAEMON_HEADINGS, [_row(daemon) for daemon in daemons], empty="")
+    if summary and cluster is not None and not cluster.supervised:
+        click.echo(f"\nThe process of `meseta up` is gone; {cluster.way_back}.")
 
 
 def summarise(state: dict[str, Any], leader: dict[str, Any], url: str) -> dict[str, Any]:
@@ -67,15 +82,6 @@ def summarise(state: dict[str, Any], leader: dict[str, Any], url: str) -> dict[s
         "tasks": dict(Counter(task["state"] for name in ("tasks", "unreachable_tasks") for task in tasks.get(name, []))),
         "resources": resources,
     }
-
-
-def _daemons(urls: list[str]) -> list[dict[str, Any]]:
-    """What the supervisor of the last `up` says, when it is that cluster we ask."""
-    state = endpoints.read_json(endpoints.last_work_dir() / "up.json")
-    daemons: list[dict[str, Any]] = state.get("daemons", [])
-    if not any(daemon.get("url") in urls for daemon in daemons):
-        return []
-    return [{key: daemon.get(key) for key in ("name", "state", "url", "pid", "restarts", "last_error")} for daemon in daemons]
 
 
 def _row(daemon: dict[str, Any]) -> tuple[str, ...]:

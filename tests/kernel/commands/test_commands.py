@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from kernel import cli
+from kernel import cli, supervisor
 from tests.kernel.commands.cluster import Cluster, agent, running, task
 
 
@@ -244,13 +245,40 @@ def test_status_adds_up(cluster: Cluster, meseta: Run) -> None:
     assert summary["daemons"] == []
 
 
+DAEMON = {"name": "master", "state": "waiting", "pid": None, "restarts": 3, "last_error": "exit status 1: oh"}
+
+
+def last_up(home: Path, url: str, supervisor_pid: int | None) -> None:
+    """Write what an `up` says of its master; its own process is this one, or none."""
+    (home / "meseta").mkdir()
+    process = {"pid": supervisor_pid, "started": supervisor.start_time(os.getpid()), "boot_id": supervisor.boot_id()}
+    (home / "meseta/up.json").write_text(json.dumps({"supervisor": process, "daemons": [{**DAEMON, "url": url, "argv": ["x"]}]}))
+
+
 def test_status_shows_the_daemons_of_the_last_up(cluster: Cluster, meseta: Run, tmp_path: Path) -> None:
-    home = tmp_path / "meseta"
-    home.mkdir()
-    daemon = {"name": "master", "state": "waiting", "url": cluster.url, "pid": None, "restarts": 3, "last_error": "exit status 1: oh"}
-    (home / "up.json").write_text(json.dumps({"daemons": [{**daemon, "argv": ["x"]}]}))
+    last_up(tmp_path, cluster.url, os.getpid())
     assert "exit status 1: oh" in meseta("status")[1]
-    assert json.loads(meseta("status", "--json")[1])["daemons"] == [daemon]
+    shown = json.loads(meseta("status", "--json")[1])
+    assert (shown["supervised"], shown["daemons"]) == (True, [{**DAEMON, "url": cluster.url}])
+
+
+def test_status_shows_the_daemons_also_when_the_master_is_gone(cluster: Cluster, meseta: Run, tmp_path: Path) -> None:
+    last_up(tmp_path, "http://127.0.0.1:1", os.getpid())
+    status, out, err = meseta("status", "--master", "127.0.0.1:1")
+    assert status == 1
+    assert "exit status 1: oh" in out
+    assert err.startswith("Error: cannot reach the master at http://127.0.0.1:1: ")
+    assert err.endswith("log/master.log\n")
+
+
+def test_that_nobody_supervises_any_more_is_told(cluster: Cluster, meseta: Run, tmp_path: Path) -> None:
+    last_up(tmp_path, cluster.url, None)
+    way_back = f"`meseta up --work-dir {tmp_path}/meseta`"
+    assert way_back in meseta("status")[1]
+    shown = json.loads(meseta("status", "--json")[1])
+    assert (shown["supervised"], shown["daemons"][0]["state"]) == (False, "stopped")
+    (tmp_path / "meseta/up.json").write_text((tmp_path / "meseta/up.json").read_text().replace(cluster.url, "http://127.0.0.1:1"))
+    assert way_back in meseta("node", "list", "--master", "127.0.0.1:1")[2]
 
 
 # ---- Which master, and errors ---------------------------------------------------------------------------
