@@ -6,6 +6,7 @@ the task's user: no task can put a symlink into a path that the agent will follo
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pwd
 import re
@@ -17,6 +18,7 @@ from kernel.net.files import Files
 
 SANDBOX_MODE = 0o750
 PARENT_MODE = 0o755
+_FRESH_LINK = "\\new"  # No id is like this, so nobody's link is.
 
 
 class SandboxError(KernelError):
@@ -47,8 +49,11 @@ def link(path: str, target: str) -> None:
         os.symlink(target, path)
     except FileExistsError:
         if os.readlink(path) != target:
-            os.symlink(target, f"{path}.new")
-            os.replace(f"{path}.new", path)
+            fresh = os.path.join(os.path.dirname(path), _FRESH_LINK)
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(fresh)  # Of an agent that was killed right here.
+            os.symlink(target, fresh)
+            os.replace(fresh, path)
 
 
 def _make_sandbox(path: str, user: str | None) -> None:

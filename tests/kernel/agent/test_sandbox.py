@@ -66,6 +66,19 @@ def test_a_path_that_is_taken_is_told(tmp_path: Path) -> None:
         prepare(launch(tmp_path))
 
 
+def test_a_symlink_is_replaced_whatever_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other tasks may have any name; and an agent that was killed in the middle of this must not stand in its own way."""
+    longest = "x" * 255
+    for name in ("x", "x.new", longest):
+        link(str(tmp_path / name), "first")
+    with monkeypatch.context() as killed:
+        killed.setattr(os, "replace", lambda *_: None)
+        link(str(tmp_path / "x"), "second")
+    for name in ("x", longest):
+        link(str(tmp_path / name), "third")
+    assert {entry.name: os.readlink(entry) for entry in tmp_path.iterdir()} == {"x": "third", "x.new": "first", longest: "third"}
+
+
 def test_a_symlink_is_replaced_at_once(tmp_path: Path) -> None:
     path = str(tmp_path / "latest")
     for target in ("a", "b", "b"):
