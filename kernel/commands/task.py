@@ -115,7 +115,13 @@ def task_logs(task: str, follow: bool, only: str | None, master: str | None, cre
 def task_kill(tasks: tuple[str, ...], master: str | None, credential_file: str | None, as_json: bool) -> None:
     """End tasks: SIGTERM, then SIGKILL after their grace period. Their frameworks may start them again."""
     asked = Master(masters(master), credential(credential_file))
-    live = [one for one in _tasks(asked, LISTS[:2]) if one["state"] not in TERMINAL]
+    known = _tasks(asked, LISTS)
+    live = [one for one in known if one["state"] not in TERMINAL]
+    ended = {name: _word(one["state"]) for one in known if one["state"] in TERMINAL for name in _names(one)}
+    for given in tasks:
+        if given in ended and not any(given in _names(one) for one in live):  # `job-1` must not end `job-10` in its place.
+            problem = f"task {given!r} has ended already ({ended[given]})"
+            raise CommandError(problem, field="task", hint="`meseta task list` shows what runs")
     chosen = [find("task", given, live, _names, "meseta task list") for given in tasks]
     for found in chosen:
         asked.call("KILL_TASK", framework_id=found["framework_id"], task_id=found["task_id"])

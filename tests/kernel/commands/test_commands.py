@@ -174,6 +174,11 @@ def test_task_kill_kills_nothing_when_one_is_not_known(cluster: Cluster, meseta:
     assert [call for call in cluster.calls if call["type"] == "KILL_TASK"] == []
 
 
+def test_task_kill_of_an_ended_task_says_so_and_takes_no_other(cluster: Cluster, meseta: Run) -> None:
+    cluster.tasks.append(task("sh-01", "fw-1", "S0"))
+    assert meseta("task", "kill", "sh-0") == (1, "", "Error: task 'sh-0' has ended already (failed); `meseta task list` shows what runs\n")
+
+
 LATEST = "/frameworks/fw-1/executors/sh-1/runs/latest"
 
 
