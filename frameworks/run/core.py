@@ -13,6 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
+from frameworks.sdk.driver import Phase as Subscription
 from frameworks.sdk.scheduler import Scheduler, framework_info
 from frameworks.sdk.tasks import TERMINAL, Shape, TaskRecord, command, image, task
 from kernel.clock import Now
@@ -132,6 +133,7 @@ class RunScheduler(Scheduler):
         self._interrupted = False
         self._begun_s: float | None = None
         self.connected = False
+        self.unreached = False  # It ended because no master answered.
         self._told_waiting = False
 
     @property
@@ -169,6 +171,7 @@ class RunScheduler(Scheduler):
             if self.driver.failures == 1:
                 self.emit(Notice(f"lost the master ({reason}); trying again"))
         elif self._begun_s is not None and now.mono_s > self._begun_s + self._connect_s:
+            self.unreached = self.driver.phase is not Subscription.STOPPED
             self.stop(reason)
 
     def launched(self, task: TaskRecord, now: Now) -> None:

@@ -50,8 +50,8 @@ class Run:
                 self._make, MemoryStore(), masters, name="run", credential=self._credential, perform=self._perform, ready=self._ready
             )
         except FrameworkStopped as stopped:
-            if self._scheduler is not None and not self._scheduler.connected:
-                raise unreachable(list(masters), str(stopped)) from stopped
+            if self._scheduler is not None and self._scheduler.unreached:
+                raise unreachable(list(masters), str(stopped).removeprefix(f"{masters[0]}: ")) from stopped
             raise
         finally:
             if self._following is not None:

@@ -82,6 +82,12 @@ def test_without_a_master_it_is_125_and_says_what_to_do(cluster: Cluster) -> Non
     assert "meseta up" in error["hint"]
 
 
+def test_what_the_master_refuses_is_125_and_says_why(cluster: Cluster) -> None:
+    done = cluster.meseta("run", "--role", "two words", "--", "true", check=False)
+    assert (done.returncode, done.stdout) == (125, "")
+    assert done.stderr.startswith("Error: framework_info.roles: ")
+
+
 @pytest.mark.parametrize("arguments", ["--", "--cpus 0 -- true", "--cpus x -- true", "--env NOVALUE -- true", "--nonsense -- true"])
 def test_wrong_usage_is_2(cluster: Cluster, arguments: str) -> None:
     done = cluster.meseta("run", *arguments.split(), check=False)

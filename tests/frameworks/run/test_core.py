@@ -23,10 +23,12 @@ from frameworks.run.core import (
     exit_status,
     signal_number,
 )
-from frameworks.sdk.driver import Stop
+from frameworks.sdk.driver import Lost, Stop
 from frameworks.sdk.scheduler import Scheduler
 from frameworks.sdk.tasks import resources
 from frameworks.sdk.testing import FakeMaster
+from kernel.clock import Now
+from kernel.mainloop import Tick
 from kernel.wire.ids import TaskID
 from kernel.wire.task import TaskState, TaskStatus
 
@@ -181,7 +183,17 @@ def test_without_a_master_it_gives_up_soon() -> None:
     master = start(connect=False)
     master.advance(10)
     assert master.stopped == Stop("connection refused")
+    assert core(master).unreached
     assert master.now.mono_s < 1_008
+
+
+@pytest.mark.parametrize("late_s", [0, 30])
+def test_a_master_that_refuses_is_no_master_that_is_not_there(late_s: int) -> None:
+    master = start(connect=False)
+    scheduler = core(master)
+    scheduler.receive(Tick(), Now(1_000.0, 0.0))
+    scheduler.receive(Lost(1, "answered 401", refused=True), Now(1_000.0 + late_s, 0.0))
+    assert not scheduler.unreached
 
 
 def test_a_master_that_comes_back_is_waited_for() -> None:
