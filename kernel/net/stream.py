@@ -12,6 +12,8 @@ from kernel.net.request import JSON, Request
 from kernel.net.response import PIECE_BYTES, paced
 
 BACKLOG_BYTES_MAX = 16 * 1024 * 1024
+BURST = 8  # Times as much may be unread,
+UNREAD_S = 10.0  # for so long.
 DRAIN_S = 0.005  # How often to look whether the subscriber has read on.
 
 
@@ -20,7 +22,8 @@ class RecordStream:
 
     `send` never waits and may be called before `serve`: what was sent is kept until the headers are out.
     Each record is one HTTP chunk (some clients count on it). A subscriber that leaves more than
-    `backlog_bytes_max` unread is cut off: it subscribes again and starts from the present.
+    `backlog_bytes_max` unread is cut off: it subscribes again and starts from the present. Not at once, for what it
+    missed, or asked for (a reconciliation), may come as one burst that is larger: were it cut off, it would never catch up.
     """
 
     def __init__(self, backlog_bytes_max: int = BACKLOG_BYTES_MAX) -> None:
@@ -28,6 +31,7 @@ class RecordStream:
         self._backlog_bytes_max = backlog_bytes_max
         self._waiting: deque[bytes | Iterable[bytes]] = deque()  # For the headers, or behind a large record.
         self._waiting_bytes = 0
+        self._behind_since_s: float | None = None  # When it was first seen to have left too much unread.
         self._direct = False  # Nothing waits: records are written as they are sent.
         self._transport: asyncio.Transport | None = None
         self._chunked = True
@@ -40,7 +44,7 @@ class RecordStream:
             return
         if self._direct and self._transport is not None:
             self._write(self._transport, payload)
-        elif self._waiting_bytes > self._backlog_bytes_max:
+        elif self._is_behind(self._waiting_bytes):
             self._cut_off()
         else:
             self._waiting.append(payload)
@@ -68,6 +72,16 @@ class RecordStream:
         self._wake.set()
         if self._beat is not None:
             self._beat.cancel()
+
+    def _is_behind(self, unread_bytes: int) -> bool:
+        """Whether the subscriber has left too much unread, for too long."""
+        if unread_bytes <= self._backlog_bytes_max:
+            self._behind_since_s = None
+            return False
+        now_s = asyncio.get_running_loop().time()
+        if self._behind_since_s is None:
+            self._behind_since_s = now_s
+        return now_s - self._behind_since_s > UNREAD_S or unread_bytes > BURST * self._backlog_bytes_max
 
     def _cut_off(self) -> None:
         self.close()
@@ -125,7 +139,7 @@ class RecordStream:
     def _write(self, transport: asyncio.Transport, payload: bytes) -> None:
         if transport.is_closing():  # The subscriber hung up just now; uvloop raises on writing to what is closed.
             self.close()
-        elif transport.get_write_buffer_size() > self._backlog_bytes_max:
+        elif self._is_behind(transport.get_write_buffer_size()):
             self._cut_off()
         else:
             before, after = self._framing(len(payload))

@@ -8,13 +8,14 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 
+import pytest
 import uvloop
 from aiohttp import web
 
 from kernel.net.request import Request
 from kernel.net.response import PAUSE_S
 from kernel.net.server import HttpServer, Routes
-from kernel.net.stream import RecordStream
+from kernel.net.stream import BURST, RecordStream
 
 LIMIT_S = 10.0
 
@@ -159,6 +160,45 @@ def test_a_subscriber_that_does_not_read_is_cut_off() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("early", [True, False])
+def test_a_burst_may_be_larger_than_the_backlog_allowed(early: bool) -> None:
+    """Such as all that a scheduler missed while it was away: were it cut off, it would never come back."""
+
+    async def test() -> None:
+        stream = RecordStream(backlog_bytes_max=1_000_000)
+        burst = [b"%06d" % number + bytes(10_000) for number in range(750)]
+        if early:
+            for record in burst:
+                stream.send(record)
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            if not early:
+                for record in burst:
+                    stream.send(record)
+            for record in burst:
+                assert await subscription.chunk() == b"10006\n" + record
+            assert not stream.closed
+
+    run(test)
+
+
+def test_a_subscriber_that_never_catches_up_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel.net.stream.UNREAD_S", 0.1)
+
+    async def test() -> None:
+        stream = RecordStream(backlog_bytes_max=1_000_000)
+        async with subscribed(stream) as subscription:
+            await subscription.reader.readuntil(b"\r\n\r\n")
+            for _ in range(7):
+                stream.send(bytes(1_000_000))
+            assert not stream.closed
+            await asyncio.sleep(0.2)
+            stream.send(b"more")
+            assert stream.closed
+
+    run(test)
+
+
 def test_one_record_may_be_larger_than_the_backlog_allowed() -> None:
     async def test() -> None:
         stream = RecordStream(backlog_bytes_max=1000)
@@ -266,7 +306,7 @@ def test_what_waits_behind_a_large_record_is_bounded() -> None:
     async def test() -> None:
         stream = RecordStream(backlog_bytes_max=1_000_000)
         stream.send_fragments([b"large"])
-        for _ in range(12):
+        for _ in range(12 * BURST):
             stream.send(bytes(100_000))
         assert stream.closed
         async with subscribed(stream) as subscription:
