@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from frameworks.run.core import Job, Outcome
 
 FAILURES_SHOWN = 10
-REFRESH_S = 0.1
 
 
 class Console(Protocol):
@@ -119,7 +118,6 @@ class _Bar:
         self._begun = self._done = self._failed = 0
         self._progress: Any = None
         self._task: Any = None
-        self._shown_s = 0.0
 
     def began(self) -> None:
         self._begun += 1
@@ -136,24 +134,20 @@ class _Bar:
             self._progress = None
 
     def close(self) -> None:
-        self._show(now=True)
+        self._show()
         self.pause()
 
-    def _show(self, now: bool = False) -> None:
-        clock_s = time.monotonic()
-        if not now and clock_s < self._shown_s + REFRESH_S:
-            return
-        self._shown_s = clock_s
+    def _show(self) -> None:
         if self._progress is None:
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), auto_refresh=False)
+            self._progress = Progress(*columns, console=Console(stderr=True))  # Draws in a thread: time passes without events, too.
             self._task = self._progress.add_task("", total=self._total)
             self._progress.start()
         words = f"{max(self._begun - self._done, 0)} running, {self._failed} failed"
-        self._progress.update(self._task, completed=self._done, description=words, refresh=True)
+        self._progress.update(self._task, completed=self._done, description=words)
 
 
 def _fields(outcome: Outcome) -> dict[str, Any]:
