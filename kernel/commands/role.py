@@ -21,7 +21,10 @@ def role() -> None:
 @role.command("list")
 @master_options
 def role_list(master: str | None, credential_file: str | None, as_json: bool) -> None:
-    """List roles that a framework uses or that have a weight or quota: what they have allocated."""
+    """List the roles in use and what each has.
+
+    In use is what a framework uses or what has a weight or quota.
+    """
     roles: list[dict[str, Any]] = Master(masters(master), credential(credential_file)).get("/roles")["roles"]
     if as_json:
         output.emit_json(roles)
