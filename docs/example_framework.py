@@ -1,6 +1,6 @@
 """A whole framework: keeps N copies of a command running, on whatever machines have room for them.
 
-    python docs/example_framework.py --copies 3 -- sh -c 'echo hello; sleep 10'
+    .venv/bin/python docs/example_framework.py --copies 3 -- sh -c 'echo hello; sleep 10'
 
 Kill this process and start it again: it finds its copies where they were. Its tasks outlive it for a week (the
 failover timeout), its memory is one small file. What the SDK does by itself: subscribe and follow the leader, say what is
@@ -10,7 +10,6 @@ wanted, match offers, launch, acknowledge, reconcile, and write all of it down b
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -21,6 +20,7 @@ from frameworks.sdk.framework import Framework, run_framework
 from frameworks.sdk.scheduler import Scheduler, framework_info
 from frameworks.sdk.tasks import TERMINAL, TaskRecord, resources, task
 from kernel.clock import Now
+from kernel.endpoints import endpoints
 from kernel.store.sqlite import SqliteStore
 from kernel.wire.task import TaskStatus
 
@@ -59,14 +59,19 @@ class KeepRunning(Scheduler):
         if status.state in TERMINAL and slot < len(self.due_s):
             self.due_s[slot] = now.mono_s + WAIT_S
 
+    def lost(self, reason: str, now: Now) -> None:
+        """The stream of events broke, or never came to be."""
+        click.echo(f"no master: {reason}; trying again", err=True)
+
 
 @click.command()
-@click.option("--master", default=lambda: os.environ.get("MESETA_MASTER", "http://127.0.0.1:5050"), help="URL of the master.")
+@click.option("--master", envvar="MESETA_MASTER", help="URL of the master; default: that of the last `meseta up`.")
 @click.option("--copies", default=2, help="How many copies to keep running.")
 @click.option("--state", default="keep-running.db", help="File that holds what must not be forgotten.")
 @click.argument("command", nargs=-1, required=True)
-def main(master: str, copies: int, state: str, command: tuple[str, ...]) -> None:
+def main(master: str | None, copies: int, state: str, command: tuple[str, ...]) -> None:
     """Keep copies of COMMAND running until interrupted; they go on without this process until it comes back."""
+    at = master or endpoints().get("master", "http://127.0.0.1:5050")
 
     async def serve() -> None:
         def ready(framework: Framework) -> None:
@@ -76,7 +81,7 @@ def main(master: str, copies: int, state: str, command: tuple[str, ...]) -> None
         def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> KeepRunning:
             return KeepRunning(command, copies, kept, fresh_id, spread)
 
-        await run_framework(make, SqliteStore(Path(state)), [master], name="keep-running", ready=ready)
+        await run_framework(make, SqliteStore(Path(state)), [at], name="keep-running", ready=ready)
 
     asyncio.run(serve())
 
