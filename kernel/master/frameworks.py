@@ -265,16 +265,18 @@ def authorise(s: MasterState, call: SchedulerCall) -> Framework:
 
 def suppress(s: MasterState, framework: Framework, call: scheduler.Suppress, now: Now) -> None:
     """SUPPRESS. A role that is not the framework's drops the whole call (section 2.10)."""
-    if all(role in framework.roles for role in call.roles):
-        framework.suppressed |= frozenset(call.roles or framework.roles)
-        s.allocator.suppress(framework.framework_id, call.roles)
+    roles = dict.fromkeys(call.roles)
+    if roles.keys() <= set(framework.roles):
+        framework.suppressed |= frozenset(roles or framework.roles)
+        s.allocator.suppress(framework.framework_id, roles)
 
 
 def revive(s: MasterState, framework: Framework, call: scheduler.Revive, now: Now) -> None:
     """REVIVE: clears suppression and filters of the roles (all when none are named)."""
-    if all(role in framework.roles for role in call.roles):
-        framework.suppressed -= frozenset(call.roles or framework.roles)
-        s.allocator.revive(framework.framework_id, call.roles, now)
+    roles = dict.fromkeys(call.roles)
+    if roles.keys() <= set(framework.roles):
+        framework.suppressed -= frozenset(roles or framework.roles)
+        s.allocator.revive(framework.framework_id, roles, now)
 
 
 def request(s: MasterState, framework: Framework, call: scheduler.Request, now: Now) -> None:
@@ -326,9 +328,10 @@ def update_framework(s: MasterState, framework: Framework, call: scheduler.Updat
     if fault is not None:
         raise CallError(fault)
     removed = frozenset(framework.roles) - frozenset(roles)
-    unsuppressed = tuple(role for role in roles if role in framework.suppressed and role not in call.suppressed_roles)
+    suppressed = frozenset(call.suppressed_roles)
+    unsuppressed = tuple(role for role in roles if role in framework.suppressed and role not in suppressed)
     changed = _change_info(s, framework, info, now)
-    framework.suppressed = frozenset(call.suppressed_roles)
+    framework.suppressed = suppressed
     framework.offer_constraints = call.offer_constraints
     if removed:
         take_back_offers(s, framework, now, tell=True, roles=removed)

@@ -17,6 +17,7 @@ from kernel.wire.values import to_milli
 
 DURATION_S_MAX = 2**63 / 1e9  # What fits a protobuf duration in nanoseconds.
 REGEX_CHARS_MAX = 1000
+ROLES_MAX = 1000  # Of one framework.
 
 
 def duration_fits(seconds: float) -> bool:
@@ -32,6 +33,8 @@ def framework_fault(info: FrameworkInfo, roles_allowed: Collection[str] | None, 
         return "framework_info.roles: needs the capability MULTI_ROLE; use 'role'"
     if len(set(info.roles)) != len(info.roles):
         return "framework_info.roles: a role is named twice"
+    if len(info.roles) > ROLES_MAX:
+        return f"framework_info.roles: a framework has at most {ROLES_MAX} roles, not {len(info.roles)}"
     roles = info.roles if multi_role else (info.role or "*",)
     try:
         for role in roles:
@@ -63,8 +66,9 @@ def _check_offer_filters(filters: Mapping[str, OfferFilters], roles: Collection[
 
 
 def suppressed_fault(suppressed: Iterable[str], roles: Collection[str]) -> str | None:
+    known = frozenset(roles)
     for role in suppressed:
-        if role not in roles:
+        if role not in known:
             return f"suppressed_roles: '{role}' is not one of the framework's roles"
     return None
 

@@ -32,6 +32,7 @@ from msgspec.structs import replace
 
 from kernel.errors import CallError, Forbidden, NotSupported
 from kernel.master import effects as e
+from kernel.master.validation import ROLES_MAX
 from kernel.wire import scheduler
 from kernel.wire.agent import ExecutorMessage, FrameworkMessage, FrameworkUpdated, ShutdownFramework
 from kernel.wire.common import Label, Labels
@@ -361,6 +362,39 @@ class TestUpdateFramework:
         for info in (framework_info("f"), framework_info("f", id=framework_id("other"))):
             with pytest.raises(CallError, match="framework_id"):
                 c.call(fid, scheduler.UpdateFramework(info))
+
+
+class Compared(str):
+    """A role that counts how often it is compared."""
+
+    count = 0
+    __hash__ = str.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        Compared.count += 1
+        return str.__eq__(self, other)
+
+
+class TestManyRoles:
+    """A body of 8 MB may name a million of them."""
+
+    ROLES = tuple(f"r{number}" for number in range(ROLES_MAX))
+
+    def test_a_framework_has_a_bounded_number_of_roles(self):
+        c = Conductor()
+        assert c.subscribe("a", framework_info("f", MULTI, roles=self.ROLES))
+        assert not c.subscribe("b", framework_info("f", MULTI, roles=(*self.ROLES, "one-more")))
+        assert f"at most {ROLES_MAX} roles" in error_of(c, "b")
+
+    @pytest.mark.parametrize("kind", [scheduler.Suppress, scheduler.Revive, scheduler.UpdateFramework])
+    def test_a_role_that_is_named_costs_a_look_not_a_search(self, kind):
+        c = Conductor()
+        info = framework_info("f", MULTI, roles=self.ROLES)
+        fid = c.subscribe(info=info)
+        roles = tuple(Compared(self.ROLES[-1]) for _ in range(100))
+        Compared.count = 0
+        c.call(fid, kind(replace(info, id=framework_id(fid)), roles) if kind is scheduler.UpdateFramework else kind(roles))
+        assert Compared.count < 10 * len(roles)
 
 
 class TestSuppression:
