@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernel.agent.state import AgentState
-from kernel.agent.views.parts import all_frameworks, container_status, containers, executors, task_message
+from kernel.agent.views.parts import all_frameworks, container_status, containers, executors, shown_resources, task_message
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
 from kernel.wire.ids import AgentID, ContainerID, FrameworkID
@@ -47,7 +47,7 @@ def get_state(state: AgentState) -> api.GetState:
 def agent_info(state: AgentState) -> AgentInfo:
     config, node = state.config, state.node
     known = AgentID(state.agent_id) if state.agent_id else None
-    return AgentInfo(config.public_hostname, config.public_port, node.resources, node.attributes, known, node.domain)
+    return AgentInfo(config.public_hostname, config.public_port, shown_resources(node.resources), node.attributes, known, node.domain)
 
 
 def get_containers(state: AgentState, call: api.GetContainersCall | None) -> bytes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kernel.agent import launch
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
@@ -13,7 +14,7 @@ from kernel.wire.command import CommandInfo
 from kernel.wire.container import ContainerStatus
 from kernel.wire.ids import ContainerID, ExecutorID, FrameworkID
 from kernel.wire.legacy import without_secrets
-from kernel.wire.resources import Resource, Resources
+from kernel.wire.resources import Form, Resource, Resources
 from kernel.wire.task import ExecutorInfo, TaskState
 from kernel.wire.task import Task as TaskMessage
 
@@ -23,7 +24,8 @@ COMMAND_CHARS_MAX = 15
 class Running(Struct, gc=False):
     """An executor as Mesos would have it: a command task has one of its own, which is only a name here.
 
-    info: without the secrets of its command. container_id, pid: of its process. lives: it has a container now, idle or not.
+    info: as operators are told of it, without the secrets of its command. container_id, pid: of its process. lives: it has a
+    container now, idle or not.
     """
 
     framework: Framework
@@ -85,7 +87,7 @@ def _running(state: AgentState, executor: Executor, tasks: list[Task], past: lis
     framework = executor.framework
     return Running(
         framework,
-        without_secrets(executor.info),
+        replace(without_secrets(executor.info), resources=shown_resources(executor.info.resources)),
         executor.info.name or "",
         executor.info.source or "",
         executor.container_id,
@@ -147,6 +149,11 @@ def role_of(resources: Iterable[Resource]) -> str | None:
     return next((found.allocation_info.role for found in resources if found.allocation_info is not None), None)
 
 
+def shown_resources(resources: Sequence[Resource]) -> tuple[Resource, ...]:
+    """Resources as operators are told of them (spec: mesos-v1, section 6.3)."""
+    return Resources.of(resources).messages(role_of(resources), Form.ENDPOINT)
+
+
 def task_message(task: Task, state: TaskState | None = None) -> TaskMessage:
     """A task as the operator API shows it."""
     info, queue = task.info, task.updates
@@ -159,7 +166,7 @@ def task_message(task: Task, state: TaskState | None = None) -> TaskMessage:
         agent_id=info.agent_id,
         state=state or task.state,
         executor_id=None if task.kind is Kind.COMMAND else ExecutorID(task.executor_id),
-        resources=info.resources,
+        resources=shown_resources(info.resources),
         statuses=tuple(task.statuses),
         status_update_state=told.state if told is not None else None,
         status_update_uuid=told.uuid if told is not None else None,

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kernel.agent.effects import ContainerFailed, ExecutorUpdate, MasterLost, SubscribeExecutor, View
 from kernel.agent.views.parts import command_executor_name
@@ -16,6 +17,7 @@ from kernel.wire.command import CommandInfo, Environment, Variable, VariableType
 from kernel.wire.common import Secret, SecretType, SecretValue
 from kernel.wire.executor import Subscribe, Update
 from kernel.wire.ids import TaskID
+from kernel.wire.resources import Resources
 from kernel.wire.task import ExecutorType, Source, TaskState, TaskStatus
 from tests.builders import executor
 from tests.kernel.agent.desk import Desk, command, register, running
@@ -171,6 +173,18 @@ def test_the_executor_of_a_command_task_has_a_name_and_a_source() -> None:
 def _executors(desk: Desk) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = show(desk, "get_executors")["get_executors"]["executors"]
     return found
+
+
+def test_resources_are_shown_in_the_form_that_holds_the_older_and_the_newer_fields() -> None:
+    desk = running()
+    of_dev = Resources.parse("cpus:1").messages("dev")
+    desk.run_task(replace(command("c", executor=replace(executor("e"), resources=of_dev)), resources=of_dev))
+    (task,) = show(desk, "get_tasks")["get_tasks"]["queued_tasks"]
+    (found,) = _executors(desk)
+    expected = {"name": "cpus", "type": "SCALAR", "scalar": {"value": 1.0}, "role": "*", "allocation_info": {"role": "dev"}}
+    assert task["resources"] == found["executor_info"]["resources"] == [expected]
+    info = show(desk, "get_agent")["get_agent"]["agent_info"]
+    assert [(shown["name"], shown["role"]) for shown in info["resources"]] == [("cpus", "*"), ("mem", "*")]
 
 
 def test_other_reads_answer() -> None:
