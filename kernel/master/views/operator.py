@@ -6,9 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel.master import render
 from kernel.master.frameworks import HEARTBEAT_S
-from kernel.master.model import Framework, Offer, Task
+from kernel.master.model import Executor, Framework, Offer, Task
 from kernel.master.pictures import Picture
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
@@ -46,8 +48,12 @@ def get_tasks(state: MasterState, picture: Picture) -> Fragments:
 
 def get_executors(state: MasterState, picture: Picture) -> Fragments:
     executors = list(chain.from_iterable(framework.executors.values() for framework in state.frameworks.values()))
-    shown = (encode(operator.Executor(without_secrets(executor.info), AgentID(executor.agent_id))) for executor in executors)
-    return document(b"", [("executors", array(shown))])
+    return document(b"", [("executors", array(map(_executor, executors)))])
+
+
+def _executor(executor: Executor) -> bytes:
+    resources = executor.resources.messages(executor.role, Form.ENDPOINT)
+    return encode(operator.Executor(replace(without_secrets(executor.info), resources=resources), AgentID(executor.agent_id)))
 
 
 def get_frameworks(state: MasterState, picture: Picture) -> Fragments:

@@ -108,6 +108,7 @@ def test_executors_without_the_values_of_secrets():
     (shown,) = show(cluster(), "get_executors")["get_executors"]["executors"]
     assert shown["agent_id"] == {"value": "M-S0"}
     assert shown["executor_info"]["executor_id"] == {"value": "x"}
+    assert shown["executor_info"]["resources"][0] == scalar("cpus", 0.1, allocation_info={"role": "eng/web"})
     (variable,) = shown["executor_info"]["command"]["environment"]["variables"]
     assert variable == {"name": "PASSWORD", "type": "SECRET", "secret": {"type": "VALUE"}}
 
