@@ -58,6 +58,14 @@ class ExecutorData(Struct, frozen=True):
     claims: Claims | None = None
 
 
+class ExecutorUnknown(Struct, frozen=True):
+    """A custom executor makes a call of the type UNKNOWN. Raises NotSupported, if it may call at all."""
+
+    framework_id: str
+    executor_id: str
+    claims: Claims | None = None
+
+
 class ExecutorStreamClosed(Struct, frozen=True):
     """An executor's stream ended, at either side."""
 

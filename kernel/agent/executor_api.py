@@ -12,9 +12,9 @@ from typing import Any
 
 from aiohttp import web
 
-from kernel.agent.effects import ExecutorData, ExecutorStreamClosed, ExecutorUpdate, SubscribeExecutor
+from kernel.agent.effects import ExecutorData, ExecutorStreamClosed, ExecutorUnknown, ExecutorUpdate, SubscribeExecutor
 from kernel.agent.token import BadToken, Claims, verify
-from kernel.errors import CallError, Forbidden, NotSupported
+from kernel.errors import CallError, Forbidden
 from kernel.mainloop import MainLoop
 from kernel.net.errors import HttpError
 from kernel.net.request import Request, acceptable, content_type, read_body
@@ -80,6 +80,8 @@ class ExecutorApi:
             return await self._subscribe(request, ids, body, claims)
         if isinstance(body, executor.Update):
             await loop.submit(ExecutorUpdate(*ids, body, claims))
+        elif body is None:
+            await loop.submit(ExecutorUnknown(*ids, claims))
         else:
             await loop.submit(ExecutorData(*ids, body.data, claims))
         return text(202)
@@ -119,9 +121,9 @@ def _is_local(request: Request) -> bool:
 
 
 def _body_of(call: executor.Call) -> Any:
-    """Return the part that the type names. Raises CallError when it is missing, NotSupported for UNKNOWN."""
+    """Return the part that the type names, None for UNKNOWN. Raises CallError when it is missing."""
     if call.type == "UNKNOWN":
-        raise NotSupported("UNKNOWN is no call")
+        return None
     if call.type not in ("SUBSCRIBE", "UPDATE", "MESSAGE"):
         raise CallError("Failed to validate executor::Call: Expecting 'type' to be present")
     name = call.type.lower()

@@ -10,6 +10,7 @@ from kernel.agent.effects import (
     CloseExecutorStream,
     ExecutorData,
     ExecutorStreamClosed,
+    ExecutorUnknown,
     ExecutorUpdate,
     SignalContainer,
     SubscribeExecutor,
@@ -23,7 +24,7 @@ from kernel.agent.tasks import Tasks
 from kernel.agent.token import Claims
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
-from kernel.errors import CallError, Forbidden
+from kernel.errors import CallError, Forbidden, NotSupported
 from kernel.wire import executor as api
 from kernel.wire.agent import ExecutorMessage
 from kernel.wire.ids import AgentID, ContainerID, TaskID
@@ -170,13 +171,17 @@ class Executors:
         if self.state.registered:
             self.state.emit(ToMaster(ExecutorMessage(message.framework_id, message.executor_id, message.data)))
 
+    def unknown(self, message: ExecutorUnknown) -> None:
+        self._must_be_subscribed(self._find(message))
+        raise NotSupported("UNKNOWN is no call")
+
     def stream_closed(self, message: ExecutorStreamClosed) -> None:
         """The executor may come back with another stream, or end: its exit will tell."""
         executor = self.state.streams.pop(message.stream, None)
         if executor is not None:
             executor.stream = None
 
-    def _find(self, message: SubscribeExecutor | ExecutorUpdate | ExecutorData) -> Executor:
+    def _find(self, message: SubscribeExecutor | ExecutorUpdate | ExecutorData | ExecutorUnknown) -> Executor:
         framework_id, executor_id = message.framework_id, message.executor_id
         framework = self.state.frameworks.get(framework_id)
         if framework is None:

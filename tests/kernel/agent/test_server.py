@@ -140,7 +140,8 @@ def test_until_it_has_recovered_an_agent_answers_503(tmp_path: Path) -> None:
         (b"", JSON, 400),
         ({**IDS}, JSON, 400),
         ({**IDS, "type": "NONSENSE"}, JSON, 400),
-        ({**IDS, "type": "UNKNOWN"}, JSON, 501),
+        ({**IDS, "type": "UNKNOWN"}, JSON, 403),
+        ({**IDS, "type": "UNKNOWN", "executor_id": {"value": "unknown"}}, JSON, 400),
         ({"type": "SUBSCRIBE", "subscribe": {}}, JSON, 400),
         ({**IDS, "type": "SUBSCRIBE"}, JSON, 400),
         (SUBSCRIBE, {"Content-Type": "text/plain"}, 415),
@@ -190,6 +191,7 @@ def test_an_executor_subscribes_gets_its_task_and_reports(tmp_path: Path) -> Non
         assert (await event())["launch"]["task"]["task_id"] == {"value": "t"}
         status = {"task_id": {"value": "t"}, "state": "TASK_RUNNING", "source": "SOURCE_EXECUTOR", "uuid": "MDEyMzQ1Njc4OWFiY2RlZg=="}
         assert (await stage.post(EXECUTOR, {**IDS, "type": "UPDATE", "update": {"status": status}}))[0] == 202
+        assert (await stage.post(EXECUTOR, {**IDS, "type": "UNKNOWN"}))[0] == 501
         acknowledged = await event()
         assert acknowledged["acknowledged"] == {"task_id": {"value": "t"}, "uuid": status["uuid"]}
         assert stage.loop.core.state.frameworks["f"].tasks["t"].state is TaskState.TASK_RUNNING  # type: ignore[attr-defined]
