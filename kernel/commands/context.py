@@ -94,14 +94,12 @@ class LastUp:
     """What the last `up` on this machine left written about its daemons."""
 
     def __init__(self, work_dir: Path, state: dict[str, Any]) -> None:
-        from kernel import supervisor  # Only for those who ask what became of it.
-
         self.work_dir = work_dir
-        self.supervised = supervisor.alive(state.get("supervisor", {}))
+        self.supervised = _alive(state.get("supervisor", {}))
         self.daemons: list[dict[str, Any]] = state.get("daemons", [])
         if not self.supervised:  # Nobody has written down what happened since.
             gone = {"state": "stopped", "pid": None}
-            self.daemons = [daemon if supervisor.alive(daemon) else {**daemon, **gone} for daemon in self.daemons]
+            self.daemons = [daemon if _alive(daemon) else {**daemon, **gone} for daemon in self.daemons]
         self.way_back = f"`meseta up --work-dir {work_dir}`, with the options of the last time, starts what is missing"
 
     @classmethod
@@ -110,6 +108,17 @@ class LastUp:
         work_dir = endpoints.last_work_dir()
         state = endpoints.read_json(work_dir / "up.json")
         return cls(work_dir, state) if any(daemon.get("url") in urls for daemon in state.get("daemons", ())) else None
+
+
+def _alive(process: dict[str, Any]) -> bool:
+    """Whether a recorded process (pid, started, boot_id) is still that process, as `kernel.supervisor` has it, a program of its own."""
+    try:
+        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        _, _, after_name = Path(f"/proc/{process.get('pid')}/stat").read_text().rpartition(") ")
+    except OSError:
+        return False
+    fields = after_name.split()
+    return process.get("boot_id") == boot_id and fields[0] not in "ZX" and int(fields[19]) == process.get("started")
 
 
 def unreachable(urls: list[str], reason: str) -> CommandError:
