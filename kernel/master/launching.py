@@ -295,7 +295,7 @@ def _prepare_group(pool: _Pool, group: LaunchGroup) -> tuple[list[Task], Executo
     executor = _new_executor(pool, group.executor, executor_resources)
     together = parts if executor is None else [*parts, executor_resources]
     check_apart(together, "Task group and its executor")
-    _check_pool(pool, sum(together, EMPTY), "task group and its executor")
+    _check_pool(pool, Resources.sum(together), "task group and its executor")
     _check_shared_cgroups(pool, group, executor)
     executor_id = group.executor.executor_id.value
     tasks = [

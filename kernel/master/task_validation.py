@@ -6,6 +6,7 @@ TaskFault, whose text a scheduler gets in TASK_ERROR.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -333,12 +334,11 @@ def _sorted(items: tuple[T, ...]) -> tuple[T, ...]:
 
 def check_apart(parts: Iterable[Resources], of: str) -> None:
     """Ranges and sets of what is launched together must not overlap: the same port cannot be had twice."""
-    whole: Resources | None = None
+    parts = tuple(parts)
+    separate: Counter[str] = Counter()
     for part in parts:
-        if part.other is not None and whole is not None and whole.other is not None:
-            together = (whole + part).scalars()
-            separate = whole.scalars()
-            for name, amount in part.scalars().items():
-                if together[name] != separate.get(name, 0) + amount:
-                    raise TaskFault(f"{of} use '{name}' twice")
-        whole = part if whole is None else whole + part
+        separate.update(part.scalars())
+    together = Resources.sum(parts).scalars()
+    for name, amount in separate.items():
+        if together.get(name, 0) != amount:
+            raise TaskFault(f"{of} use '{name}' twice")

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import enum
 import math
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable
+from operator import itemgetter
 
 from kernel.errors import CallError
 from kernel.wire.base import ProtoMessage, UInt64
 
 Spans = tuple[tuple[int, int], ...]
+_BEGIN: itemgetter[int] = itemgetter(0)
+_END: itemgetter[int] = itemgetter(1)
 UINT64_MAX = 2**64 - 1
 # Past this a double no longer tells neighbouring thousandths apart.
 SCALAR_MAX = 2**53 / 1000
@@ -104,12 +108,28 @@ def coalesce(pairs: Iterable[tuple[int, int]]) -> Spans:
     return tuple(merged)
 
 
+def _touched(a: Spans, b: Spans) -> tuple[int, int]:
+    """From where to where in `a` there may be spans that `b`, which is not empty, overlaps or touches. Mostly `b` is one port of
+    thousands: only what is near it is then looked at."""
+    return bisect_left(a, b[0][0] - 1, key=_END), bisect_right(a, b[-1][1] + 1, key=_BEGIN)
+
+
 def span_union(a: Spans, b: Spans) -> Spans:
-    return coalesce(sorted(a + b))
+    if not b:
+        return a
+    begin, end = _touched(a, b)
+    return a[:begin] + coalesce(sorted(a[begin:end] + b)) + a[end:]
 
 
 def span_difference(a: Spans, b: Spans) -> Spans:
     """What of `a` is not in `b`."""
+    if not b:
+        return a
+    begin, end = _touched(a, b)
+    return a[:begin] + _difference(a[begin:end], b) + a[end:]
+
+
+def _difference(a: Spans, b: Spans) -> Spans:
     left: list[tuple[int, int]] = []
     at = 0
     for begin, end in a:
@@ -128,7 +148,7 @@ def span_difference(a: Spans, b: Spans) -> Spans:
 
 def span_contains(a: Spans, b: Spans) -> bool:
     """Whether each number of `b` is in `a`."""
-    at = 0
+    at = _touched(a, b)[0] if b else 0
     for begin, end in b:
         while at < len(a) and a[at][1] < begin:
             at += 1

@@ -89,6 +89,26 @@ def test_the_order_of_adding_does_not_matter(a: Resources, b: Resources, c: Reso
     assert hash(a + b) == hash(b + a)
 
 
+@given(st.lists(mixtures(), max_size=4))
+def test_many_are_added_at_once_as_one_by_one(parts: list[Resources]) -> None:
+    one_by_one = EMPTY
+    for part in parts:
+        one_by_one += part
+    assert Resources.sum(parts) == one_by_one
+    assert Resources.of(message for part in parts for message in part.messages()) == one_by_one
+
+
+def test_many_ports_are_read_and_taken_in_no_time() -> None:
+    """One call may name so many, and all else waits for it: adding them up pair by pair took minutes."""
+    ports = [ranges("ports", (3 * number, 3 * number)) for number in range(20_000)]
+    whole = Resources.of(ports)
+    rest = whole
+    for port in ports:
+        rest -= Resources.of([port])
+    assert not rest
+    assert Resources.sum(Resources.of([port]) for port in ports) == whole
+
+
 @given(amounts(), amounts())
 def test_what_was_added_can_be_taken_away_exactly(a: Resources, b: Resources) -> None:
     assert (a + b) - b == a
