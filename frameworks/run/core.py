@@ -1,7 +1,7 @@
 """One-off tasks: run a command N times, tell how it went. Pure; the edge prints and streams.
 
-The framework lives as long as the command: it tears itself down at the end. A detached one leaves its tasks running for
-DETACHED_S and nobody to wait for them.
+The framework lives as long as the command: it tears itself down at the end. A detached one leaves its tasks running, for
+DETACHED_S at most; the master ends it with the last of them.
 """
 
 from __future__ import annotations
@@ -122,6 +122,7 @@ class RunScheduler(Scheduler):
             gpus=job.wants.gpus > 0,
             # Nobody acknowledges what a detached task reports: TASK_KILLING would hold up the news of its end.
             killing=not job.detach,
+            ends_with_tasks=job.detach,
         )
         super().__init__(info, {}, fresh_id=fresh_id, spread=spread)
         self.job = job

@@ -21,6 +21,8 @@ from frameworks.sdk.tasks import NOWHERE, TERMINAL, Shape, TaskBook, TaskRecord,
 from kernel.clock import Now
 from kernel.mainloop import Persist, Tick
 from kernel.net.backoff import delay_s
+from kernel.wire.common import Label, Labels
+from kernel.wire.framework import ENDS_WITH_TASKS
 from kernel.wire.ids import AgentID, FrameworkID, TaskID
 from kernel.wire.offer import Filters, Launch, Offer, Operation, OperationType, RoleConstraints
 from kernel.wire.resources import Resources
@@ -49,13 +51,15 @@ def framework_info(
     failover_timeout_s: float = 604_800.0,
     gpus: bool = False,
     killing: bool = True,
+    ends_with_tasks: bool = False,
     webui_url: str | None = None,
     principal: str | None = None,
 ) -> FrameworkInfo:
     """A FrameworkInfo with the capabilities the SDK deals with.
 
     user: whom tasks run as, "" the agent's own. failover_timeout_s: how long its tasks outlive it. gpus: whether machines
-    with gpus are offered to it. killing: whether a kill is reported when it begins (TASK_KILLING).
+    with gpus are offered to it. killing: whether a kill is reported when it begins (TASK_KILLING). ends_with_tasks: whether the master
+    forgets it when its last task ends while it is away.
     """
     wanted = [*CAPABILITIES]
     if gpus:
@@ -70,6 +74,7 @@ def framework_info(
         roles=tuple(roles),
         principal=principal,
         webui_url=webui_url,
+        labels=Labels((Label(ENDS_WITH_TASKS),)) if ends_with_tasks else None,
         capabilities=tuple(Capability(type=capability) for capability in wanted),
     )
 

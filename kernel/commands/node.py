@@ -59,7 +59,7 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
             "host": info["hostname"],
             "address": str(found.get("pid", "")).rpartition("@")[2],
             "state": state(found),
-            "version": str(found.get("version", "")),
+            "version": str(found.get("meseta_version", "")),
             "registered": f"{since} ago" if (since := output.age(seconds(found.get("registered_time")))) else "",
             "attributes": ", ".join(f"{attribute['name']}={_attribute(attribute)}" for attribute in info.get("attributes", [])),
             **{name: _amounts(used.get(name, 0.0), offered.get(name, 0.0), amount) for name, amount in total.items()},

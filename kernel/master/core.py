@@ -264,5 +264,6 @@ _INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
 _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
     "agent": agents.contact_due,
     "forget": agents.forget_due,
+    "forsaken": frameworks.forsaken_due,
     "framework": frameworks.failover_due,
 }

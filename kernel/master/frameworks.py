@@ -21,6 +21,7 @@ from kernel.wire.resources import Resources
 from kernel.wire.task import FrameworkCapability, FrameworkInfo, Reason, TaskState
 
 HEARTBEAT_S = 15.0
+FORSAKEN_S = 5.0  # How often it is looked whether a framework that is away is to end with its tasks.
 REMOVED_MESSAGE = "Framework has been removed"
 
 
@@ -157,6 +158,8 @@ def stream_closed(s: MasterState, closed: StreamClosed, now: Now) -> None:
 def await_failover(s: MasterState, framework: Framework, timeout_s: float, now: Now) -> None:
     """Wait for its scheduler for so long, then remove it."""
     framework.failover_due_s = now.mono_s + timeout_s
+    if framework.ends_with_tasks:
+        s.deadlines.push(now.mono_s + FORSAKEN_S, "forsaken", framework.framework_id)
     if timeout_s <= 0:
         remove_framework(s, framework, now)
     else:
@@ -170,6 +173,18 @@ def failover_due(s: MasterState, framework_id: str, now: Now) -> None:
         return
     if framework.failover_due_s > now.mono_s:  # It was back in between.
         s.deadlines.push(framework.failover_due_s, "framework", framework_id)
+    else:
+        remove_framework(s, framework, now)
+
+
+def forsaken_due(s: MasterState, framework_id: str, now: Now) -> None:
+    """Deadline: whether a framework that nobody comes back for has ended with its tasks."""
+    framework = s.frameworks.get(framework_id)
+    if framework is None or framework.connected:
+        return
+    # Agents that are still waited for after a start of the master may bring more.
+    if s.recovered or framework.unreachable or any(not task.terminal for task in framework.tasks.values()):
+        s.deadlines.push(now.mono_s + FORSAKEN_S, "forsaken", framework_id)
     else:
         remove_framework(s, framework, now)
 

@@ -11,6 +11,7 @@ from kernel.master.allocator import Allocation
 from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.quantities import Holdings
 from kernel.master.transitions import AgentState, FrameworkState
+from kernel.wire.framework import ENDS_WITH_TASKS
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.task import (
     TERMINAL,
@@ -171,7 +172,7 @@ class Framework:
     `tasks` are in each state, by name."""
 
     __slots__ = (
-        "completed", "counts", "executors", "failover_due_s", "framework_id", "info", "linked", "live", "multi_role",
+        "completed", "counts", "ends_with_tasks", "executors", "failover_due_s", "framework_id", "info", "linked", "live", "multi_role",
         "offer_constraints", "offered", "offers", "partition_aware", "refinement", "registered_wall_s", "reregistered_wall_s",
         "roles", "state", "stream", "suppressed", "task_killing", "tasks", "unreachable", "unregistered_wall_s", "used",
     )  # fmt: skip
@@ -205,6 +206,7 @@ class Framework:
         self.multi_role = FrameworkCapability.MULTI_ROLE in capabilities
         self.refinement = FrameworkCapability.RESERVATION_REFINEMENT in capabilities
         self.task_killing = FrameworkCapability.TASK_KILLING_STATE in capabilities
+        self.ends_with_tasks = info.labels is not None and any(label.key == ENDS_WITH_TASKS for label in info.labels.labels)
         self.roles = roles_of(info)
 
     @property

@@ -14,6 +14,7 @@ from kernel.master.model import Agent, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState, FrameworkState
+from kernel.net.common import MESOS_VERSION
 from kernel.wire import operator, scheduler
 from kernel.wire.common import URL, Address, TimeInfo
 from kernel.wire.framework import FrameworkInfo
@@ -149,7 +150,7 @@ def agent_message(agent: Agent | AgentLook) -> operator.Agent:
     return operator.Agent(
         agent_info=agent_info(agent),
         active=agent.state is AgentState.REGISTERED,
-        version=agent.software,
+        version=MESOS_VERSION,
         deactivated=False,
         pid=agent.pid,
         registered_time=time_info(agent.registered_wall_s),
@@ -158,6 +159,7 @@ def agent_message(agent: Agent | AgentLook) -> operator.Agent:
         allocated_resources=agent.used.messages(form=Form.ENDPOINT),
         offered_resources=agent.offered.messages(form=Form.ENDPOINT),
         capabilities=AGENT_CAPABILITIES,
+        meseta_version=agent.software,
     )
 
 

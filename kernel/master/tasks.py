@@ -122,10 +122,14 @@ def kill_by_operator(s: MasterState, call: KillTaskByOperator, now: Now) -> None
 
 
 def shutdown(s: MasterState, framework: Framework, call: scheduler.Shutdown, now: Now) -> None:
-    """SHUTDOWN of an executor; dropped silently when there is none."""
-    agent = s.agents.get(call.agent_id.value)
-    if agent is not None and (framework.framework_id, call.executor_id.value) in agent.executors:
-        s.tell_agent(agent, ShutdownExecutor(framework.framework_id, call.executor_id.value), framework)
+    """SHUTDOWN of an executor; dropped silently when there is none. A command task's own bears the task's id."""
+    agent, executor_id = s.agents.get(call.agent_id.value), call.executor_id.value
+    if agent is None:
+        return
+    task = framework.tasks.get(executor_id)
+    of_command = task is not None and task.agent_id == agent.agent_id and not task.executor_id
+    if of_command or (framework.framework_id, executor_id) in agent.executors:
+        s.tell_agent(agent, ShutdownExecutor(framework.framework_id, executor_id), framework)
 
 
 def message(s: MasterState, framework: Framework, call: scheduler.Message, now: Now) -> None:

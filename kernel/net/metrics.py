@@ -52,7 +52,9 @@ class Metrics:
     async def system(self, request: Request) -> web.StreamResponse:
         """Answer `/system/stats.json`."""
         prefix = "system/"
-        shown = {name.removeprefix(prefix): value for name, value in machine().items() if name.startswith(prefix)}
+        shown = {
+            name.removeprefix(prefix).replace("load_", "avg_load_"): value for name, value in machine().items() if name.startswith(prefix)
+        }
         return await response.json(request, msgspec.json.encode(shown))
 
 

@@ -46,6 +46,9 @@ class OfferFilters(ProtoMessage, frozen=True):
     min_allocatable_resources: MinAllocatableResources | None = None
 
 
+ENDS_WITH_TASKS = "meseta.ends_with_tasks"  # Label, any value: while nobody is subscribed, the last task ends the framework, too.
+
+
 class FrameworkInfo(ProtoMessage, frozen=True):
     """A framework as it describes itself.
 

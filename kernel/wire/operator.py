@@ -349,7 +349,7 @@ class Call(ProtoMessage, frozen=True):
 
 
 class Agent(ProtoMessage, frozen=True):
-    """The Response.GetAgents.Agent of v1."""
+    """The Response.GetAgents.Agent of v1. version: of the API; meseta_version: of the agent's release, our own addition."""
 
     agent_info: AgentInfo
     active: bool
@@ -363,6 +363,7 @@ class Agent(ProtoMessage, frozen=True):
     offered_resources: tuple[Resource, ...] = ()
     capabilities: tuple[AgentInfoCapability, ...] = ()
     resource_providers: tuple[ResourceProvider, ...] = ()
+    meseta_version: str | None = None
     drain_info: DrainInfo | None = None
     estimated_drain_start_time: TimeInfo | None = None
 

@@ -33,7 +33,7 @@ AGENT_STATE_KEYS = """
     attributes flags frameworks completed_frameworks
 """
 VERSION_KEYS = "build_date build_time build_user version meseta_version"
-STATS_KEYS = "cpus_total load_1min load_5min load_15min mem_total_bytes mem_free_bytes"
+STATS_KEYS = "cpus_total avg_load_1min avg_load_5min avg_load_15min mem_total_bytes mem_free_bytes"
 
 # Snapshots in JSON, by path: their keys, all of them; or that it is a list.
 MASTER_JSON = {

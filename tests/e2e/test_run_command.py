@@ -195,9 +195,9 @@ def test_detached_tasks_go_on_without_it(cluster: Cluster, tmp_path: Path) -> No
         follower.kill()
         follower.communicate()
     eventually(lambda: task(cluster, task_id)["state"] == "TASK_FAILED")
+    eventually(lambda: not frameworks(cluster, "away"), what="its framework ends with it")
     assert cluster.json("task", "show", task_id)["statuses"][-1]["message"] == "Command exited with status 5"
-    (framework_id,) = frameworks(cluster, "away")
-    cluster.meseta("framework", "teardown", framework_id)
+    assert cluster.meseta("task", "logs", task_id).stdout == "begun\ndone\n"
 
 
 def test_what_no_agent_has_is_said(cluster: Cluster) -> None:

@@ -13,6 +13,7 @@ from kernel.master import render
 from kernel.master.model import Agent, Executor, Offer, Task
 from kernel.master.pictures import AgentLook, Picture, TaskLook
 from kernel.master.transitions import AgentState, FrameworkState
+from kernel.net.common import MESOS_VERSION
 from kernel.wire.codec import encode
 from kernel.wire.common import DomainInfo, Label
 from kernel.wire.legacy import (
@@ -103,6 +104,7 @@ class AgentObject(Struct, gc=False, omit_defaults=True):
     deactivated: bool
     version: str
     capabilities: tuple[str, ...]
+    meseta_version: str
     domain: DomainInfo | None = None
     reregistered_time: float | None = None
 
@@ -127,8 +129,9 @@ def _agent_object(seen: Agent | AgentLook) -> AgentObject:
         resources_object(unreserved(seen.total)) if reserved else total,
         seen.state is AgentState.REGISTERED,
         False,
-        seen.software,
+        MESOS_VERSION,
         AGENT_CAPABILITIES,
+        seen.software,
         info.domain,
         seen.reregistered_wall_s,
     )

@@ -36,7 +36,7 @@ from kernel.master.validation import ROLES_MAX
 from kernel.wire import scheduler
 from kernel.wire.agent import ExecutorMessage, FrameworkMessage, FrameworkUpdated, ShutdownFramework
 from kernel.wire.common import Label, Labels
-from kernel.wire.framework import FrameworkCapability
+from kernel.wire.framework import ENDS_WITH_TASKS, FrameworkCapability
 from kernel.wire.ids import AgentID, ExecutorID, OperationID, TaskID
 from kernel.wire.offer import Filters, OfferConstraints, RoleConstraints
 from kernel.wire.resources import (
@@ -253,6 +253,26 @@ class TestRemoval:
         assert c.offers("second") == []
         c.give(e.StreamClosed("first"))
         assert len(c.offers("second")) == 1
+
+    def test_one_that_is_away_and_said_so_ends_with_its_last_task(self):
+        """Also at the next master, which waits for the agents that may bring more of them."""
+        c = Conductor()
+        labels = Labels((Label(ENDS_WITH_TASKS),))
+        fid = c.subscribe(info=framework_info("f", failover_timeout=1e6, labels=labels))
+        aid = c.agent()
+        (offer,) = c.offers()
+        c.call(fid, accept([offer.id.value], task("t", aid)))
+        c.wait(60)
+        assert fid in c.core.state.frameworks, "it is not away"
+        c.give(e.StreamClosed("s"))
+        c.wait(60)
+        assert fid in c.core.state.frameworks, "its task runs"
+        restarted = Conductor(c.stored, master_id="N")
+        restarted.wait(60)
+        assert fid in restarted.core.state.frameworks, "its agent is not back"
+        c.update(1, fid, "t", TaskState.TASK_FINISHED)
+        c.wait(60)
+        assert fid in c.core.state.completed
 
     def test_an_operator_names_an_unknown_framework(self):
         with pytest.raises(CallError, match="framework_id"):

@@ -8,9 +8,9 @@ from msgspec.structs import replace
 from kernel.errors import CallError, NotFound
 from kernel.master import effects as e
 from kernel.wire import scheduler
-from kernel.wire.agent import AcknowledgeUpdate, FrameworkUpdated, KillTask, RunTask, RunTaskGroup
+from kernel.wire.agent import AcknowledgeUpdate, FrameworkUpdated, KillTask, RunTask, RunTaskGroup, ShutdownExecutor
 from kernel.wire.framework import FrameworkCapability
-from kernel.wire.ids import AgentID, OfferID, TaskID
+from kernel.wire.ids import AgentID, ExecutorID, OfferID, TaskID
 from kernel.wire.offer import Filters, Operation, OperationType, Reserve
 from kernel.wire.task import (
     URI,
@@ -261,6 +261,13 @@ class TestKill:
     def test_a_kill_of_an_unknown_task_reconciles_it(self, cluster):
         cluster.call(cluster.fid, scheduler.Kill(TaskID("t")))
         assert [s.state for s in cluster.statuses()] == [TaskState.TASK_UNKNOWN]
+
+    def test_a_shutdown_reaches_executors_also_those_of_command_tasks(self, cluster):
+        launch(cluster, task("t", cluster.aid), task("u", cluster.aid, executor=executor("e")))
+        cluster.take(1)
+        for name in ("t", "e", "u", "x"):
+            cluster.call(cluster.fid, scheduler.Shutdown(ExecutorID(name), AgentID(cluster.aid)))
+        assert cluster.take(1) == [ShutdownExecutor(cluster.fid, "t"), ShutdownExecutor(cluster.fid, "e")]
 
     def test_an_operator_may_kill_and_is_told_of_unknown_ids(self, cluster):
         launch(cluster, task("t", cluster.aid))

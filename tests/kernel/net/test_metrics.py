@@ -87,6 +87,6 @@ def test_the_machine_alone_has_an_endpoint_of_its_own() -> None:
     async def test() -> None:
         async with served(Daemon()) as client:
             found = json.loads(await text(client, "/system/stats.json"))
-            assert {"cpus_total", "load_1min", "mem_total_bytes", "mem_free_bytes"} <= found.keys()
+            assert {"cpus_total", "avg_load_1min", "mem_total_bytes", "mem_free_bytes"} <= found.keys()
 
     uvloop.run(test())

@@ -32,7 +32,8 @@ AGENT = {
     "unreserved_resources": {"cpus": 4.0, "gpus": 0.0, "mem": 4096.0, "disk": 1000.0, "ports": "[31000-31009]"},
     "active": True,
     "deactivated": False,
-    "version": "1.0",
+    "version": "1.11.0",
+    "meseta_version": "1.0",
     "capabilities": ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT"],
 }
 SITE = {
