@@ -53,6 +53,13 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     recovery_timeout_s: Annotated[
         Duration, Setting("How long executors wait for an agent that is away.", kind="duration", flag="recovery_timeout")
     ] = 900.0
+    isolation: Annotated[
+        tuple[str, ...] | None,
+        Setting("What holds containers: cgroups/cpu, cgroups/mem, cgroups/pids (default: what root can have), or posix.", kind="list"),
+    ] = None
+    cgroups_root: Annotated[str, Setting("Folder of our control groups in each hierarchy.")] = "meseta"
+    cgroups_enable_cfs: Annotated[bool, Setting("Hold tasks to their cpus also while others leave some unused.")] = False
+    container_pids_max: Annotated[int, Setting("Processes and threads a container may have; 0 for any number."), Meta(ge=0)] = 4096
     executor_environment_variables: Annotated[dict[str, str], Setting("Variables for all executors and tasks, as JSON.", kind="json")] = {}
     max_completed_executors_per_framework: Annotated[int, Setting("History kept, per framework."), Meta(ge=0)] = 150
 

@@ -46,9 +46,9 @@ class Containers:
     def exited(self, message: ContainerExited) -> None:
         owner = self._end(message.container_id, message.exit)
         if isinstance(owner, Task):
-            self.tasks.exited(owner, message.exit.status)
+            self.tasks.exited(owner, message.exit.status, message.limitation)
         elif owner is not None:
-            self.executors.exited(owner, message.exit.status)
+            self.executors.exited(owner, message.exit.status, message.limitation)
 
     def _end(self, container_id: str, exit: Exit | None) -> Task | Executor | None:
         """A container without an owner is one whose end was recorded before; it is forgotten all the same."""
@@ -76,7 +76,7 @@ class Containers:
             if container.pid is not None:
                 self.started(ContainerStarted(container_id, container.pid))
             if container.exit is not None:
-                self.exited(ContainerExited(container_id, container.exit))
+                self.exited(ContainerExited(container_id, container.exit, container.limitation))
             elif isinstance(owner, Task):
                 self.tasks.repeat_signal(owner)
             else:

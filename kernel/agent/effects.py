@@ -6,7 +6,9 @@ from typing import Any
 
 from msgspec import Struct
 
+from kernel.agent.isolators.limits import Limits
 from kernel.agent.token import Claims
+from kernel.executor.command import Limitation
 from kernel.wire import executor
 from kernel.wire.agent import AgentMessage, MasterMessage
 
@@ -86,6 +88,7 @@ class KnownContainer(Struct, frozen=True, gc=False):
     pid: int | None
     exit: Exit | None = None
     failure: str | None = None
+    limitation: Limitation | None = None
 
 
 class LauncherState(Struct, frozen=True):
@@ -109,6 +112,7 @@ class ContainerFailed(Struct, frozen=True, gc=False):
 class ContainerExited(Struct, frozen=True, gc=False):
     container_id: str
     exit: Exit
+    limitation: Limitation | None = None
 
 
 class Stop(Struct, frozen=True):
@@ -166,7 +170,7 @@ class LaunchContainer(Struct, frozen=True):
 
     executable: what is executed: a path, or a name looked up in the PATH of env; argv[0] may differ from it.
     directory: the sandbox, made with its parents, owned by user (None: the agent's own). links: symlinks to make
-    (path; target relative to the path's folder), replaced when they exist.
+    (path; target relative to the path's folder), replaced when they exist. limits: what it is held to where that is possible.
     """
 
     container_id: str
@@ -176,6 +180,14 @@ class LaunchContainer(Struct, frozen=True):
     directory: str
     user: str | None
     links: tuple[tuple[str, str], ...]
+    limits: Limits
+
+
+class LimitContainer(Struct, frozen=True, gc=False):
+    """Hold a container to other limits: an executor's tasks have become more or fewer."""
+
+    container_id: str
+    limits: Limits
 
 
 class SignalContainer(Struct, frozen=True, gc=False):

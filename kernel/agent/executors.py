@@ -12,23 +12,36 @@ from kernel.agent.effects import (
     ExecutorStreamClosed,
     ExecutorUnknown,
     ExecutorUpdate,
+    LimitContainer,
     SignalContainer,
     SubscribeExecutor,
     ToExecutor,
     ToMaster,
 )
 from kernel.agent.frameworks import Frameworks
-from kernel.agent.launch import executor_container, shutdown_grace_s
+from kernel.agent.launch import executor_container, executor_limits, shutdown_grace_s
 from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task
 from kernel.agent.tasks import Tasks
 from kernel.agent.token import Claims
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
 from kernel.errors import CallError, Forbidden, NotSupported
+from kernel.executor.command import Limitation
 from kernel.wire import executor as api
 from kernel.wire.agent import ExecutorMessage
 from kernel.wire.ids import AgentID, ContainerID, TaskID
-from kernel.wire.task import AgentInfo, ExecutorInfo, KillPolicy, Reason, Source, TaskGroupInfo, TaskInfo, TaskState, TaskStatus
+from kernel.wire.task import (
+    AgentInfo,
+    ExecutorInfo,
+    KillPolicy,
+    Reason,
+    Source,
+    TaskGroupInfo,
+    TaskInfo,
+    TaskResourceLimitation,
+    TaskState,
+    TaskStatus,
+)
 
 TERMINATED = Cause(TaskState.TASK_FAILED, TaskState.TASK_FAILED, Reason.REASON_EXECUTOR_TERMINATED, "Executor terminated")
 NOT_REGISTERED = Cause(
@@ -61,11 +74,15 @@ class Executors:
             for task_info in infos:
                 self.tasks.reject(framework, Kind.CUSTOM, task_info, executor_id, problem)
             return
-        executor = framework.executors.get(executor_id) or self._start(framework, info)
         number = self.state.new_group() if group else 0
         batch = []
         for task_info in infos:
             batch.append(self.tasks.add(framework, Kind.CUSTOM, task_info, executor_id, number))
+        executor = framework.executors.get(executor_id)
+        if executor is None:
+            executor = self._start(framework, info)
+        else:
+            self._limit(executor)
         executor.queued.append(tuple(batch))
         self._deliver(executor)
 
@@ -78,6 +95,11 @@ class Executors:
         state.emit(executor_container(state, executor))
         self._await(executor, state.config.executor_registration_timeout_s)
         return executor
+
+    def _limit(self, executor: Executor) -> None:
+        """Hold it to what it and its tasks have together."""
+        if executor.state is not ExecutorState.TERMINATED:
+            self.state.emit(LimitContainer(executor.container_id, executor_limits(self.state, executor)))
 
     def _deliver(self, executor: Executor) -> None:
         """Send what is queued: single tasks first, then groups, each in the order of arrival."""
@@ -160,8 +182,10 @@ class Executors:
         task = executor.framework.tasks.get(status.task_id.value)
         if task is not None and task.executor_id == executor.executor_id:
             self.updates.take(task, status)
-            if task.terminal and executor.framework.terminating:
-                self.frameworks.task_done(task)
+            if task.terminal:
+                self._limit(executor)
+                if executor.framework.terminating:
+                    self.frameworks.task_done(task)
         self._tell(executor, api.Event("ACKNOWLEDGED", acknowledged=api.Acknowledged(status.task_id, status.uuid or b"")))
 
     def data(self, message: ExecutorData) -> None:
@@ -286,16 +310,19 @@ class Executors:
         executor.cause = Cause(TaskState.TASK_FAILED, TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LAUNCH_FAILED, text)
         self.exited(executor, None)
 
-    def exited(self, executor: Executor, status: int | None) -> None:
+    def exited(self, executor: Executor, status: int | None, limitation: Limitation | None = None) -> None:
         """Its process ended: so do its tasks."""
         executor.enter(ExecutorState.TERMINATED)
+        if limitation is not None:
+            used_up = TaskResourceLimitation(limitation.resources)
+            executor.cause = Cause(TaskState.TASK_FAILED, TaskState.TASK_FAILED, limitation.reason, limitation.message, used_up)
         executor.due_s = None
         executor.queued.clear()
         cause, framework = executor.cause or TERMINATED, executor.framework
         for task in executor.tasks():
             if not task.terminal:
                 ended = cause.partition_aware_state if framework.partition_aware else cause.state
-                self.updates.report(task, ended, cause.message, cause.reason)
+                self.updates.report(task, ended, cause.message, cause.reason, limitation=cause.limitation)
             if framework.terminating:
                 self.frameworks.task_done(task)
         self.frameworks.executor_gone(executor, status)

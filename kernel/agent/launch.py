@@ -5,12 +5,18 @@ Pure, and always the same for the same task, so a launch can be repeated after a
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from itertools import chain
+
 from kernel.agent import layout
 from kernel.agent.effects import LaunchContainer
+from kernel.agent.isolators.limits import Limits, limits_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.token import Claims, sign
 from kernel.wire.durations import format_duration
+from kernel.wire.resources import Resource
 from kernel.wire.task import CommandInfo, ContainerInfo, ContainerType, ExecutorInfo, TaskInfo, VariableType
+from kernel.wire.values import Scalar
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = "/bin/sh"
@@ -102,12 +108,13 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
         if resource.allocation_info is not None and resource.allocation_info.role is not None:
             env["MESOS_ALLOCATION_ROLE"] = resource.allocation_info.role
             break
+    limits = _limits(state, task.info.resources, task.info.limits)
     if task.kind is Kind.COMMAND:
-        return _container(state, task.container_id, command, task.framework, env, directory, layout.latest_link(directory))
+        return _container(state, task.container_id, command, task.framework, env, directory, limits, layout.latest_link(directory))
     env["MESOS_CONTAINER_IP"] = state.config.public_ip
     parent = directory[: -len(f"/containers/{task.container_id}")]
     link = layout.task_link(parent, task.task_id), f"../containers/{task.container_id}"
-    return _container(state, task.container_id, command, task.framework, env, directory, link, layout.latest_link(parent))
+    return _container(state, task.container_id, command, task.framework, env, directory, limits, link, layout.latest_link(parent))
 
 
 def executor_container(state: AgentState, executor: Executor) -> LaunchContainer:
@@ -119,7 +126,18 @@ def executor_container(state: AgentState, executor: Executor) -> LaunchContainer
     if state.identity.executor_key:
         claims = Claims(executor.container_id, executor.executor_id, executor.framework.framework_id)
         env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"] = sign(claims, state.identity.executor_key)
-    return _container(state, executor.container_id, command, executor.framework, env, directory, layout.latest_link(directory))
+    limits = executor_limits(state, executor)
+    return _container(state, executor.container_id, command, executor.framework, env, directory, limits, layout.latest_link(directory))
+
+
+def executor_limits(state: AgentState, executor: Executor) -> Limits:
+    """What a custom executor is held to: all that it and its live tasks have."""
+    live = (task.info.resources for task in executor.tasks() if not task.terminal)
+    return _limits(state, (*executor.info.resources, *chain.from_iterable(live)), {})
+
+
+def _limits(state: AgentState, given: Iterable[Resource], beyond: Mapping[str, Scalar]) -> Limits:
+    return limits_of(given, beyond, quota=state.config.cgroups_enable_cfs, pids_max=state.config.container_pids_max or None)
 
 
 def _environment(state: AgentState, framework: Framework, executor_id: str, directory: str, grace_s: float) -> dict[str, str]:
@@ -153,6 +171,7 @@ def _container(
     framework: Framework,
     env: dict[str, str],
     directory: str,
+    limits: Limits,
     *links: tuple[str, str],
 ) -> LaunchContainer:
     value = command.value or ""
@@ -162,5 +181,5 @@ def _container(
     env.setdefault("PATH", PATH)
     user = (command.user or framework.info.user or None) if state.config.switch_user else None
     if command.shell:
-        return LaunchContainer(container_id, SHELL, ("sh", "-c", value), env, directory, user, links)
-    return LaunchContainer(container_id, value, command.arguments or (value,), env, directory, user, links)
+        return LaunchContainer(container_id, SHELL, ("sh", "-c", value), env, directory, user, links, limits)
+    return LaunchContainer(container_id, value, command.arguments or (value,), env, directory, user, links, limits)

@@ -32,11 +32,13 @@ from kernel.agent.effects import (
     ForgetContainer,
     LaunchContainer,
     Leave,
+    LimitContainer,
     SignalContainer,
     Stop,
     ToExecutor,
     ToMaster,
 )
+from kernel.agent.isolators.isolation import isolation
 from kernel.agent.links import MasterLink
 from kernel.agent.server import READ, WRITE, AgentServer
 from kernel.agent.state import Identity, Node
@@ -205,6 +207,8 @@ class Agent:
                 self.containerizer.forget(container_id)
             case SignalContainer(container_id, number):
                 self.containerizer.signal(container_id, number)
+            case LimitContainer():
+                self.containerizer.limit(effect)
             case ContainerEnded():
                 self.server.waiters.ended(effect)
             case ToExecutor(stream, event):
@@ -240,6 +244,7 @@ class Agent:
         work_dir = Path(config.work_dir)
         boot_id = detect.boot_id()
         announced = node(config)
+        apart = isolation(config.isolation, config.cgroups_root, config.work_dir)
         credential = load_credential(config.credential) if config.credential else None
         detector = find_master(config.master, config.zk_session_timeout_s)
         store, entries = await open_store(work_dir, boot_id)
@@ -252,7 +257,7 @@ class Agent:
             if core.state.agent_id:
                 self.name(core.state.agent_id)
             self.loop = MainLoop(core, store, self.perform, self.flush, clock)
-            self.containerizer = ProcessContainerizer(work_dir / "launcher", self.loop.post)
+            self.containerizer = ProcessContainerizer(work_dir / "launcher", apart, self.loop.post)
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.

@@ -29,6 +29,7 @@ from kernel.wire.task import (
     KillPolicy,
     Reason,
     TaskInfo,
+    TaskResourceLimitation,
     TaskState,
     TaskStatus,
 )
@@ -135,6 +136,7 @@ class Cause(Struct, frozen=True):
     partition_aware_state: TaskState
     reason: Reason
     message: str
+    limitation: TaskResourceLimitation | None = None
 
 
 class Executor:

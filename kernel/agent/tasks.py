@@ -15,7 +15,7 @@ from kernel.agent.launch import SHUTDOWN_MARGIN_S, shutdown_grace_s, task_contai
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
-from kernel.executor.command import Action, Kill, KillCause, Report
+from kernel.executor.command import Action, Kill, KillCause, Limitation, Report
 from kernel.executor.default import LINGER_S, MATE_GRACE_S, brings_group_down, is_done
 from kernel.wire.task import ExecutorInfo, Reason, Source, TaskInfo, TaskState
 
@@ -167,15 +167,15 @@ class Tasks:
         self._apply(task, task.run.failed(message))
         self._ended(task)
 
-    def exited(self, task: Task, status: int | None) -> None:
+    def exited(self, task: Task, status: int | None, limitation: Limitation | None) -> None:
         assert task.run is not None
-        self._apply(task, task.run.exited(status))
+        self._apply(task, task.run.exited(status, limitation))
         self._ended(task)
 
     def _apply(self, task: Task, actions: Sequence[Action]) -> None:
         for action in actions:
             if isinstance(action, Report):
-                self.updates.report(task, action.state, action.message, action.reason, action.source)
+                self.updates.report(task, action.state, action.message, action.reason, action.source, action.limitation)
             else:
                 self.state.emit(SignalContainer(task.container_id, action.number))
 

@@ -18,7 +18,7 @@ from kernel.agent.transitions import may_follow
 from kernel.wire.agent import AcknowledgeUpdate, StatusUpdate
 from kernel.wire.container import ContainerStatus, IPAddress, NetworkInfo
 from kernel.wire.ids import AgentID, ContainerID, ExecutorID, TaskID
-from kernel.wire.task import TERMINAL, Reason, Source, TaskState, TaskStatus
+from kernel.wire.task import TERMINAL, Reason, Source, TaskResourceLimitation, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +43,7 @@ class Updates:
         message: str | None = None,
         reason: Reason | None = None,
         source: Source = Source.SOURCE_AGENT,
+        limitation: TaskResourceLimitation | None = None,
     ) -> bool:
         """Make an update of ours. False, and nothing done, when the task cannot come into this state any more."""
         if not may_follow(task.state, new_state):
@@ -59,6 +60,7 @@ class Updates:
             timestamp=state.now.wall_s,
             uuid=state.new_uuid(),
             container_status=self.container_status(task),
+            limitation=limitation,
         )
         self._add(task, status)
         return True

@@ -13,7 +13,8 @@ from enum import Enum
 
 from msgspec import Struct
 
-from kernel.wire.task import Reason, Source, TaskState
+from kernel.wire.resources import Resource
+from kernel.wire.task import Reason, Source, TaskResourceLimitation, TaskState
 
 KILL_GRACE_S = 3.0
 
@@ -34,6 +35,14 @@ class Kill(Struct, frozen=True):
     grace_s: float
 
 
+class Limitation(Struct, frozen=True, gc=False):
+    """What of its resources a container used up, which ended it. message: with the limit and the usage, for its user."""
+
+    reason: Reason
+    message: str
+    resources: tuple[Resource, ...] = ()
+
+
 class Report(Struct, frozen=True, gc=False):
     """Tell the scheduler: the task is in this state."""
 
@@ -41,6 +50,7 @@ class Report(Struct, frozen=True, gc=False):
     message: str | None = None
     reason: Reason | None = None
     source: Source = Source.SOURCE_EXECUTOR
+    limitation: TaskResourceLimitation | None = None
 
 
 class SendSignal(Struct, frozen=True, gc=False):
@@ -117,12 +127,15 @@ class CommandRun:
         self.hard = True
         return [SendSignal(signal.SIGKILL)]
 
-    def exited(self, status: int | None) -> list[Action]:
+    def exited(self, status: int | None, limitation: Limitation | None = None) -> list[Action]:
         """The process ended. status: as waitpid gives it; None when nobody saw it."""
         if self.phase is Phase.ENDED:
             return []
         self.phase = Phase.ENDED
         message = describe(status)
+        if limitation is not None and self.kill is None:
+            used_up = TaskResourceLimitation(limitation.resources)
+            return [Report(TaskState.TASK_FAILED, f"{limitation.message}; {message}", limitation.reason, Source.SOURCE_AGENT, used_up)]
         if self.kill is not None:
             if self.kill.cause is KillCause.COMPLETION_TIME:
                 return [Report(TaskState.TASK_FAILED, message, Reason.REASON_MAX_COMPLETION_TIME_REACHED)]

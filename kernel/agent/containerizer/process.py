@@ -1,33 +1,53 @@
-"""The `process` containerizer: each container is a process group of the launcher's, in a sandbox of its own.
+"""The `process` containerizer: each container is a process group of the launcher's, in a sandbox of its own, held to its
+resources where this machine can.
 
-Sandboxes are made in a thread, many at a time; the order of what concerns one container is kept.
+What waits for the disk or the kernel is done in a thread, many containers at a time; the order of what concerns one is kept.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+import os
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from msgspec import Struct
+
 from kernel.agent import effects, sandbox
+from kernel.agent.isolators.cgroups import CgroupError
+from kernel.agent.isolators.isolation import Isolation
+from kernel.agent.isolators.limits import Usage
 from kernel.agent.launcher import client
+from kernel.executor.command import Limitation
 
 log = logging.getLogger(__name__)
+
+
+class _Prepared(Struct):
+    """What a container can be started with, or why it cannot. watch: readable once its memory runs out."""
+
+    problem: str | None = None
+    cgroups: tuple[str, ...] = ()
+    watch: int | None = None
 
 
 class ProcessContainerizer:
     """Carries the core's effects to the launcher and the launcher's news to the core."""
 
-    def __init__(self, directory: Path, post: Callable[[Any], None]) -> None:
+    def __init__(self, directory: Path, isolation: Isolation, post: Callable[[Any], None]) -> None:
         """directory: the launcher's own. post: takes the core's inputs."""
-        self._post = post
+        self._isolation, self._post = isolation, post
         self.launcher = client.LauncherClient(directory, self._on_event)
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sandbox")
+        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="containers")
         self._launches: list[effects.LaunchContainer] = []  # To be prepared by the next flush.
         self._preparing: dict[str, list[int]] = {}  # Container -> signals that came meanwhile.
+        self._news: deque[client.LauncherEvent] = deque()  # In the order told; the first is being looked into, or none is.
+        self._looking = False
+        self._watches: dict[str, int] = {}
 
     # ---- Effects --------------------------------------------------------------------------------------
 
@@ -35,6 +55,10 @@ class ProcessContainerizer:
         if launch.container_id not in self._preparing:
             self._preparing[launch.container_id] = []
             self._launches.append(launch)
+
+    def limit(self, effect: effects.LimitContainer) -> None:
+        if self._isolation.limits:
+            self._worker.submit(self._limit, effect)
 
     def signal(self, container_id: str, number: int) -> None:
         waiting = self._preparing.get(container_id)
@@ -50,19 +74,25 @@ class ProcessContainerizer:
         """Begin what was gathered."""
         if self._launches:
             launches, self._launches = self._launches, []
-            prepared = asyncio.get_running_loop().run_in_executor(self._worker, _prepare_all, launches)
+            prepared = asyncio.get_running_loop().run_in_executor(self._worker, self._prepare_all, launches)
             prepared.add_done_callback(lambda future: self._start(launches, future.result()))
+
+    async def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
+        """What containers use, by the pids of their first processes."""
+        return await asyncio.get_running_loop().run_in_executor(self._worker, self._isolation.usage, pids)
 
     def close(self) -> None:
         """Let go of the thread."""
+        self._worker.submit(self._isolation.close)
         self._worker.shutdown(wait=False)
 
-    def _start(self, launches: Sequence[effects.LaunchContainer], problems: Sequence[str | None]) -> None:
-        for launch, problem in zip(launches, problems, strict=True):
+    def _start(self, launches: Sequence[effects.LaunchContainer], prepared: Sequence[_Prepared]) -> None:
+        for launch, found in zip(launches, prepared, strict=True):
             signals = self._preparing.pop(launch.container_id)
-            if problem is not None:
-                self._post(effects.ContainerFailed(launch.container_id, problem))
+            if found.problem is not None:
+                self._post(effects.ContainerFailed(launch.container_id, found.problem))
                 continue
+            self._watch(launch.container_id, found.watch)
             self.launcher.launch(
                 client.Launch(
                     launch.container_id,
@@ -73,6 +103,7 @@ class ProcessContainerizer:
                     f"{launch.directory}/stderr",
                     launch.executable,
                     launch.user,
+                    cgroups=found.cgroups,
                 )
             )
             for number in signals:
@@ -81,31 +112,107 @@ class ProcessContainerizer:
     # ---- News -----------------------------------------------------------------------------------------
 
     def _on_event(self, event: client.LauncherEvent) -> None:
+        self._news.append(event)
+        if not self._looking:
+            self._tell()
+
+    def _tell(self) -> None:
+        """Tell the core what there is, in order; ends are looked into first."""
+        while self._news and not isinstance(self._news[0], client.Exited | client.LaunchFailed | client.LauncherState):
+            self._post_event(self._news.popleft(), {})
+        if self._news:
+            self._looking = True
+            batch = list(self._news)
+            begun = {*self._preparing, *self.launcher.unanswered}
+            looked = asyncio.get_running_loop().run_in_executor(self._worker, self._look, batch, begun)
+            looked.add_done_callback(lambda future: self._looked(batch, *future.result()))
+
+    def _looked(self, batch: Sequence[client.LauncherEvent], limitations: Mapping[str, Limitation], watches: Mapping[str, int]) -> None:
+        for container_id, fd in watches.items():
+            self._watch(container_id, fd)
+        for event in batch:
+            self._news.popleft()
+            self._post_event(event, limitations)
+        self._looking = False
+        self._tell()
+
+    def _post_event(self, event: client.LauncherEvent, limitations: Mapping[str, Limitation]) -> None:
         match event:
             case client.Started(container, pid):
                 self._post(effects.ContainerStarted(container, pid))
             case client.Exited(container, status, ended_s):
-                self._post(effects.ContainerExited(container, effects.Exit(status, ended_s)))
+                self._unwatch(container)
+                self._post(effects.ContainerExited(container, effects.Exit(status, ended_s), limitations.get(container)))
             case client.LaunchFailed(container, _, message):
+                self._unwatch(container)
                 self._post(effects.ContainerFailed(container, message))
             case client.LauncherState(containers):
-                self._post(effects.LauncherState(tuple(_known(report) for report in containers)))
+                self._post(effects.LauncherState(tuple(_known(report, limitations) for report in containers)))
             case client.LauncherLost():
                 log.warning("the launcher is gone; starting it again")
 
+    # ---- Memory that runs out -----------------------------------------------------------------------------
 
-def _prepare_all(launches: Sequence[effects.LaunchContainer]) -> list[str | None]:
-    problems: list[str | None] = []
-    for launch in launches:
+    def _watch(self, container_id: str, fd: int | None) -> None:
+        if fd is not None:
+            self._unwatch(container_id)
+            self._watches[container_id] = fd
+            asyncio.get_running_loop().add_reader(fd, self._ran_out, container_id)
+
+    def _unwatch(self, container_id: str) -> None:
+        fd = self._watches.pop(container_id, None)
+        if fd is not None:
+            asyncio.get_running_loop().remove_reader(fd)
+            os.close(fd)
+
+    def _ran_out(self, container_id: str) -> None:
+        self._unwatch(container_id)
+        self._worker.submit(self._isolation.ran_out, container_id)
+
+    # ---- In the thread --------------------------------------------------------------------------------
+
+    def _prepare_all(self, launches: Sequence[effects.LaunchContainer]) -> list[_Prepared]:
+        return [self._prepare(launch) for launch in launches]
+
+    def _prepare(self, launch: effects.LaunchContainer) -> _Prepared:
         try:
             sandbox.prepare(launch)
-            problems.append(None)
-        except sandbox.SandboxError as error:
-            problems.append(str(error))
-    return problems
+            return _Prepared(None, *self._isolation.prepare(launch.container_id, launch.limits))
+        except (sandbox.SandboxError, CgroupError) as error:
+            self._isolation.ended(launch.container_id)
+            return _Prepared(str(error))
+
+    def _limit(self, effect: effects.LimitContainer) -> None:
+        try:
+            self._isolation.update(effect.container_id, effect.limits)
+        except CgroupError as error:  # It has ended, or keeps the limits it has.
+            log.info("container %s: %s", effect.container_id, error)
+
+    def _look(self, batch: Sequence[client.LauncherEvent], begun: set[str]) -> tuple[dict[str, Limitation], dict[str, int]]:
+        """What the containers of these news ran into, and what to watch of those that run. begun: those the launcher may not know."""
+        limitations: dict[str, Limitation] = {}
+        watches: dict[str, int] = {}
+        for event in batch:
+            if isinstance(event, client.LauncherState):
+                running = {report.container for report in event.containers if report.exit is None and report.failed is None}
+                for container_id in running:
+                    if (fd := self._isolation.watch(container_id)) is not None:
+                        watches[container_id] = fd
+                for report in event.containers:
+                    if report.container not in running:
+                        self._end(report.container, limitations)
+                self._isolation.reconcile(running | begun)
+            elif isinstance(event, client.Exited | client.LaunchFailed):
+                self._end(event.container, limitations)
+        return limitations, watches
+
+    def _end(self, container_id: str, limitations: dict[str, Limitation]) -> None:
+        limitation = self._isolation.ended(container_id)
+        if limitation is not None:
+            limitations[container_id] = limitation
 
 
-def _known(report: client.ContainerReport) -> effects.KnownContainer:
+def _known(report: client.ContainerReport, limitations: Mapping[str, Limitation]) -> effects.KnownContainer:
     exit = None if report.exit is None else effects.Exit(report.exit.status, report.exit.ended_s)
     failure = None if report.failed is None else report.failed.message
-    return effects.KnownContainer(report.container, report.pid, exit, failure)
+    return effects.KnownContainer(report.container, report.pid, exit, failure, limitations.get(report.container))

@@ -12,7 +12,7 @@ import signal
 import socket
 import sys
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import cast
 
@@ -46,6 +46,7 @@ class Launch(Struct, frozen=True, gc=False, tag_field="type", tag="launch", omit
     user: str | None = None
     groups: tuple[int, ...] | None = None
     rlimits: Mapping[str, tuple[int | None, int | None]] | None = None
+    cgroups: tuple[str, ...] = ()
 
 
 class Signal(Struct, frozen=True, gc=False, tag_field="type", tag="signal"):
@@ -145,7 +146,7 @@ LauncherEvent = LauncherState | Started | LaunchFailed | Exited | LauncherLost
 
 _decoder = msgspec.json.Decoder(LauncherState | Started | LaunchFailed | Exited | _Refused | _Busy | _Error)
 _encode = msgspec.json.Encoder().encode
-_PROCESS_FILES = ("core.py", "journal.py", "loop.py", "main.py", "processes.py", "protocol.py", "spawn.py")
+_PROCESS_FILES = ("cgroups.py", "core.py", "journal.py", "loop.py", "main.py", "processes.py", "protocol.py", "spawn.py")
 
 
 def build_id() -> str:
@@ -187,6 +188,11 @@ class LauncherClient:
     def connected(self) -> bool:
         """Whether the launcher has told its state and takes commands."""
         return self._connected.is_set()
+
+    @property
+    def unanswered(self) -> Collection[str]:
+        """The containers whose launch the launcher has not answered."""
+        return self._unanswered
 
     async def wait_connected(self) -> None:
         """Wait until the state was told."""

@@ -45,7 +45,8 @@ class Launch(NamedTuple):
 
     executable: what to run where it is not argv[0]; without a slash it is looked for in env's PATH. env: the whole environment.
     user: a name, or None for the launcher's own; groups: supplementary group ids instead of the user's. rlimits: by name
-    (`RLIMIT_CORE`) soft and hard limit, None for unlimited.
+    (`RLIMIT_CORE`) soft and hard limit, None for unlimited. cgroups: files of control groups (`tasks`, `cgroup.procs`) that take
+    the process in from its first instruction.
     """
 
     container: str
@@ -58,6 +59,7 @@ class Launch(NamedTuple):
     user: str | None = None
     groups: tuple[int, ...] | None = None
     rlimits: dict[str, tuple[int | None, int | None]] | None = None
+    cgroups: tuple[str, ...] = ()
 
 
 class Signal(NamedTuple):

@@ -86,6 +86,7 @@ def _launch(message: Json) -> Launch:
         _field(message, "user", str, None),
         None if groups is None else tuple(groups),
         _rlimits(message.get("rlimits")),
+        _texts(message, "cgroups") if message.get("cgroups") else (),
     )
 
 

@@ -17,6 +17,7 @@ import signal
 import stat
 from typing import NamedTuple
 
+from kernel.agent.launcher.cgroups import Entrances
 from kernel.agent.launcher.core import Launch
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 
@@ -33,7 +34,8 @@ class SpawnError(Exception):
     """A process could not be started.
 
     reason: `no such user`, `not permitted` (to change user), `no such directory` (cwd), `output` (stdout or stderr), `not found`,
-    `not executable`, `too long` (arguments and environment), `no resources` (processes, memory), `invalid` (e.g. a zero byte).
+    `not executable`, `too long` (arguments and environment), `no resources` (processes, memory), `control groups`, `invalid` (e.g. a
+    zero byte).
     """
 
     def __init__(self, reason: str, message: str) -> None:
@@ -57,6 +59,7 @@ class Spawner:
         self._task_nofile = task_nofile
         self._own_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._self = _Identity(os.geteuid(), os.getegid(), tuple(os.getgroups()))
+        self._entrances = Entrances()
         self._default_signals = [s for s in signal.valid_signals() if signal.getsignal(s) == signal.SIG_IGN]
         os.umask(TASK_UMASK)
 
@@ -65,14 +68,18 @@ class Spawner:
         identity = self._identity(launch)
         try:
             limits = _limits(launch)
-            if identity is not None:
-                self._become(identity)
+            self._enter(launch)
             try:
-                pid = self._start(launch)
-            finally:
                 if identity is not None:
-                    self._come_back()
-                os.fchdir(self._home)  # Not before: it is closed to others. And no sandbox is kept busy.
+                    self._become(identity)
+                try:
+                    pid = self._start(launch)
+                finally:
+                    if identity is not None:
+                        self._come_back()
+                    os.fchdir(self._home)  # Not before: it is closed to others. And no sandbox is kept busy.
+            finally:
+                self._entrances.leave(launch.cgroups)
         except ValueError as error:
             raise SpawnError("invalid", f"the command cannot be passed to the system: {error}") from error
         for name, pair in limits:  # Not before: we would limit ourselves. The program is in its first instructions.
@@ -82,6 +89,12 @@ class Spawner:
                 os.killpg(pid, signal.SIGKILL)
                 raise SpawnError("not permitted", f"cannot set the resource limits: {error}") from error
         return pid
+
+    def _enter(self, launch: Launch) -> None:
+        try:
+            self._entrances.enter(launch.cgroups)
+        except OSError as error:
+            raise SpawnError("control groups", f"cannot enter {error.filename or launch.cgroups}: {error.strerror or error}") from error
 
     def _identity(self, launch: Launch) -> _Identity | None:
         """Return whom to become, None to stay."""

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from kernel.agent.effects import LaunchContainer
+from kernel.agent.isolators.limits import Limits
 from kernel.agent.sandbox import SandboxError, SandboxFiles, link, prepare
 from kernel.errors import CallError, NotFound
 
@@ -23,7 +24,7 @@ def umask() -> object:
 
 def launch(work_dir: Path, container: str = "c1", user: str | None = None) -> LaunchContainer:
     runs = work_dir / RUNS
-    return LaunchContainer(container, "x", ("x",), {}, str(runs / container), user, ((str(runs / "latest"), container),))
+    return LaunchContainer(container, "x", ("x",), {}, str(runs / container), user, ((str(runs / "latest"), container),), Limits(1000, 128))
 
 
 def test_a_sandbox_has_its_mode_its_parents_and_its_symlink(tmp_path: Path) -> None:

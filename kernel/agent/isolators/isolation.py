@@ -1,0 +1,174 @@
+"""How containers of processes are held apart on this machine: by control groups, or, where we may not, not at all.
+
+For whoever starts and ends containers. All of it waits for the kernel, so it belongs into a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import zlib
+from collections.abc import Collection, Mapping
+from typing import Protocol
+
+from kernel.agent.isolators import processes
+from kernel.agent.isolators.cgroups import CgroupError, Cgroups, mounted
+from kernel.agent.isolators.limits import Limits, Usage
+from kernel.errors import ConfigError
+from kernel.executor.command import Limitation
+from kernel.wire.resources import Resources
+from kernel.wire.task import Reason
+
+log = logging.getLogger(__name__)
+
+CONTROLLERS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory", "cgroups/pids": "pids"}
+ALL = "cgroups/all"
+POSIX = ("posix/cpu", "posix/mem")
+MIB = 1 << 20
+
+
+class Isolation(Protocol):
+    """What is done for a container before, while and after it runs."""
+
+    @property
+    def limits(self) -> bool:
+        """Whether a container can be held to more than it was given (TASK_RESOURCE_LIMITS)."""
+
+    def prepare(self, container_id: str, limits: Limits) -> tuple[tuple[str, ...], int | None]:
+        """Make ready for a container; return the control groups it is to be started in and what `watch` does. Raises CgroupError."""
+
+    def watch(self, container_id: str) -> int | None:
+        """A file descriptor that is readable once the memory of a container may have run out and `ran_out` is to be called; None
+        where that is not needed."""
+
+    def ran_out(self, container_id: str) -> None:
+        """End a container whose memory has run out: the kernel kills one of its processes, the others are of no use without it."""
+
+    def update(self, container_id: str, limits: Limits) -> None:
+        """Hold it to other limits. Raises CgroupError."""
+
+    def ended(self, container_id: str) -> Limitation | None:
+        """Its first process has ended: end the others, clean up, and return what it ran into."""
+
+    def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
+        """What containers use, by the pids of their first processes."""
+
+    def reconcile(self, known: Collection[str]) -> None:
+        """Clean up after containers that nobody knows any more."""
+
+    def close(self) -> None:
+        """Remove what was made for all containers together, once there are none."""
+
+
+def isolation(wanted: Collection[str] | None, root: str, work_dir: str) -> Isolation:
+    """What is wanted; None: all that this machine can do. Raises ConfigError where it cannot."""
+    names = set(wanted or ())
+    unknown = names - set(CONTROLLERS) - {ALL, *POSIX}
+    if unknown:
+        allowed = ", ".join([*CONTROLLERS, ALL, *POSIX])
+        raise ConfigError(f"--isolation: {', '.join(sorted(unknown))} is not built; allowed are {allowed}")
+    everything = wanted is None or ALL in names
+    asked = {controller for name, controller in CONTROLLERS.items() if everything or name in names}
+    if not asked:
+        return NoIsolation()
+    try:
+        groups = _groups(f"{root}/{zlib.crc32(os.path.abspath(work_dir).encode()):08x}", asked)
+    except CgroupError as error:
+        if wanted is not None:
+            raise ConfigError(f"--isolation: {error}") from error
+        log.warning("tasks are not held to their cpus, memory and number of processes: %s", error)
+        return NoIsolation()
+    return CgroupIsolation(groups)
+
+
+def _groups(root: str, asked: Collection[str]) -> Cgroups:
+    if os.geteuid() != 0:
+        raise CgroupError("only root may make control groups")
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        groups = Cgroups(root, mounted(mounts), asked)
+    missing = set(asked) - groups.limits
+    if missing:
+        groups.close()
+        raise CgroupError(f"this machine has no control groups for {', '.join(sorted(missing))}")
+    return groups
+
+
+class NoIsolation:
+    """Nothing holds a container; what it uses is counted all the same."""
+
+    limits = False
+
+    def prepare(self, container_id: str, limits: Limits) -> tuple[tuple[str, ...], int | None]:
+        return (), None
+
+    def watch(self, container_id: str) -> int | None:
+        return None
+
+    def ran_out(self, container_id: str) -> None:
+        """It is never asked for: nothing is watched."""
+
+    def update(self, container_id: str, limits: Limits) -> None:
+        """There is nothing to hold it to."""
+
+    def ended(self, container_id: str) -> Limitation | None:
+        return None
+
+    def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
+        by_session = processes.usage_by_session()
+        return {container_id: by_session[pid] for container_id, pid in pids.items() if pid in by_session}
+
+    def reconcile(self, known: Collection[str]) -> None:
+        """Nothing was made."""
+
+    def close(self) -> None:
+        """Nothing was made."""
+
+
+class CgroupIsolation:
+    """Control groups hold it."""
+
+    def __init__(self, groups: Cgroups) -> None:
+        self.groups = groups
+        self.limits = {"cpu", "memory"} <= groups.limits
+        self._out_of_memory: set[str] = set()
+
+    def prepare(self, container_id: str, limits: Limits) -> tuple[tuple[str, ...], int | None]:
+        return self.groups.make(container_id, limits), self.groups.watch_memory(container_id)
+
+    def watch(self, container_id: str) -> int | None:
+        return self.groups.watch_memory(container_id)
+
+    def ran_out(self, container_id: str) -> None:
+        if self.groups.exists(container_id):  # Else it is told of its removal.
+            self._out_of_memory.add(container_id)  # We may be quicker than the kernel, which then counts no kill.
+            self.groups.kill(container_id)
+
+    def update(self, container_id: str, limits: Limits) -> None:
+        self.groups.update(container_id, limits)
+
+    def ended(self, container_id: str) -> Limitation | None:
+        limitation = self._limitation(container_id)
+        self.groups.kill(container_id)
+        if not self.groups.remove(container_id):
+            log.warning("the control groups of container %s stay until what runs in them ends", container_id)
+        return limitation
+
+    def _limitation(self, container_id: str) -> Limitation | None:
+        if container_id not in self._out_of_memory and not self.groups.killed_for_memory(container_id):
+            return None
+        self._out_of_memory.discard(container_id)
+        usage = self.groups.usage(container_id)
+        limit_mib, peak_mib = (usage.mem_limit_bytes or 0) // MIB, (usage.mem_peak_bytes or 0) // MIB
+        message = f"Memory limit exceeded: Requested: {limit_mib}MB Maximum Used: {peak_mib}MB"
+        return Limitation(Reason.REASON_CONTAINER_LIMITATION_MEMORY, message, Resources(mem=peak_mib * 1000).messages())
+
+    def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
+        return {container_id: self.groups.usage(container_id) for container_id in pids}
+
+    def reconcile(self, known: Collection[str]) -> None:
+        for container_id in self.groups.leftovers(known):
+            log.warning("ending what is left of container %s, which nobody knows", container_id)
+            self.ended(container_id)
+
+    def close(self) -> None:
+        self.groups.close()
