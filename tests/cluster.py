@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -54,12 +54,13 @@ def free_port_offset() -> int:
 class Cluster:
     """A running cluster. urls: name -> URL; environ: what a client command needs to reach it."""
 
-    def __init__(self, home: Path, agents: int = 2, only: str = "") -> None:
+    def __init__(self, home: Path, agents: int = 2, only: str = "", environ: Mapping[str, str] | None = None) -> None:
+        """environ: settings of its daemons, as `MESETA_...`."""
         self.work_dir = home / "work"
         self.agents, self.only = agents, only
         self.port_offset = free_port_offset()
         self.environ = {name: value for name, value in os.environ.items() if not name.startswith(("MESOS_", "MESETA_"))}
-        self.environ |= {"XDG_STATE_HOME": str(home / "state"), "COLUMNS": "120"}
+        self.environ |= {"XDG_STATE_HOME": str(home / "state"), "COLUMNS": "120", **(environ or {})}
         self.urls: dict[str, str] = {}
 
     def up(self) -> dict[str, Any]:

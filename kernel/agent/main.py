@@ -261,7 +261,7 @@ class Agent:
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
-            self.server.begin(self.loop, lambda: core.state.recovered)
+            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer.usage)
             return await self._work()
         finally:
             await self.server.stop()

@@ -5,7 +5,8 @@ Realms: spec mesos-v1, section 10.1; routes: section 5.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 import msgspec
 from aiohttp import web
@@ -14,6 +15,7 @@ from kernel.agent import sandbox
 from kernel.agent.config import AgentConfig
 from kernel.agent.effects import View
 from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
+from kernel.agent.isolators import limits
 from kernel.agent.operator_api import OperatorApi, Waiters
 from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
@@ -37,6 +39,10 @@ VIEWS = {
 }
 
 
+MEASURED = ("monitor/statistics", "containers")
+Usage = Callable[[Mapping[str, int]], Awaitable[Mapping[str, limits.Usage]]]
+
+
 class AgentServer:
     """The HTTP edge of one agent. Answers 503 until `begin` was called and the core knows what runs here."""
 
@@ -52,15 +58,16 @@ class AgentServer:
         self._metrics = Metrics(lambda: self.loop().numbers(), self._ask_metrics)
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
+        self._usage: Usage
         self._http = HttpServer(self._routes(executor_key), authenticator, names=own_names(config.ip, config.hostname))
 
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port."""
         return await self._http.start(ip, port)
 
-    def begin(self, loop: MainLoop, recovered: Callable[[], bool]) -> None:
-        """From now on calls go to this main loop, as soon as `recovered` says so."""
-        self._loop, self._recovered = loop, recovered
+    def begin(self, loop: MainLoop, recovered: Callable[[], bool], usage: Usage) -> None:
+        """From now on calls go to this main loop, as soon as `recovered` says so. usage: what containers use."""
+        self._loop, self._recovered, self._usage = loop, recovered, usage
 
     async def stop(self) -> None:
         """End all streams; the main loop must have stopped, or it would take this for the executors' doing."""
@@ -82,7 +89,7 @@ class AgentServer:
 
     def _routes(self, executor_key: bytes) -> Routes:
         routes = Routes(prefix="/slave(1)")
-        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level, self._metrics)
+        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level, self._metrics, self._measure)
         executors = ExecutorApi(self.loop, self.streams, executor_key, anywhere=self._config.insecure)
         files, pages, gate = FileApi(self.files), Pages(routes, "Meseta agent", "slave(1)"), self.gate
         routes.add("/", pages.index, realm=None)
@@ -97,7 +104,7 @@ class AgentServer:
         routes.add("/metrics", self._metrics.prometheus, realm=READ, gate=gate, about="the same for Prometheus")
         routes.add("/system/stats.json", self._metrics.system, realm=READ, about="load and memory of this machine")
         for name, about in VIEWS.items():
-            routes.add(f"/{name}", self._view, realm=READ, gate=gate, about=about)
+            routes.add(f"/{name}", self._measured if name in MEASURED else self._view, realm=READ, gate=gate, about=about)
         for name, about in ABOUT_FILES.items():
             routes.add(f"/files/{name}", getattr(files, name), realm=READ, about=about, plain=name == "debug")
         routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"), about=logging_level.ABOUT)
@@ -114,11 +121,22 @@ class AgentServer:
         return await response.json(request, msgspec.json.encode({"flags": common.flags(self._config)}))
 
     async def _view(self, request: Request) -> web.StreamResponse:
-        name = request.path.removeprefix("/slave(1)").strip("/").removesuffix(".json")
-        return await response.json(request, await self.loop().submit(View(name, dict(request.query))))
+        return await response.json(request, await self.loop().submit(View(_view_name(request), dict(request.query))))
+
+    async def _measured(self, request: Request) -> web.StreamResponse:
+        return await response.json(request, await self._measure(_view_name(request), dict(request.query)))
+
+    async def _measure(self, name: str, arguments: Any) -> bytes:
+        processes = await self.loop().submit(View("processes"))
+        rendered: bytes = await self.loop().submit(View(name, (arguments, await self._usage(processes))))
+        return rendered
 
     async def _toggle(self, request: Request) -> web.StreamResponse:
         return logging_level.toggle(request, self._level)
 
     async def _ask_metrics(self) -> tuple[dict[str, float]]:
         return (await self.loop().submit(View("metrics")),)
+
+
+def _view_name(request: Request) -> str:
+    return request.path.removeprefix("/slave(1)").strip("/").removesuffix(".json")

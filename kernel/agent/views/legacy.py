@@ -10,8 +10,10 @@ from msgspec import Raw, Struct
 from kernel.agent.state import AgentState, Framework, Kind, Task
 from kernel.agent.views.parts import Running, container_status, executors, role_of
 from kernel.agent.views.parts import containers as executors_with_container
+from kernel.agent.views.statistics import Usages, of_executor
 from kernel.errors import CallError
 from kernel.net.common import flags, version_info
+from kernel.wire.agent_operator import ResourceStatistics
 from kernel.wire.codec import encode
 from kernel.wire.command import DiscoveryInfo
 from kernel.wire.common import DomainInfo, Label
@@ -112,6 +114,7 @@ class ContainerObject(Struct, omit_defaults=True):
     executor_name: str
     source: str
     status: ContainerStatus | None = None
+    statistics: ResourceStatistics | None = None
 
 
 def state(s: AgentState, query: Query) -> bytes:
@@ -224,24 +227,45 @@ def _queued(task: Task) -> QueuedObject:
     )
 
 
-def containers(s: AgentState, query: Query) -> bytes:
+class StatisticsObject(Struct, omit_defaults=True):
+    executor_id: str
+    executor_name: str
+    framework_id: str
+    source: str
+    statistics: ResourceStatistics
+
+
+def statistics(s: AgentState, arguments: tuple[Query, Usages]) -> bytes:
+    """`/monitor/statistics`: what executors use; those of which nothing is known are left out."""
+    found = []
+    for running in executors_with_container(s):
+        used = of_executor(s, running, arguments[1])
+        if used is not None:
+            ids = running.info.executor_id.value, running.name, running.framework.framework_id
+            found.append(StatisticsObject(*ids, running.source, used))
+    return encode(found)
+
+
+def containers(s: AgentState, arguments: tuple[Query, Usages]) -> bytes:
     """`/containers`: of all executors, or of those that the query selects. Raises CallError for a mix without sense."""
+    query, usages = arguments
     selected = {name: query[name] for name in ("container_id", "framework_id", "executor_id") if name in query}
     if selected and set(selected) not in ({"container_id"}, {"framework_id"}, {"framework_id", "executor_id"}):
         raise CallError("give container_id alone, framework_id alone, or framework_id and executor_id")
-    return encode([found for found in _containers(s) if all(getattr(found, name) == wanted for name, wanted in selected.items())])
+    return encode([found for found in _containers(s, usages) if all(getattr(found, name) == wanted for name, wanted in selected.items())])
 
 
-def _containers(s: AgentState) -> Iterable[ContainerObject]:
+def _containers(s: AgentState, usages: Usages) -> Iterable[ContainerObject]:
     for running in executors_with_container(s):
         status = container_status(ContainerID(running.container_id), running.pid)
         framework_id, executor_id = running.framework.framework_id, running.info.executor_id.value
-        yield ContainerObject(running.container_id, framework_id, executor_id, running.name, running.source, status)
+        used = of_executor(s, running, usages)
+        yield ContainerObject(running.container_id, framework_id, executor_id, running.name, running.source, status, used)
 
 
-VIEWS: dict[str, Callable[[AgentState, Query], bytes]] = {
+VIEWS: dict[str, Callable[[AgentState, Any], bytes]] = {
     "state": state,
     "containers": containers,
-    "monitor/statistics": lambda _, query: b"[]",  # Executors without usage data are left out, and none is measured yet.
+    "monitor/statistics": statistics,
     "containerizer/debug": lambda _, query: b'{"pending":[]}',
 }

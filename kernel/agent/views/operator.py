@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from kernel.agent.state import AgentState
+from kernel.agent.views import statistics
 from kernel.agent.views.parts import all_frameworks, container_status, containers, executors, shown_resources, task_message
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
@@ -50,20 +51,23 @@ def agent_info(state: AgentState) -> AgentInfo:
     return AgentInfo(config.public_hostname, config.public_port, shown_resources(node.resources), node.attributes, known, node.domain)
 
 
-def get_containers(state: AgentState, call: api.GetContainersCall | None) -> bytes:
+def get_containers(state: AgentState, arguments: tuple[api.GetContainersCall | None, statistics.Usages]) -> bytes:
     """The containers of executors; with show_nested those of tasks inside default executors too. None stands alone yet."""
+    call, usages = arguments
     found = []
     for running in containers(state):
         container_id = ContainerID(running.container_id)
         ids = FrameworkID(running.framework.framework_id), running.info.executor_id
-        found.append(api.Container(container_id, *ids, running.name, container_status(container_id, running.pid)))
+        used = statistics.of_executor(state, running, usages)
+        found.append(api.Container(container_id, *ids, running.name, container_status(container_id, running.pid), used))
         if call is None or not call.show_nested:
             continue
         for task in running.tasks:
             if task.container_id not in ("", running.container_id):
                 nested = ContainerID(task.container_id, container_id)
                 status = container_status(nested, task.run.pid if task.run is not None else None)
-                found.append(api.Container(ContainerID(task.container_id), *ids, running.name, status))
+                used = statistics.of_task(state, task, usages)
+                found.append(api.Container(ContainerID(task.container_id), *ids, running.name, status, used))
     return codec.encode(api.Response("GET_CONTAINERS", get_containers=api.GetContainers(tuple(found))))
 
 
@@ -81,5 +85,6 @@ VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
     "get_agent": _response("get_agent", lambda state: api.GetAgent(agent_info(state))),
     "get_resource_providers": _response("get_resource_providers", lambda _: api.GetResourceProviders()),
     "get_containers": get_containers,
+    "processes": statistics.processes,
     "container": lambda state, name: state.find_container(name).container_id,
 }

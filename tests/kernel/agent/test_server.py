@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from kernel.agent.effects import (
     MasterConnected,
     ToExecutor,
 )
+from kernel.agent.isolators.limits import Usage
 from kernel.agent.server import AgentServer
 from kernel.agent.state import Identity, Node
 from kernel.agent.token import Claims, sign
@@ -102,9 +103,12 @@ def play(
                 case _:
                     pass  # What goes to master and launcher is not looked at here.
 
+        async def usage(pids: Mapping[str, int]) -> dict[str, Usage]:
+            return dict.fromkeys(pids, Usage(user_s=1.5, mem_bytes=1000))
+
         loop = MainLoop(core, MemoryStore(), perform, lambda: None, clock)
         port = await server.start("127.0.0.1", 0)
-        server.begin(loop, lambda: core.state.recovered)
+        server.begin(loop, lambda: core.state.recovered, usage)
         running = asyncio.create_task(loop.run())
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
             found = Stage(work_dir, client, server, loop, launches)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 from msgspec.structs import replace
 
 from kernel.agent.effects import ContainerFailed, ExecutorUpdate, MasterLost, SubscribeExecutor, View
+from kernel.agent.isolators.limits import Usage
 from kernel.agent.views.parts import command_executor_name
 from kernel.errors import CallError, NotFound
 from kernel.wire import agent_operator as api
@@ -22,9 +24,13 @@ from kernel.wire.task import ExecutorType, Source, TaskState, TaskStatus
 from tests.builders import executor
 from tests.kernel.agent.desk import Desk, command, register, running
 
+MEASURED = ("containers", "monitor/statistics", "get_containers")
 
-def show(desk: Desk, name: str, arguments: Any = None) -> Any:
-    return json.loads(desk.give(View(name, {} if arguments is None else arguments)))
+
+def show(desk: Desk, name: str, arguments: Any = None, usages: Mapping[str, Usage] | None = None) -> Any:
+    if arguments is None and name != "get_containers":
+        arguments = {}
+    return json.loads(desk.give(View(name, (arguments, usages or {}) if name in MEASURED else arguments)))
 
 
 def busy() -> Desk:
@@ -154,8 +160,29 @@ def test_an_executor_has_a_container_for_as_long_as_it_lives() -> None:
 def _ids(desk: Desk, name: str) -> list[str]:
     if name == "containers":
         return [found["container_id"] for found in show(desk, name)]
-    body = json.loads(desk.give(View(name)))["get_containers"]
+    body = show(desk, name)["get_containers"]
     return [found["container_id"]["value"] for found in body.get("containers", [])]
+
+
+def test_what_containers_use_is_shown_where_it_is_known() -> None:
+    """A default executor uses what its tasks use."""
+    desk = busy()
+    (inner,) = (name for name, owner in desk.core.state.containers.items() if getattr(owner, "task_id", "") == "g")
+    desk.started(inner, 72)
+    pids = desk.give(View("processes"))
+    assert sorted(pids.values()) == [71, 72]
+    by_pid = {pid: container_id for container_id, pid in pids.items()}
+    usages = {by_pid[71]: Usage(user_s=1.5, mem_bytes=1000, mem_limit_bytes=2000, processes=1), by_pid[72]: Usage(user_s=0.5)}
+    found = {shown["executor_id"]: shown for shown in show(desk, "monitor/statistics", usages=usages)}
+    assert found.keys() == {"t", "d"}
+    command_task, group = found["t"], found["d"]
+    used = command_task["statistics"]
+    assert (used["cpus_user_time_secs"], used["mem_total_bytes"], used["mem_limit_bytes"], used["processes"]) == (1.5, 1000, 2000, 1)
+    assert group["statistics"]["cpus_user_time_secs"] == 0.5
+    assert "mem_total_bytes" not in group["statistics"]
+    assert {shown.get("statistics", {}).get("cpus_user_time_secs") for shown in show(desk, "containers", usages=usages)} == {1.5, 0.5, None}
+    body = show(desk, "get_containers", api.GetContainersCall(show_nested=True), usages)["get_containers"]["containers"]
+    assert sum("resource_statistics" in container for container in body) == 3
 
 
 def test_a_selection_without_sense_is_refused() -> None:
@@ -238,7 +265,7 @@ def test_secrets_are_never_shown() -> None:
     desk = running()
     desk.run_task(command("c", executor=executor("e", command=CommandInfo(value="x", environment=environment))))
     for name in ("state", "get_state", "get_executors"):
-        assert "aHVzaA" not in desk.give(View(name, {})).decode()
+        assert "aHVzaA" not in json.dumps(show(desk, name))
 
 
 @pytest.mark.parametrize(
