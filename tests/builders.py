@@ -8,6 +8,7 @@ from kernel.clock import Now
 from kernel.wire.agent import LINK_VERSION, Register
 from kernel.wire.framework import Capability, FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID, TaskID
+from kernel.wire.nodes import AGENT_CAPABILITIES
 from kernel.wire.offer import Filters, Launch, LaunchGroup, Operation, OperationType
 from kernel.wire.resources import Resource, Resources
 from kernel.wire.scheduler import Accept
@@ -35,6 +36,7 @@ def register(name: str = "a", text: str = "cpus:4;mem:4096;disk:1000", **fields:
         "resources": resources(text),
         "software": "1.0",
         "boot_id": "boot",
+        "capabilities": AGENT_CAPABILITIES,
     }
     return Register(**{**values, **fields})
 

@@ -253,7 +253,7 @@ class Agent:
             config = self.config = msgspec.structs.replace(config, port=port)
             log.info("agent listens on %s port %d", config.ip, port)
             identity = Identity(uuid.uuid4().hex, os.urandom(8), boot_id, self.executor_key)
-            core = AgentCore(config, identity, announced, entries, clock.now())
+            core = AgentCore(config, identity, msgspec.structs.replace(announced, limits=apart.limits), entries, clock.now())
             if core.state.agent_id:
                 self.name(core.state.agent_id)
             self.loop = MainLoop(core, store, self.perform, self.flush, clock)

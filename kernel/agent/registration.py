@@ -70,6 +70,7 @@ class Registration:
             tuple(executors),
             tuple(tasks),
             node.domain,
+            state.capabilities,
         )
         state.emit(ToMaster(message))
         state.silence_due_s = state.now.mono_s + ANSWER_S

@@ -18,6 +18,7 @@ from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
 from kernel.clock import Now
 from kernel.errors import NotFound
 from kernel.executor.command import CommandRun
+from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability
 from kernel.wire.resources import Resource
 from kernel.wire.task import (
     TERMINAL,
@@ -63,11 +64,12 @@ class Identity(Struct, frozen=True):
 
 
 class Node(Struct, frozen=True):
-    """What the agent announces."""
+    """What the agent announces. limits: whether it can hold a task to more than it was given."""
 
     resources: tuple[Resource, ...]
     attributes: tuple[Attribute, ...] = ()
     domain: DomainInfo | None = None
+    limits: bool = False
 
 
 class UpdateQueue:
@@ -280,6 +282,10 @@ class AgentState:
         """A number for a task group, never used before, also before a restart."""
         self._counter += 1
         return int.from_bytes(self.identity.incarnation[:3], "big") << 24 | self._counter
+
+    @property
+    def capabilities(self) -> tuple[AgentCapability, ...]:
+        return (*AGENT_CAPABILITIES, AgentCapability.TASK_RESOURCE_LIMITS) if self.node.limits else AGENT_CAPABILITIES
 
     @property
     def leaves_for_good(self) -> bool:

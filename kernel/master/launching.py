@@ -9,7 +9,7 @@ from itertools import islice
 from msgspec.structs import replace
 
 from kernel.clock import Now
-from kernel.master import events, reconciliation, render
+from kernel.master import events, reconciliation
 from kernel.master.model import Agent, Executor, Framework, Offer, Task
 from kernel.master.state import MasterState
 from kernel.master.task_validation import (
@@ -34,7 +34,6 @@ from kernel.wire.task import CheckType, ExecutorInfo, HealthCheck, Reason, TaskI
 
 REFUSE_S_DEFAULT = 5.0
 REFUSE_S_MAX = 365 * 86400.0
-_LIMITS_KNOWN = any(capability.type is AgentCapability.TASK_RESOURCE_LIMITS for capability in render.AGENT_CAPABILITIES)
 
 
 def refuse_seconds(filters: Filters | None) -> float:
@@ -193,7 +192,7 @@ def _prepare(pool: _Pool, info: TaskInfo) -> tuple[Task, Executor | None]:
         info = replace(info, health_check=_infer_type(info.health_check))
     if info.executor is not None and info.executor.framework_id is None:
         info = replace(info, executor=replace(info.executor, framework_id=FrameworkID(framework.framework_id)))
-    needed = resources = check_task(info, agent.agent_id, pool.role, _LIMITS_KNOWN)
+    needed = resources = check_task(info, agent.agent_id, pool.role, _knows_limits(agent))
     check_choice(info)
     executor: Executor | None = None
     executor_id = ""
@@ -312,7 +311,7 @@ def _check_group_task(pool: _Pool, group: LaunchGroup, info: TaskInfo, seen: set
         raise TaskFault(f"Task has duplicate ID: {task_id}")
     seen.add(task_id)
     _check_unused(pool.framework, task_id)
-    resources = check_task(info, pool.agent.agent_id, pool.role, _LIMITS_KNOWN)
+    resources = check_task(info, pool.agent.agent_id, pool.role, _knows_limits(pool.agent))
     check_group_task(info, group.executor)
     return resources
 
@@ -326,3 +325,7 @@ def _check_shared_cgroups(pool: _Pool, group: LaunchGroup, starting: Executor | 
     if len(choices) > 1:
         raise TaskFault("Tasks under one executor must agree on 'container.linux_info.share_cgroups'")
     executor.shares_cgroups = choices.pop()
+
+
+def _knows_limits(agent: Agent) -> bool:
+    return AgentCapability.TASK_RESOURCE_LIMITS in agent.capabilities

@@ -12,6 +12,7 @@ from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.quantities import Holdings
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.framework import ENDS_WITH_TASKS
+from kernel.wire.nodes import AgentCapability
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.task import (
     TERMINAL,
@@ -106,7 +107,7 @@ class Agent:
     that of a task."""
 
     __slots__ = (
-        "agent_id", "contact_due_s", "executors", "frameworks_known", "info", "ip", "link", "offered", "offers",
+        "agent_id", "capabilities", "contact_due_s", "executors", "frameworks_known", "info", "ip", "link", "offered", "offers",
         "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
     )  # fmt: skip
 
@@ -121,6 +122,7 @@ class Agent:
         self.link: int | None = None
         self.run = ""
         self.software = ""
+        self.capabilities: tuple[AgentCapability, ...] = ()
         self.contact_due_s = 0.0
         self.registered_wall_s = 0.0
         self.reregistered_wall_s: float | None = None
@@ -150,6 +152,7 @@ class Agent:
             self.offered,
             self.state,
             self.software,
+            self.capabilities,
         )
 
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from kernel.master.transitions import AgentState
-from kernel.wire.nodes import AgentInfo
+from kernel.wire.nodes import AgentCapability, AgentInfo
 from kernel.wire.resources import Resources
 from kernel.wire.task import TaskState, TaskStatus
 
@@ -39,6 +39,7 @@ class AgentLook(Struct, gc=False):
     offered: Resources
     state: AgentState
     software: str
+    capabilities: tuple[AgentCapability, ...]
 
 
 class Changing(Protocol):

@@ -20,17 +20,12 @@ from kernel.wire.common import URL, Address, TimeInfo
 from kernel.wire.framework import FrameworkInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID
 from kernel.wire.legacy import without_secrets
-from kernel.wire.nodes import AgentCapability, AgentInfo, AgentInfoCapability
+from kernel.wire.nodes import AgentInfo, AgentInfoCapability
 from kernel.wire.offer import Offer as OfferMessage
 from kernel.wire.offer import OfferConstraints
 from kernel.wire.resources import AllocationInfo, Form, Resources
 from kernel.wire.task import Task as TaskMessage
 from kernel.wire.task import TaskInfo
-
-AGENT_CAPABILITIES = tuple(
-    AgentInfoCapability(capability)
-    for capability in (AgentCapability.MULTI_ROLE, AgentCapability.HIERARCHICAL_ROLE, AgentCapability.RESERVATION_REFINEMENT)
-)
 
 
 def framework_id(framework_id: str) -> FrameworkID:
@@ -158,7 +153,7 @@ def agent_message(agent: Agent | AgentLook) -> operator.Agent:
         total_resources=agent.total.messages(form=Form.ENDPOINT),
         allocated_resources=agent.used.messages(form=Form.ENDPOINT),
         offered_resources=agent.offered.messages(form=Form.ENDPOINT),
-        capabilities=AGENT_CAPABILITIES,
+        capabilities=tuple(AgentInfoCapability(capability) for capability in agent.capabilities),
         meseta_version=agent.software,
     )
 

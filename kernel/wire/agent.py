@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from kernel.wire.nodes import AgentCapability
 from kernel.wire.resources import Resource
 from kernel.wire.task import Attribute, DomainInfo, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
@@ -52,7 +53,7 @@ class Register(_Message, frozen=True):
 
     agent_id: empty when the agent never had one. run: random text, new at each start of the agent process:
     a registration repeated by the same run is a repeat, by another run a restart. known_tasks: every task
-    that is not terminal, or terminal with an update still unacknowledged.
+    that is not terminal, or terminal with an update still unacknowledged. capabilities: what it can do.
     """
 
     version: int
@@ -69,6 +70,7 @@ class Register(_Message, frozen=True):
     executors: tuple[ExecutorReport, ...] = ()
     tasks: tuple[TaskReport, ...] = ()
     domain: DomainInfo | None = None
+    capabilities: tuple[AgentCapability, ...] = ()
 
 
 class StatusUpdate(_Message, frozen=True):

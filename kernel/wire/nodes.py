@@ -36,6 +36,9 @@ class AgentCapability(Enum):
     TASK_RESOURCE_LIMITS = "TASK_RESOURCE_LIMITS"
 
 
+AGENT_CAPABILITIES = (AgentCapability.MULTI_ROLE, AgentCapability.HIERARCHICAL_ROLE, AgentCapability.RESERVATION_REFINEMENT)  # All have.
+
+
 class AgentInfoCapability(ProtoMessage, frozen=True):
     type: AgentCapability | None = None
 

@@ -30,6 +30,7 @@ SEEDS = range(int(os.environ.get("SEEDS", "6")))
 STEPS = 80
 MESSAGES = MasterMessage.__args__
 VIEWS = ["state", "monitor/statistics", "containers", "containerizer/debug", "metrics", "get_state", "get_tasks", "get_executors"]
+ARGUMENTS = dict.fromkeys(("monitor/statistics", "containers"), ({}, {}))  # Of the others: an empty query.
 NOT_STATE = ("out", "now", "counts", "silence_due_s")
 WORK_DIR = "/work"
 DEFAULT = executor("group", type=ExecutorType.DEFAULT, command=None)
@@ -162,7 +163,7 @@ def test_whatever_comes_the_agent_goes_on(seed: int) -> None:
         if step % 10 == 9:
             desk.tick(chance.choice([0.3, 5.0, 100.0]))
             for name in VIEWS:
-                views.render(desk.core.state, name, {})
+                views.render(desk.core.state, name, ARGUMENTS.get(name, {}))
         if not desk.core.state.registered and chance.random() < 0.5:
             register(desk, framework("f"), framework("g"))
     again = desk.restart()

@@ -36,7 +36,6 @@ from kernel.wire.task import ExecutorType
 
 Query = Mapping[str, str]
 
-CAPABILITIES = ("MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT")
 ANY_ROLE = "*"
 
 
@@ -136,7 +135,7 @@ def state(s: AgentState, query: Query) -> bytes:
             s.agent_id,
             f"slave(1)@{config.public_ip}:{config.public_port}",
             config.public_hostname,
-            CAPABILITIES,
+            tuple(capability.value for capability in s.capabilities),
             resources_object(total),
             {role: resources_object(part) for role, part in reserved.items()},
             resources_object(unreserved(total)),

@@ -109,9 +109,6 @@ class AgentObject(Struct, gc=False, omit_defaults=True):
     reregistered_time: float | None = None
 
 
-AGENT_CAPABILITIES = tuple(capability.type.value for capability in render.AGENT_CAPABILITIES if capability.type is not None)
-
-
 def _agent_object(seen: Agent | AgentLook) -> AgentObject:
     info, total = seen.info, resources_object(seen.total)
     reserved = reserved_by_role(seen.total)
@@ -130,7 +127,7 @@ def _agent_object(seen: Agent | AgentLook) -> AgentObject:
         seen.state is AgentState.REGISTERED,
         False,
         MESOS_VERSION,
-        AGENT_CAPABILITIES,
+        tuple(capability.value for capability in seen.capabilities),
         seen.software,
         info.domain,
         seen.reregistered_wall_s,

@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kernel.master import launching
 from kernel.master.task_validation import (
     TaskFault,
     check_apart,
@@ -212,7 +211,6 @@ def test_a_faulty_part_is_named(fields: dict[str, Any], says: str) -> None:
 def test_limits_need_an_agent_that_knows_them() -> None:
     info = replace(task("t", "a"), limits={"cpus": Scalar(2.0)})
     assert "TASK_RESOURCE_LIMITS" in fault_of(info, limits_known=False)
-    assert not launching._LIMITS_KNOWN, "agents say they know limits: tell so in docs/compatibility.md"
 
 
 class TestVolumes:
