@@ -1,7 +1,8 @@
 """Launch: real processes on one real agent, from the command to the acknowledged end of all, beside bare loops that start the
 same program.
 
-`meseta run --instances N -- true` on an embedded cluster with one agent; the clock runs from the command's exec to its exit.
+`meseta run --instances N -- true` on an embedded cluster with one agent; the clock runs from the command's exec to its exit. As root
+also on one whose tasks are held by control groups (isolated), as they are by default.
 Beside it, round by round, so that whoever else uses the machine slows all of them: posix_spawn with four in flight, `xargs -P 4`,
 and other systems where they are installed (`bench.peers`). Medians of the rounds.
 """
@@ -20,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 
@@ -42,10 +44,15 @@ PUBLISHED = {
 class _Cluster:
     """`meseta up` with one agent, on free ports and a work dir of its own. A context manager."""
 
+    def __init__(self, **environ: str) -> None:
+        """environ: settings of its daemons."""
+        self._settings = environ
+
     def __enter__(self) -> _Cluster:
         self._home = Path(tempfile.mkdtemp(prefix="meseta-bench-"))
         self._work_dir = str(self._home / "work")
         self._environ = {name: value for name, value in os.environ.items() if not name.startswith(("MESOS_", "MESETA_"))}
+        self._environ |= self._settings
         self._environ["XDG_STATE_HOME"] = str(self._home)  # Whoever uses this machine keeps his own cluster as the last one.
         offset = _free_offset()
         command = ["up", "--detach", "--json", "--agents", "1", "--only", "master,agent", "--work-dir", self._work_dir]
@@ -114,10 +121,16 @@ def _xargs(instances: int) -> float:
 
 def run(instances: int, rounds: int, peers_python: str | None = None) -> Report:
     """Measure. peers_python: the interpreter that has the other systems. Raises BenchError when a cluster, a task or a peer fails."""
-    with _Cluster() as cluster, Peers(peers_python or sys.executable, TRUE) as others:
-        ways: dict[str, Callable[[int], float]] = {"launch": cluster.launch, "spawn": _spawn, "xargs": _xargs, **others.measures}
+    with ExitStack() as stack:
+        plain = stack.enter_context(_Cluster(MESETA_ISOLATION="posix/cpu,posix/mem"))
+        others = stack.enter_context(Peers(peers_python or sys.executable, TRUE))
+        ours = {"launch": plain.launch}
+        if os.geteuid() == 0:
+            ours["isolated"] = stack.enter_context(_Cluster(MESETA_ISOLATION="cgroups/all")).launch
+        ways: dict[str, Callable[[int], float]] = {**ours, "spawn": _spawn, "xargs": _xargs, **others.measures}
         times: dict[str, list[float]] = {name: [] for name in ways}
-        cluster.launch(min(instances, 50))
+        for launch in ours.values():
+            launch(min(instances, 50))
         for _ in range(rounds):
             for name, measure in ways.items():
                 times[name].append(measure(instances))
@@ -125,5 +138,8 @@ def run(instances: int, rounds: int, peers_python: str | None = None) -> Report:
     ratios = [xargs / launch for launch, xargs in zip(times["launch"], times["xargs"], strict=True)]
     results["ratio"] = statistics.median(ratios)
     results["ratio_worst"], results["ratio_best"] = min(ratios), max(ratios)
+    if "isolated" in times:
+        pairs = zip(times["launch"], times["isolated"], strict=True)
+        results["isolated_to_launch"] = statistics.median(launch / isolated for launch, isolated in pairs)
     params: dict[str, int | float | str] = {"instances": instances, "rounds": rounds}
     return Report("launch", params, results, PUBLISHED | others.missing)

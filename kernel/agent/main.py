@@ -270,7 +270,7 @@ class Agent:
 
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
-        helpers = [asyncio.create_task(self.containerizer.launcher.run()), asyncio.create_task(self.link.run())]
+        helpers = [asyncio.create_task(self.containerizer.run()), asyncio.create_task(self.link.run())]
         asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}
         for number, stop in asked.items():
             asyncio.get_running_loop().add_signal_handler(number, self.loop.post, stop)

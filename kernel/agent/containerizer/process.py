@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,15 @@ from kernel.executor.command import Limitation
 log = logging.getLogger(__name__)
 
 
+WATCH_S = 1.0  # Below this age a container's memory is not watched: what ran out is found out when it is that old, or has ended.
+_LOOKED_INTO = (client.Exited, client.LaunchFailed, client.LauncherState)
+
+
 class _Prepared(Struct):
-    """What a container can be started with, or why it cannot. watch: readable once its memory runs out."""
+    """What a container can be started with, or why it cannot."""
 
     problem: str | None = None
     cgroups: tuple[str, ...] = ()
-    watch: int | None = None
 
 
 class ProcessContainerizer:
@@ -47,7 +50,8 @@ class ProcessContainerizer:
         self._preparing: dict[str, list[int]] = {}  # Container -> signals that came meanwhile.
         self._news: deque[client.LauncherEvent] = deque()  # In the order told; the first is being looked into, or none is.
         self._looking = False
-        self._watches: dict[str, int] = {}
+        self._young: set[str] = set()  # Containers that run since the last look; most end before the next.
+        self._watches: dict[str, int] = {}  # Of the older ones: readable once the memory of one runs out.
 
     # ---- Effects --------------------------------------------------------------------------------------
 
@@ -92,7 +96,6 @@ class ProcessContainerizer:
             if found.problem is not None:
                 self._post(effects.ContainerFailed(launch.container_id, found.problem))
                 continue
-            self._watch(launch.container_id, found.watch)
             self.launcher.launch(
                 client.Launch(
                     launch.container_id,
@@ -118,18 +121,19 @@ class ProcessContainerizer:
 
     def _tell(self) -> None:
         """Tell the core what there is, in order; ends are looked into first."""
-        while self._news and not isinstance(self._news[0], client.Exited | client.LaunchFailed | client.LauncherState):
+        while self._news and (self._isolation.idle or type(self._news[0]) not in _LOOKED_INTO):
             self._post_event(self._news.popleft(), {})
         if self._news:
             self._looking = True
-            batch = list(self._news)
-            begun = {*self._preparing, *self.launcher.unanswered}
-            looked = asyncio.get_running_loop().run_in_executor(self._worker, self._look, batch, begun)
-            looked.add_done_callback(lambda future: self._looked(batch, *future.result()))
+            asyncio.get_running_loop().call_soon(self._begin_look)  # Ends that come together are looked into together.
 
-    def _looked(self, batch: Sequence[client.LauncherEvent], limitations: Mapping[str, Limitation], watches: Mapping[str, int]) -> None:
-        for container_id, fd in watches.items():
-            self._watch(container_id, fd)
+    def _begin_look(self) -> None:
+        batch = list(self._news)
+        begun = {*self._preparing, *self.launcher.unanswered}
+        looked = asyncio.get_running_loop().run_in_executor(self._worker, self._look, batch, begun)
+        looked.add_done_callback(lambda future: self._looked(batch, future.result()))
+
+    def _looked(self, batch: Sequence[client.LauncherEvent], limitations: Mapping[str, Limitation]) -> None:
         for event in batch:
             self._news.popleft()
             self._post_event(event, limitations)
@@ -139,6 +143,7 @@ class ProcessContainerizer:
     def _post_event(self, event: client.LauncherEvent, limitations: Mapping[str, Limitation]) -> None:
         match event:
             case client.Started(container, pid):
+                self._young.add(container)
                 self._post(effects.ContainerStarted(container, pid))
             case client.Exited(container, status, ended_s):
                 self._unwatch(container)
@@ -147,19 +152,35 @@ class ProcessContainerizer:
                 self._unwatch(container)
                 self._post(effects.ContainerFailed(container, message))
             case client.LauncherState(containers):
+                self._young.update(report.container for report in containers if _runs(report))
                 self._post(effects.LauncherState(tuple(_known(report, limitations) for report in containers)))
             case client.LauncherLost():
                 log.warning("the launcher is gone; starting it again")
 
     # ---- Memory that runs out -----------------------------------------------------------------------------
 
-    def _watch(self, container_id: str, fd: int | None) -> None:
-        if fd is not None:
-            self._unwatch(container_id)
-            self._watches[container_id] = fd
-            asyncio.get_running_loop().add_reader(fd, self._ran_out, container_id)
+    async def run(self) -> None:
+        """Stay connected to the launcher until cancelled, or until it was ended; watch over containers meanwhile."""
+        watching = asyncio.create_task(self._watch())
+        try:
+            await self.launcher.run()
+        finally:
+            watching.cancel()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        while not self._isolation.idle:
+            await asyncio.sleep(WATCH_S)
+            grown = self._young - self._watches.keys()
+            self._young.clear()
+            found = await loop.run_in_executor(self._worker, self._watch_all, grown)
+            for container_id, fd in found.items():
+                if fd is not None:
+                    self._watches[container_id] = fd
+                    loop.add_reader(fd, self._ran_out, container_id)
 
     def _unwatch(self, container_id: str) -> None:
+        self._young.discard(container_id)
         fd = self._watches.pop(container_id, None)
         if fd is not None:
             asyncio.get_running_loop().remove_reader(fd)
@@ -171,13 +192,16 @@ class ProcessContainerizer:
 
     # ---- In the thread --------------------------------------------------------------------------------
 
+    def _watch_all(self, names: Collection[str]) -> dict[str, int | None]:
+        return {name: self._isolation.watch(name) for name in names}
+
     def _prepare_all(self, launches: Sequence[effects.LaunchContainer]) -> list[_Prepared]:
         return [self._prepare(launch) for launch in launches]
 
     def _prepare(self, launch: effects.LaunchContainer) -> _Prepared:
         try:
             sandbox.prepare(launch)
-            return _Prepared(None, *self._isolation.prepare(launch.container_id, launch.limits))
+            return _Prepared(None, self._isolation.prepare(launch.container_id, launch.limits))
         except (sandbox.SandboxError, CgroupError) as error:
             self._isolation.ended(launch.container_id)
             return _Prepared(str(error))
@@ -188,23 +212,18 @@ class ProcessContainerizer:
         except CgroupError as error:  # It has ended, or keeps the limits it has.
             log.info("container %s: %s", effect.container_id, error)
 
-    def _look(self, batch: Sequence[client.LauncherEvent], begun: set[str]) -> tuple[dict[str, Limitation], dict[str, int]]:
-        """What the containers of these news ran into, and what to watch of those that run. begun: those the launcher may not know."""
+    def _look(self, batch: Sequence[client.LauncherEvent], begun: set[str]) -> dict[str, Limitation]:
+        """What the containers of these news ran into. begun: those the launcher may not know yet."""
         limitations: dict[str, Limitation] = {}
-        watches: dict[str, int] = {}
         for event in batch:
             if isinstance(event, client.LauncherState):
-                running = {report.container for report in event.containers if report.exit is None and report.failed is None}
-                for container_id in running:
-                    if (fd := self._isolation.watch(container_id)) is not None:
-                        watches[container_id] = fd
                 for report in event.containers:
-                    if report.container not in running:
+                    if not _runs(report):
                         self._end(report.container, limitations)
-                self._isolation.reconcile(running | begun)
+                self._isolation.reconcile({report.container for report in event.containers if _runs(report)} | begun)
             elif isinstance(event, client.Exited | client.LaunchFailed):
                 self._end(event.container, limitations)
-        return limitations, watches
+        return limitations
 
     def _end(self, container_id: str, limitations: dict[str, Limitation]) -> None:
         limitation = self._isolation.ended(container_id)
@@ -216,3 +235,7 @@ def _known(report: client.ContainerReport, limitations: Mapping[str, Limitation]
     exit = None if report.exit is None else effects.Exit(report.exit.status, report.exit.ended_s)
     failure = None if report.failed is None else report.failed.message
     return effects.KnownContainer(report.container, report.pid, exit, failure, limitations.get(report.container))
+
+
+def _runs(report: client.ContainerReport) -> bool:
+    return report.exit is None and report.failed is None

@@ -1,10 +1,11 @@
 """Control groups: what holds a container to its cpus, memory and processes, and counts what it uses.
 
 Each container has one group in every hierarchy that is used: of version 1 one hierarchy a controller, of version 2 one for
-all. Where both are mounted the controllers are usually those of version 1, and version 2 still kills a whole group at once.
+all. Where both are mounted the controllers are usually those of version 1.
 Sources: the kernel's documentation, admin-guide/cgroup-v1 and cgroup-v2; spec mesos-v1, section 8.6.
 
-All of it waits for the kernel: for microseconds, at worst some milliseconds.
+All of it waits for the kernel: for microseconds, at worst some milliseconds. Paths are plain text: a launch makes a dozen system
+calls here, and Path objects would cost as much as these.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ import errno
 import os
 import signal
 import time
-from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
@@ -39,7 +39,7 @@ class CgroupError(KernelError):
 class Hierarchy(Struct, frozen=True):
     """A mounted hierarchy. version: 1 or 2; controllers: those that can be used in it."""
 
-    path: Path
+    path: str
     version: int
     controllers: frozenset[str]
 
@@ -49,16 +49,23 @@ def mounted(mounts: Iterable[str]) -> list[Hierarchy]:
     found = []
     for line in mounts:
         _, path, kind, options, *_ = line.split()
-        place = Path(path.encode().decode("unicode_escape"))  # Spaces are written as \040.
+        path = path.encode().decode("unicode_escape")  # Spaces are written as \040.
         if kind == "cgroup":
-            found.append(Hierarchy(place, 1, frozenset(options.split(","))))
+            found.append(Hierarchy(path, 1, frozenset(options.split(","))))
         elif kind == "cgroup2":
-            try:
-                names = (place / "cgroup.controllers").read_text().split()
-            except OSError:
-                names = []
-            found.append(Hierarchy(place, 2, frozenset(names)))
+            found.append(Hierarchy(path, 2, frozenset(_text(f"{path}/cgroup.controllers").split())))
     return found
+
+
+class _Folder(Struct, frozen=True):
+    """Our folder in one hierarchy. controllers: those we use there."""
+
+    path: str
+    version: int
+    controllers: tuple[str, ...]
+
+    def group(self, container_id: str) -> str:
+        return f"{self.path}/{container_id}"
 
 
 class Cgroups:
@@ -66,137 +73,85 @@ class Cgroups:
 
     def __init__(self, root: str, hierarchies: Iterable[Hierarchy], wanted: Collection[str] = WANTED) -> None:
         """root: the folder, such as `meseta/agent-5051`. wanted: controllers. Raises CgroupError when it cannot be made."""
-        self._of: dict[str, Path] = {}  # By controller of version 1.
-        self._unified: Path | None = None
-        self._unified_controllers: frozenset[str] = frozenset()
+        self._folders: list[_Folder] = []
         for hierarchy in hierarchies:
-            if hierarchy.version == 2:
-                self._unified, self._unified_controllers = hierarchy.path / root, hierarchy.controllers & set(wanted)
-            else:
-                for name in hierarchy.controllers & {*wanted, COUNTING}:
-                    self._of[name] = hierarchy.path / root
-        for name in self._unified_controllers:
-            self._of.pop(name, None)
-        folders = {*self._of.values()}
+            useful = {*wanted, COUNTING} if hierarchy.version == 1 else set(wanted)
+            controllers = tuple(sorted(hierarchy.controllers & useful))
+            if controllers:
+                self._folders.append(_Folder(f"{hierarchy.path}/{root}", hierarchy.version, controllers))
+        self._of = {controller: folder for folder in self._folders for controller in folder.controllers}
+        self.limits = frozenset(self._of) & set(WANTED)  # The controllers that hold containers to something here.
         try:
-            for folder in folders:
-                folder.mkdir(parents=True, exist_ok=True)
-            if self._unified is not None:
-                self._delegate(self._unified)
+            for folder in self._folders:
+                os.makedirs(folder.path, exist_ok=True)
+                if folder.version == 2:
+                    _delegate(folder)
         except OSError as error:
             raise CgroupError(f"cannot use control groups: {error.filename}: {error.strerror}") from error
-        self._folders = sorted(folders | ({self._unified} if self._unified is not None else set()))
-
-    def _delegate(self, folder: Path) -> None:
-        """Make a folder of version 2 whose children have the controllers: each parent must say so."""
-        folder.mkdir(parents=True, exist_ok=True)
-        if not self._unified_controllers:
-            return
-        wanted = " ".join(f"+{name}" for name in sorted(self._unified_controllers))
-        for parent in reversed([folder, *folder.parents]):
-            if (parent / "cgroup.procs").exists():
-                (parent / "cgroup.subtree_control").write_text(wanted)
-
-    @property
-    def limits(self) -> frozenset[str]:
-        """The controllers that hold containers to something here."""
-        return frozenset(self._of) & set(WANTED) | self._unified_controllers
 
     # ---- One container ----------------------------------------------------------------------------------
 
     def make(self, container_id: str, limits: Limits) -> tuple[str, ...]:
-        """Make a container's groups; return the files that whoever starts it writes its thread's id into, 0 for itself.
+        """Make a container's groups; return the files that whoever starts it writes `0` into, to be in them itself.
 
         A repeat sets the limits anew. Raises CgroupError.
         """
         try:
             for folder in self._folders:
-                (folder / container_id).mkdir(exist_ok=True)
-            self._set(container_id, limits)
+                try:
+                    os.mkdir(folder.group(container_id))
+                    new = True
+                except FileExistsError:
+                    new = False
+                _set(folder, container_id, limits, new)
         except OSError as error:
             raise CgroupError(f"cannot set the control group {error.filename}: {error.strerror}") from error
-        return tuple(self._entrance(folder / container_id) for folder in self._folders)
-
-    def _entrance(self, group: Path) -> str:
-        return str(group / ("cgroup.procs" if group.parent == self._unified else "tasks"))
+        return tuple(f"{folder.path}/{container_id}/{'tasks' if folder.version == 1 else 'cgroup.procs'}" for folder in self._folders)
 
     def update(self, container_id: str, limits: Limits) -> None:
         """Hold a running container to other limits. Raises CgroupError."""
         try:
-            self._set(container_id, limits)
+            for folder in self._folders:
+                _set(folder, container_id, limits, False)
         except OSError as error:
             raise CgroupError(f"cannot set the control group {error.filename}: {error.strerror}") from error
 
-    def _set(self, container_id: str, limits: Limits) -> None:
-        for controller in self.limits:
-            for name, value in _SETTINGS[controller, self._version(controller)](limits):
-                self._write(controller, container_id, name, value)
-
-    def _version(self, controller: str) -> int:
-        return 2 if controller in self._unified_controllers else 1
-
-    def _group(self, controller: str, container_id: str) -> Path:
-        folder = self._unified if controller in self._unified_controllers else self._of[controller]
-        assert folder is not None
-        return folder / container_id
-
-    def _write(self, controller: str, container_id: str, name: str, value: str) -> None:
-        path = self._group(controller, container_id) / name
-        if name in _OPTIONAL and not path.exists():  # Swap is not counted by every kernel.
-            return
-        try:
-            _put(path, value)
-        except OSError as error:
-            if error.errno == errno.EBUSY:  # More is used already: as in Mesos, the limit of what runs stays then.
-                return
-            if error.errno != errno.EINVAL or name not in (_MEMORY, _WITH_SWAP):
-                raise
-            if name == _MEMORY:  # Never more than with swap: when both rise, that one goes first. When both stay, it does, too.
-                _put(path.with_name(_WITH_SWAP), value)
-                _put(path, value)
+    def exists(self, container_id: str) -> bool:
+        """Whether a container has groups."""
+        return any(os.path.isdir(folder.group(container_id)) for folder in self._folders)
 
     def usage(self, container_id: str) -> Usage:
         """What a container uses. A group that is gone uses nothing."""
         counted: dict[str, float | int] = {}
-        if self._unified is not None:  # Counts the time whichever version has the controller.
-            counted |= _cpu_of_2(self._unified / container_id)
-        counted |= _cpu_of_1(self._of.get("cpu"), self._of.get(COUNTING), container_id)
-        if "memory" in self.limits:
-            group = self._group("memory", container_id)
-            counted |= _mem_of_2(group) if self._version("memory") == 2 else _mem_of_1(group)
-        counted["processes"], counted["threads"] = self._population(container_id)
+        for controller, folder in self._of.items():
+            counted |= _READINGS[controller, folder.version](folder.group(container_id))
+        if self._folders:
+            first = self._folders[0]
+            counted["processes"] = len(_text(f"{first.path}/{container_id}/cgroup.procs").split())
+            threads = "tasks" if first.version == 1 else "cgroup.threads"
+            counted["threads"] = len(_text(f"{first.path}/{container_id}/{threads}").split())
         return Usage(**counted)  # type: ignore[arg-type]
-
-    def _population(self, container_id: str) -> tuple[int, int]:
-        group = self._folders[0] / container_id if self._folders else None
-        if group is None:
-            return 0, 0
-        threads = "cgroup.threads" if group.parent == self._unified else "tasks"
-        return len(_text(group / "cgroup.procs").split()), len(_text(group / threads).split())
-
-    def exists(self, container_id: str) -> bool:
-        """Whether a container has groups."""
-        return any((folder / container_id).is_dir() for folder in self._folders)
 
     def killed_for_memory(self, container_id: str) -> bool:
         """Whether the kernel killed a process of this container because it was at its memory limit."""
-        if "memory" not in self.limits:
+        folder = self._of.get("memory")
+        if folder is None:
             return False
-        group = self._group("memory", container_id)
-        events = _pairs(group / ("memory.events" if self._version("memory") == 2 else "memory.oom_control"))
+        events = _pairs(f"{folder.path}/{container_id}/{'memory.oom_control' if folder.version == 1 else 'memory.events'}")
         return events.get("oom_kill", 0) > 0
 
     def watch_memory(self, container_id: str) -> int | None:
         """A file descriptor that is readable once the kernel is about to kill for memory. Version 2 needs none: there it kills the
         whole group (memory.oom.group)."""
-        if "memory" not in self._of:
+        folder = self._of.get("memory")
+        if folder is None or folder.version == 2:
             return None
-        group = self._of["memory"] / container_id
+        group = folder.group(container_id)
         told = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         try:
-            control = os.open(group / "memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
+            control = os.open(f"{group}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _put(group / "cgroup.event_control", f"{told} {control}")
+                _put(f"{group}/cgroup.event_control", f"{told} {control}")
             finally:
                 os.close(control)
         except OSError:  # The group is gone.
@@ -206,15 +161,17 @@ class Cgroups:
 
     def refused_processes(self, container_id: str) -> bool:
         """Whether this container tried to have more processes than it may."""
-        return "pids" in self.limits and _pairs(self._group("pids", container_id) / "pids.events").get("max", 0) > 0
+        folder = self._of.get("pids")
+        return folder is not None and _pairs(f"{folder.path}/{container_id}/pids.events").get("max", 0) > 0
 
     def kill(self, container_id: str) -> bool:
         """SIGKILL all processes of a container, also such as made themselves a session of their own. Whether none is left."""
-        if self._unified is not None:
-            try:
-                (self._unified / container_id / "cgroup.kill").write_text("1")
-            except OSError:
-                pass  # A kernel before 5.14, or the group is gone.
+        for folder in self._folders:
+            if folder.version == 2:
+                try:
+                    _put(f"{folder.path}/{container_id}/cgroup.kill", "1")
+                except OSError:
+                    pass  # A kernel before 5.14, or the group is gone.
         for _ in range(KILL_TRIES):
             pids = self._pids(container_id)
             if not pids:
@@ -228,40 +185,41 @@ class Cgroups:
         return False
 
     def _pids(self, container_id: str) -> set[int]:
-        return {int(pid) for folder in self._folders for pid in _text(folder / container_id / "cgroup.procs").split()}
+        return {int(pid) for folder in self._folders for pid in _text(f"{folder.path}/{container_id}/cgroup.procs").split()}
 
     def remove(self, container_id: str) -> bool:
         """Remove a container's groups; False when one still has processes. One that is gone is fine."""
-        left = [folder for folder in self._folders if not _removed(folder / container_id)]
+        left = [folder for folder in self._folders if not _removed(folder.group(container_id))]
         return not left
 
-    def close(self) -> None:
-        """Remove our own folders, as far as nothing is in them, theirs included."""
-        for folder in self._folders:
-            if _removed(folder):
-                _removed(folder.parent)
+    # ---- All of them ------------------------------------------------------------------------------------
 
     def leftovers(self, known: Collection[str]) -> set[str]:
         """Containers that have groups here and are not known."""
         found: set[str] = set()
         for folder in self._folders:
-            with os.scandir(folder) as entries:
+            with os.scandir(folder.path) as entries:
                 found.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
         return found - set(known)
 
-
-def _put(path: Path, value: str) -> None:
-    """Write a file of the kernel's; its errors name it."""
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from None
-    finally:
-        os.close(fd)
+    def close(self) -> None:
+        """Remove our own folders, as far as nothing is in them, theirs included."""
+        for folder in self._folders:
+            if _removed(folder.path):
+                _removed(os.path.dirname(folder.path))
 
 
-def _removed(group: Path) -> bool:
+def _delegate(folder: _Folder) -> None:
+    """In version 2 the children of a group have the controllers that it hands on."""
+    wanted = " ".join(f"+{name}" for name in folder.controllers)
+    parts = folder.path.split("/")
+    for count in range(2, len(parts) + 1):
+        parent = "/".join(parts[:count])
+        if os.path.exists(f"{parent}/cgroup.procs"):
+            _put(f"{parent}/cgroup.subtree_control", wanted)
+
+
+def _removed(group: str) -> bool:
     try:
         os.rmdir(group)
     except FileNotFoundError:
@@ -273,118 +231,178 @@ def _removed(group: Path) -> bool:
 
 # ---- What is written --------------------------------------------------------------------------------------
 
+Setting = tuple[str, str, bool]  # A file, what to write, and whether that is also what it has when it is new.
 
-def _cpu_1(limits: Limits) -> Iterable[tuple[str, str]]:
-    yield "cpu.shares", str(max(SHARES_MIN, limits.cpu_milli * SHARES_A_CPU // 1000))
-    yield "cpu.cfs_period_us", str(CPU_PERIOD_US)
-    yield "cpu.cfs_quota_us", "-1" if limits.cpu_limit_milli is None else str(_quota_us(limits.cpu_limit_milli))
+_MEMORY, _WITH_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+_OPTIONAL = {_WITH_SWAP, "memory.swap.max"}  # Swap is not counted by every kernel.
 
 
-def _cpu_2(limits: Limits) -> Iterable[tuple[str, str]]:
+def _set(folder: _Folder, container_id: str, limits: Limits, new: bool) -> None:
+    for controller in folder.controllers:
+        for name, value, is_default in _SETTINGS[controller, folder.version](limits):
+            if not (new and is_default):
+                _write(folder.group(container_id), name, value)
+
+
+def _write(group: str, name: str, value: str) -> None:
+    try:
+        _put(f"{group}/{name}", value)
+    except OSError as error:
+        if error.errno == errno.EBUSY:  # More is used already: as in Mesos, the limit of what runs stays then.
+            return
+        if error.errno in (errno.ENOENT, errno.EACCES) and name in _OPTIONAL:
+            return
+        if error.errno != errno.EINVAL or name not in (_MEMORY, _WITH_SWAP):
+            raise
+        if name == _MEMORY:  # Never more than with swap: when both rise, that one goes first. When both stay, it does, too.
+            _put(f"{group}/{_WITH_SWAP}", value)
+            _put(f"{group}/{name}", value)
+
+
+def _put(path: str, value: str) -> None:
+    """Write a file of the kernel's; its errors name it."""
+    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+    try:
+        os.write(fd, value.encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, path) from None
+    finally:
+        os.close(fd)
+
+
+def _cpu_1(limits: Limits) -> Iterator[Setting]:
+    yield "cpu.shares", str(max(SHARES_MIN, limits.cpu_milli * SHARES_A_CPU // 1000)), False
+    yield "cpu.cfs_quota_us", "-1" if limits.cpu_limit_milli is None else _quota_us(limits.cpu_limit_milli), limits.cpu_limit_milli is None
+
+
+def _cpu_2(limits: Limits) -> Iterator[Setting]:
     shares = max(SHARES_MIN, limits.cpu_milli * SHARES_A_CPU // 1000)
-    yield "cpu.weight", str(1 + (min(shares, 262_144) - 2) * 9_999 // 262_142)  # The kernel's own way from shares to weights.
-    yield "cpu.max", f"{'max' if limits.cpu_limit_milli is None else _quota_us(limits.cpu_limit_milli)} {CPU_PERIOD_US}"
+    yield "cpu.weight", str(1 + (min(shares, 262_144) - 2) * 9_999 // 262_142), False  # The kernel's own way from shares to weights.
+    quota = "max" if limits.cpu_limit_milli is None else _quota_us(limits.cpu_limit_milli)
+    yield "cpu.max", f"{quota} {CPU_PERIOD_US}", limits.cpu_limit_milli is None
 
 
-def _quota_us(cpu_milli: int) -> int:
-    return max(QUOTA_US_MIN, cpu_milli * CPU_PERIOD_US // 1000)
+def _quota_us(cpu_milli: int) -> str:
+    return str(max(QUOTA_US_MIN, cpu_milli * CPU_PERIOD_US // 1000))
 
 
 def _hard_bytes(limits: Limits, unlimited: str) -> str:
     return unlimited if limits.mem_limit_mib is None else str(max(MEM_MIB_MIN, limits.mem_limit_mib) << 20)
 
 
-def _memory_1(limits: Limits) -> Iterable[tuple[str, str]]:
-    yield "memory.soft_limit_in_bytes", str(max(MEM_MIB_MIN, limits.mem_mib) << 20)
-    yield _MEMORY, _hard_bytes(limits, "-1")
-    yield _WITH_SWAP, _hard_bytes(limits, "-1")  # With swap the same: there is none beyond.
+def _memory_1(limits: Limits) -> Iterator[Setting]:
+    unlimited = limits.mem_limit_mib is None
+    yield "memory.soft_limit_in_bytes", str(max(MEM_MIB_MIN, limits.mem_mib) << 20), False
+    yield _MEMORY, _hard_bytes(limits, "-1"), unlimited
+    yield _WITH_SWAP, _hard_bytes(limits, "-1"), unlimited  # With swap the same: there is none beyond.
 
 
-def _memory_2(limits: Limits) -> Iterable[tuple[str, str]]:
-    yield "memory.low", str(max(MEM_MIB_MIN, limits.mem_mib) << 20)
-    yield "memory.max", _hard_bytes(limits, "max")
-    yield "memory.swap.max", "0"
-    yield "memory.oom.group", "1"  # A container without one of its processes is of no use to anybody.
+def _memory_2(limits: Limits) -> Iterator[Setting]:
+    yield "memory.low", str(max(MEM_MIB_MIN, limits.mem_mib) << 20), False
+    yield "memory.max", _hard_bytes(limits, "max"), limits.mem_limit_mib is None
+    yield "memory.swap.max", "0", False
+    yield "memory.oom.group", "1", False  # A container without one of its processes is of no use to anybody.
 
 
-def _pids(limits: Limits) -> Iterable[tuple[str, str]]:
-    yield "pids.max", "max" if limits.pids_max is None else str(limits.pids_max)
+def _pids(limits: Limits) -> Iterator[Setting]:
+    yield "pids.max", "max" if limits.pids_max is None else str(limits.pids_max), limits.pids_max is None
 
 
-_SETTINGS = {
+_SETTINGS: Mapping[tuple[str, int], Callable[[Limits], Iterable[Setting]]] = {
     ("cpu", 1): _cpu_1,
     ("cpu", 2): _cpu_2,
     ("memory", 1): _memory_1,
     ("memory", 2): _memory_2,
     ("pids", 1): _pids,
     ("pids", 2): _pids,
+    (COUNTING, 1): lambda limits: (),
 }
-_MEMORY, _WITH_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
-_OPTIONAL = {_WITH_SWAP, "memory.swap.max"}
 
 
 # ---- What is read -----------------------------------------------------------------------------------------
 
 
-def _text(path: Path) -> str:
+def _text(path: str) -> str:
     try:
-        return path.read_text()
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return ""
+    try:
+        parts = []
+        while part := os.read(fd, 65536):
+            parts.append(part)
+        return b"".join(parts).decode()
+    except OSError:  # The group was removed meanwhile.
+        return ""
+    finally:
+        os.close(fd)
 
 
-def _pairs(path: Path) -> Mapping[str, int]:
+def _pairs(path: str) -> Mapping[str, int]:
     """The lines `name number` of a file, empty when it is gone."""
     pairs = (line.split() for line in _text(path).splitlines())
     return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
 
 
-def _number(path: Path) -> int | None:
+def _known(numbers: Mapping[str, float | int | None]) -> dict[str, float | int]:
+    return {name: number for name, number in numbers.items() if number is not None}
+
+
+def _number(path: str) -> int | None:
     text = _text(path).strip()
     return int(text) if text.isdigit() else None
 
 
-def _cpu_of_1(cpu: Path | None, accounting: Path | None, container_id: str) -> dict[str, float | int]:
-    found: dict[str, float | int] = {}
-    if accounting is not None and (ticks := _pairs(accounting / container_id / "cpuacct.stat")):
-        tick_s = 1 / os.sysconf("SC_CLK_TCK")
-        found |= {"user_s": ticks.get("user", 0) * tick_s, "system_s": ticks.get("system", 0) * tick_s}
-    if cpu is not None and (stat := _pairs(cpu / container_id / "cpu.stat")):
-        found |= {"periods": stat["nr_periods"], "throttled": stat["nr_throttled"], "throttled_s": stat["throttled_time"] / 1e9}
-    return found
+def _time_of_1(group: str) -> dict[str, float | int]:
+    ticks, tick_s = _pairs(f"{group}/cpuacct.stat"), 1 / os.sysconf("SC_CLK_TCK")
+    return {"user_s": ticks["user"] * tick_s, "system_s": ticks["system"] * tick_s} if ticks else {}
 
 
-def _cpu_of_2(group: Path) -> dict[str, float | int]:
-    stat = _pairs(group / "cpu.stat")
-    found: dict[str, float | int] = {}
-    if "usage_usec" in stat:
-        found |= {"user_s": stat["user_usec"] / 1e6, "system_s": stat["system_usec"] / 1e6}
+def _throttling_of_1(group: str) -> dict[str, float | int]:
+    stat = _pairs(f"{group}/cpu.stat")
+    return {"periods": stat["nr_periods"], "throttled": stat["nr_throttled"], "throttled_s": stat["throttled_time"] / 1e9} if stat else {}
+
+
+def _cpu_of_2(group: str) -> dict[str, float | int]:
+    stat = _pairs(f"{group}/cpu.stat")
+    if not stat:
+        return {}
+    found = {"user_s": stat["user_usec"] / 1e6, "system_s": stat["system_usec"] / 1e6}
     if "nr_periods" in stat:
         found |= {"periods": stat["nr_periods"], "throttled": stat["nr_throttled"], "throttled_s": stat["throttled_usec"] / 1e6}
     return found
 
 
-def _mem_of_1(group: Path) -> dict[str, float | int]:
-    stat = _pairs(group / "memory.stat")
-    numbers = {
-        "mem_bytes": _number(group / "memory.usage_in_bytes"),
-        "mem_peak_bytes": _number(group / "memory.max_usage_in_bytes"),
-        "mem_limit_bytes": _number(group / "memory.limit_in_bytes"),
+def _mem_of_1(group: str) -> dict[str, float | int]:
+    stat = _pairs(f"{group}/memory.stat")
+    return _known({
+        "mem_bytes": _number(f"{group}/memory.usage_in_bytes"),
+        "mem_peak_bytes": _number(f"{group}/memory.max_usage_in_bytes"),
+        "mem_limit_bytes": _number(f"{group}/{_MEMORY}"),
         "rss_bytes": stat.get("total_rss"),
         "cache_bytes": stat.get("total_cache"),
         "mapped_bytes": stat.get("total_mapped_file"),
-    }
-    return {name: number for name, number in numbers.items() if number is not None}
+    })  # fmt: skip
 
 
-def _mem_of_2(group: Path) -> dict[str, float | int]:
-    stat = _pairs(group / "memory.stat")
-    numbers = {
-        "mem_bytes": _number(group / "memory.current"),
-        "mem_peak_bytes": _number(group / "memory.peak"),
-        "mem_limit_bytes": _number(group / "memory.max"),
+def _mem_of_2(group: str) -> dict[str, float | int]:
+    stat = _pairs(f"{group}/memory.stat")
+    return _known({
+        "mem_bytes": _number(f"{group}/memory.current"),
+        "mem_peak_bytes": _number(f"{group}/memory.peak"),
+        "mem_limit_bytes": _number(f"{group}/memory.max"),
         "rss_bytes": stat.get("anon"),
         "cache_bytes": stat.get("file"),
         "mapped_bytes": stat.get("file_mapped"),
-    }
-    return {name: number for name, number in numbers.items() if number is not None}
+    })  # fmt: skip
+
+
+_READINGS: Mapping[tuple[str, int], Callable[[str], Mapping[str, float | int]]] = {
+    ("cpu", 1): _throttling_of_1,
+    (COUNTING, 1): _time_of_1,
+    ("memory", 1): _mem_of_1,
+    ("pids", 1): lambda group: {},
+    ("cpu", 2): _cpu_of_2,
+    ("memory", 2): _mem_of_2,
+    ("pids", 2): lambda group: {},
+}

@@ -30,16 +30,19 @@ MIB = 1 << 20
 class Isolation(Protocol):
     """What is done for a container before, while and after it runs."""
 
+    idle: bool
+    """Whether nothing is ever done: no thread needs to be asked."""
+
     @property
     def limits(self) -> bool:
         """Whether a container can be held to more than it was given (TASK_RESOURCE_LIMITS)."""
 
-    def prepare(self, container_id: str, limits: Limits) -> tuple[tuple[str, ...], int | None]:
-        """Make ready for a container; return the control groups it is to be started in and what `watch` does. Raises CgroupError."""
+    def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
+        """Make ready for a container; return the control groups it is to be started in. Raises CgroupError."""
 
     def watch(self, container_id: str) -> int | None:
         """A file descriptor that is readable once the memory of a container may have run out and `ran_out` is to be called; None
-        where that is not needed."""
+        where that is not needed, or too late: then it was done."""
 
     def ran_out(self, container_id: str) -> None:
         """End a container whose memory has run out: the kernel kills one of its processes, the others are of no use without it."""
@@ -96,10 +99,11 @@ def _groups(root: str, asked: Collection[str]) -> Cgroups:
 class NoIsolation:
     """Nothing holds a container; what it uses is counted all the same."""
 
+    idle = True
     limits = False
 
-    def prepare(self, container_id: str, limits: Limits) -> tuple[tuple[str, ...], int | None]:
-        return (), None
+    def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
+        return ()
 
     def watch(self, container_id: str) -> int | None:
         return None
@@ -127,16 +131,23 @@ class NoIsolation:
 class CgroupIsolation:
     """Control groups hold it."""
 
+    idle = False
+
     def __init__(self, groups: Cgroups) -> None:
         self.groups = groups
         self.limits = {"cpu", "memory"} <= groups.limits
         self._out_of_memory: set[str] = set()
 
-    def prepare(self, container_id: str, limits: Limits) -> tuple[tuple[str, ...], int | None]:
-        return self.groups.make(container_id, limits), self.groups.watch_memory(container_id)
+    def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
+        return self.groups.make(container_id, limits)
 
     def watch(self, container_id: str) -> int | None:
-        return self.groups.watch_memory(container_id)
+        told = self.groups.watch_memory(container_id)
+        if told is not None and self.groups.killed_for_memory(container_id):
+            os.close(told)
+            self.ran_out(container_id)
+            return None
+        return told
 
     def ran_out(self, container_id: str) -> None:
         if self.groups.exists(container_id):  # Else it is told of its removal.
@@ -148,6 +159,8 @@ class CgroupIsolation:
 
     def ended(self, container_id: str) -> Limitation | None:
         limitation = self._limitation(container_id)
+        if self.groups.remove(container_id):  # Almost always: nothing runs any more.
+            return limitation
         self.groups.kill(container_id)
         if not self.groups.remove(container_id):
             log.warning("the control groups of container %s stay until what runs in them ends", container_id)

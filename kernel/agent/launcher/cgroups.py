@@ -1,8 +1,8 @@
-"""The control groups a process is started in: the thread that starts it goes there first, and comes back.
+"""The control groups a process is started in: the thread that starts it goes there first, and comes back when it has no more to start.
 
 So the process is in them from its first instruction, and so is whatever it starts. In version 1 one thread can be in another group than
-its process; in version 2 the whole launcher goes along for the time of a posix_spawn. Which groups there are, and what they are
-limited to, is the agent's matter.
+its process; in version 2 the whole launcher goes along. Which groups there are, and what they are limited to, is the agent's matter.
+Each move makes the kernel hold up all that fork and exit, so there are as few as can be.
 """
 
 from __future__ import annotations
@@ -10,34 +10,47 @@ from __future__ import annotations
 import os
 
 
-class Entrances:
-    """Ways into groups and back to where this thread was when it was made."""
+class Groups:
+    """Where the thread that made this is, of all hierarchies of control groups."""
 
     def __init__(self) -> None:
         self._homes = _homes()
+        self._away: tuple[str, ...] = ()
+        self._doors: dict[str, int] = {}  # Mount point -> the open file that leads home.
 
     def enter(self, files: tuple[str, ...]) -> None:
-        """Go into groups. Raises OSError, with this thread back at home."""
-        for number, file in enumerate(files):
-            try:
-                _write(file)
-            except OSError:
-                self.leave(files[:number])
-                raise
+        """Go into these groups, one of each hierarchy (`tasks` or `cgroup.procs` in it). Raises OSError, with this thread at home."""
+        if len(files) != len(self._away):
+            self.leave()
+        entered = 0
+        try:
+            for file in files:
+                self._home(file)  # Nobody goes where no way back is known.
+                _go(file)
+                entered += 1
+        except OSError:
+            self._away = (*files[:entered], *self._away[entered:])
+            self.leave()
+            raise
+        self._away = files
 
-    def leave(self, files: tuple[str, ...]) -> None:
-        """Go back. Raises OSError, which ends the launcher: it must not go on in the group of a container."""
-        for file in files:
-            _write(self._home(file))
+    def leave(self) -> None:
+        """Go home. Raises OSError, which ends the launcher: it must not go on in the group of a container."""
+        for file in self._away:
+            mount, home = self._home(file)
+            if mount not in self._doors:
+                self._doors[mount] = os.open(home, os.O_WRONLY | os.O_CLOEXEC)
+            os.write(self._doors[mount], b"0")
+        self._away = ()
 
-    def _home(self, file: str) -> str:
+    def _home(self, file: str) -> tuple[str, str]:
         for mount, home in self._homes:
             if file.startswith(mount + "/"):
-                return home
-        raise FileNotFoundError(f"{file} is in no hierarchy of control groups that this launcher is in")
+                return mount, home
+        raise FileNotFoundError(2, "it is in no hierarchy of control groups that the launcher is in", file)
 
 
-def _write(file: str) -> None:
+def _go(file: str) -> None:
     fd = os.open(file, os.O_WRONLY | os.O_CLOEXEC)
     try:
         os.write(fd, b"0")

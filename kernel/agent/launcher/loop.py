@@ -111,6 +111,7 @@ class Launcher:
                 key.data(events)
             for connection in [c for c in self.connections if c.lines]:
                 self._obey(connection)
+            self.spawner.rest()
             self._flush()
         self._close()
         return self.successor

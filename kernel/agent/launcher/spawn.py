@@ -17,7 +17,7 @@ import signal
 import stat
 from typing import NamedTuple
 
-from kernel.agent.launcher.cgroups import Entrances
+from kernel.agent.launcher.cgroups import Groups
 from kernel.agent.launcher.core import Launch
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 
@@ -59,27 +59,24 @@ class Spawner:
         self._task_nofile = task_nofile
         self._own_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._self = _Identity(os.geteuid(), os.getegid(), tuple(os.getgroups()))
-        self._entrances = Entrances()
+        self._groups = Groups()
         self._default_signals = [s for s in signal.valid_signals() if signal.getsignal(s) == signal.SIG_IGN]
         os.umask(TASK_UMASK)
 
     def spawn(self, launch: Launch) -> int:
-        """Start a process and return its pid; it runs the asked program already. Raises SpawnError."""
+        """Start a process and return its pid; it runs the asked program already. Raises SpawnError. After the last of several: `rest`."""
         identity = self._identity(launch)
         try:
             limits = _limits(launch)
             self._enter(launch)
+            if identity is not None:
+                self._become(identity)
             try:
-                if identity is not None:
-                    self._become(identity)
-                try:
-                    pid = self._start(launch)
-                finally:
-                    if identity is not None:
-                        self._come_back()
-                    os.fchdir(self._home)  # Not before: it is closed to others. And no sandbox is kept busy.
+                pid = self._start(launch)
             finally:
-                self._entrances.leave(launch.cgroups)
+                if identity is not None:
+                    self._come_back()
+                os.fchdir(self._home)  # Not before: it is closed to others. And no sandbox is kept busy.
         except ValueError as error:
             raise SpawnError("invalid", f"the command cannot be passed to the system: {error}") from error
         for name, pair in limits:  # Not before: we would limit ourselves. The program is in its first instructions.
@@ -90,9 +87,14 @@ class Spawner:
                 raise SpawnError("not permitted", f"cannot set the resource limits: {error}") from error
         return pid
 
+    def rest(self) -> None:
+        """Nothing more is to be started for now: leave the control groups of what was started last. Before anybody is told of an end: until
+        then the groups cannot be removed. Raises OSError, which ends the launcher."""
+        self._groups.leave()
+
     def _enter(self, launch: Launch) -> None:
         try:
-            self._entrances.enter(launch.cgroups)
+            self._groups.enter(launch.cgroups)
         except OSError as error:
             raise SpawnError("control groups", f"cannot enter {error.filename or launch.cgroups}: {error.strerror or error}") from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from kernel.agent.isolators import cgroups
 from kernel.agent.isolators.cgroups import CgroupError, Cgroups, Hierarchy, mounted
 from kernel.agent.isolators.limits import Limits
 from tests.cluster import eventually
@@ -26,9 +27,9 @@ def test_hierarchies_are_read_from_the_mounts(tmp_path: Path) -> None:
         "proc /proc proc rw 0 0",
     ]
     one, two = mounted(lines)
-    assert (one.path, one.version) == (Path("/sys/fs/cgroup/cpu,cpuacct"), 1)
+    assert (one.path, one.version) == ("/sys/fs/cgroup/cpu,cpuacct", 1)
     assert {"cpu", "cpuacct"} <= one.controllers
-    assert two == Hierarchy(tmp_path, 2, frozenset({"cpu", "memory"}))
+    assert two == Hierarchy(str(tmp_path), 2, frozenset({"cpu", "memory"}))
 
 
 # ---- The kernel's own -------------------------------------------------------------------------------------
@@ -130,9 +131,11 @@ def test_groups_nobody_knows_are_found(real: Cgroups) -> None:
 
 
 @pytest.fixture
-def two(tmp_path: Path) -> tuple[Cgroups, Path]:
+def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Cgroups, Path]:
+    """Here a group has no files when it is made, so writing one makes it."""
+    monkeypatch.setattr(cgroups, "_put", lambda path, value: Path(path).write_text(value))
     (tmp_path / "cgroup.procs").touch()
-    hierarchy = Hierarchy(tmp_path, 2, frozenset({"cpu", "memory", "pids", "io"}))
+    hierarchy = Hierarchy(str(tmp_path), 2, frozenset({"cpu", "memory", "pids", "io"}))
     return Cgroups("meseta/a1", [hierarchy]), tmp_path / "meseta" / "a1"
 
 
@@ -153,6 +156,7 @@ def test_limits_in_the_words_of_version_2(two: tuple[Cgroups, Path]) -> None:
         "cpu.max": "150000 100000",
         "memory.low": str(64 << 20),
         "memory.max": str(64 << 20),
+        "memory.swap.max": "0",
         "memory.oom.group": "1",
         "pids.max": "20",
     }
@@ -189,4 +193,4 @@ def test_usage_in_the_words_of_version_2(two: tuple[Cgroups, Path]) -> None:
 def test_a_group_that_cannot_be_made_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "meseta").write_text("a file")
     with pytest.raises(CgroupError, match=str(tmp_path / "meseta")):
-        Cgroups("meseta", [Hierarchy(tmp_path, 1, frozenset({"cpu"}))])
+        Cgroups("meseta", [Hierarchy(str(tmp_path), 1, frozenset({"cpu"}))])

@@ -75,9 +75,7 @@ def test_an_end_for_want_of_memory_is_told_with_limit_and_usage(tmp_path: Path) 
         pytest.skip("only root may make control groups")
     held = isolation(None, ROOT, str(tmp_path))
     assert isinstance(held, CgroupIsolation)
-    files, watch = held.prepare("c1", Limits(1000, 64, mem_limit_mib=64))
-    if watch is not None:
-        os.close(watch)
+    files = held.prepare("c1", Limits(1000, 64, mem_limit_mib=64))
     enter = "".join(f"open({file!r}, 'w').write('0');" for file in files)
     process = subprocess.Popen([sys.executable, "-S", "-E", "-c", enter + "x = bytearray(200 << 20)"])
     assert process.wait() == -signal.SIGKILL
