@@ -162,7 +162,7 @@ def _fields(outcome: Outcome) -> dict[str, Any]:
 
 def _plain_exit(outcome: Outcome) -> bool:
     """Whether the exit status alone says it all."""
-    return "exited with status" in outcome.message
+    return outcome.message.startswith("Command exited with status")
 
 
 def _words(outcome: Outcome) -> str:

@@ -59,13 +59,15 @@ class Containers:
         return owner
 
     def reconcile(self, message: LauncherState) -> None:
-        """Compare all containers with what the launcher has, after a restart of either side.
+        """Compare all containers with what those who run them have, after a restart of either side.
 
         One that it never saw is launched now: an exit stays known to it until we have recorded it. One that it has and
         we do not is ended.
         """
         known = {container.container_id: container for container in message.containers}
         for container_id, owner in list(self.state.containers.items()):
+            if owner.containerizer not in message.told_of:
+                continue
             container = known.pop(container_id, None)
             if container is None:
                 self._missing(container_id, owner)

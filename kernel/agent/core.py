@@ -11,6 +11,7 @@ from typing import Any
 
 from kernel.agent import checkpoint, views
 from kernel.agent.config import AgentConfig
+from kernel.agent.containerizer.kinds import LAUNCHED
 from kernel.agent.containers import Containers
 from kernel.agent.effects import (
     CloseMasterLink,
@@ -140,7 +141,8 @@ class AgentCore:
 
     def _launcher_state(self, message: LauncherState) -> None:
         state = self.state
-        first, state.recovered = not state.recovered, True
+        first = not state.recovered and message.told_of >= LAUNCHED
+        state.recovered |= first
         self.containers.reconcile(message)
         if not first:
             return

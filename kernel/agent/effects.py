@@ -6,11 +6,13 @@ from typing import Any
 
 from msgspec import Struct
 
+from kernel.agent.containerizer.kinds import LAUNCHED, Containerizer
 from kernel.agent.isolators.limits import Limits
 from kernel.agent.token import Claims
 from kernel.executor.command import Limitation
 from kernel.wire import executor
 from kernel.wire.agent import AgentMessage, MasterMessage
+from kernel.wire.container import ContainerInfo
 
 # ---- Inputs ---------------------------------------------------------------------------------------------
 
@@ -92,9 +94,11 @@ class KnownContainer(Struct, frozen=True, gc=False):
 
 
 class LauncherState(Struct, frozen=True):
-    """Everything the launcher has: the first input after each connection to it."""
+    """Everything that whoever runs containers has: the first input after each connection to it. told_of: whose containers these are; of
+    others nothing is said. Nothing is decided before the launcher has told."""
 
     containers: tuple[KnownContainer, ...]
+    told_of: frozenset[Containerizer] = LAUNCHED
 
 
 class ContainerStarted(Struct, frozen=True, gc=False):
@@ -171,6 +175,8 @@ class LaunchContainer(Struct, frozen=True):
     executable: what is executed: a path, or a name looked up in the PATH of env; argv[0] may differ from it.
     directory: the sandbox, made with its parents, owned by user (None: the agent's own). links: symlinks to make
     (path; target relative to the path's folder), replaced when they exist. limits: what it is held to where that is possible.
+    containerizer: who runs it; info: what was asked of him, as it was asked. shell: whether argv is a shell with a command; in an image
+    that overrides its entry point, and without argv the image says what is run.
     """
 
     container_id: str
@@ -181,6 +187,9 @@ class LaunchContainer(Struct, frozen=True):
     user: str | None
     links: tuple[tuple[str, str], ...]
     limits: Limits
+    containerizer: Containerizer = Containerizer.PROCESS
+    info: ContainerInfo | None = None
+    shell: bool = True
 
 
 class LimitContainer(Struct, frozen=True, gc=False):

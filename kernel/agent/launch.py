@@ -9,13 +9,14 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from kernel.agent import layout
+from kernel.agent.containerizer.kinds import Containerizer, containerizer_of
 from kernel.agent.effects import LaunchContainer
 from kernel.agent.isolators.limits import Limits, limits_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.token import Claims, sign
 from kernel.wire.durations import format_duration
 from kernel.wire.resources import Resource
-from kernel.wire.task import CommandInfo, ContainerInfo, ContainerType, ExecutorInfo, TaskInfo, VariableType
+from kernel.wire.task import CommandInfo, ContainerInfo, ExecutorInfo, TaskInfo, VariableType
 from kernel.wire.values import Scalar
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -41,7 +42,7 @@ def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | N
     if command is not None:
         if command.uris:
             return "fetching uris is not supported yet"
-        if not command.value:
+        if not command.value and containerizer_of(container) is Containerizer.PROCESS:
             return "a command needs a value"
         if command.environment is not None:
             for variable in command.environment.variables:
@@ -49,9 +50,10 @@ def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | N
                     return f"the environment variable {variable.name} is a secret: secrets are not supported yet"
     if container is None:
         return None
-    if container.type is ContainerType.DOCKER or container.docker is not None:
+    kind = containerizer_of(container)
+    if kind is Containerizer.DOCKER:
         return "docker containers are not supported yet"
-    if container.mesos is not None and container.mesos.image is not None:
+    if kind is Containerizer.OCI:
         return "container images are not supported yet"
     if container.volumes:
         return "volumes are not supported yet"
@@ -110,11 +112,11 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
             break
     limits = _limits(state, task.info.resources, task.info.limits)
     if task.kind is Kind.COMMAND:
-        return _container(state, task.container_id, command, task.framework, env, directory, limits, layout.latest_link(directory))
+        return _container(state, task, command, env, directory, limits, layout.latest_link(directory))
     env["MESOS_CONTAINER_IP"] = state.config.public_ip
     parent = directory[: -len(f"/containers/{task.container_id}")]
     link = layout.task_link(parent, task.task_id), f"../containers/{task.container_id}"
-    return _container(state, task.container_id, command, task.framework, env, directory, limits, link, layout.latest_link(parent))
+    return _container(state, task, command, env, directory, limits, link, layout.latest_link(parent))
 
 
 def executor_container(state: AgentState, executor: Executor) -> LaunchContainer:
@@ -127,7 +129,7 @@ def executor_container(state: AgentState, executor: Executor) -> LaunchContainer
         claims = Claims(executor.container_id, executor.executor_id, executor.framework.framework_id)
         env["MESOS_EXECUTOR_AUTHENTICATION_TOKEN"] = sign(claims, state.identity.executor_key)
     limits = executor_limits(state, executor)
-    return _container(state, executor.container_id, command, executor.framework, env, directory, limits, layout.latest_link(directory))
+    return _container(state, executor, command, env, directory, limits, layout.latest_link(directory))
 
 
 def executor_limits(state: AgentState, executor: Executor) -> Limits:
@@ -166,9 +168,8 @@ def _environment(state: AgentState, framework: Framework, executor_id: str, dire
 
 def _container(
     state: AgentState,
-    container_id: str,
+    owner: Task | Executor,
     command: CommandInfo,
-    framework: Framework,
     env: dict[str, str],
     directory: str,
     limits: Limits,
@@ -178,8 +179,22 @@ def _container(
     if command.environment is not None:
         for variable in command.environment.variables:
             env[variable.name] = variable.value or ""
-    env.setdefault("PATH", PATH)
-    user = (command.user or framework.info.user or None) if state.config.switch_user else None
-    if command.shell:
-        return LaunchContainer(container_id, SHELL, ("sh", "-c", value), env, directory, user, links, limits)
-    return LaunchContainer(container_id, value, command.arguments or (value,), env, directory, user, links, limits)
+    if owner.containerizer is Containerizer.PROCESS:
+        env.setdefault("PATH", PATH)  # An image has its own.
+    user = (command.user or owner.framework.info.user or None) if state.config.switch_user else None
+    executable, argv = (SHELL, ("sh", "-c", value)) if command.shell else (value, command.arguments or (value,))
+    if not value and owner.containerizer is not Containerizer.PROCESS:
+        executable, argv = "", command.arguments
+    return LaunchContainer(
+        owner.container_id,
+        executable,
+        argv,
+        env,
+        directory,
+        user,
+        links,
+        limits,
+        owner.containerizer,
+        owner.info.container,
+        command.shell and bool(value),
+    )

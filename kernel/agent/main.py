@@ -22,6 +22,8 @@ import msgspec
 
 from kernel.agent import detect, layout, sandbox
 from kernel.agent.config import AgentConfig
+from kernel.agent.containerizer.containerizer import Containerizers
+from kernel.agent.containerizer.kinds import LAUNCHED
 from kernel.agent.containerizer.process import ProcessContainerizer
 from kernel.agent.core import AgentCore
 from kernel.agent.effects import (
@@ -194,7 +196,7 @@ class Agent:
         self.server = AgentServer(config, authenticator(config), asked)
         self.loop: MainLoop
         self.link: MasterLink
-        self.containerizer: ProcessContainerizer
+        self.containerizer: Containerizers
 
     def perform(self, effect: Any) -> None:
         """Carry out one effect of the core, without waiting."""
@@ -257,7 +259,8 @@ class Agent:
             if core.state.agent_id:
                 self.name(core.state.agent_id)
             self.loop = MainLoop(core, store, self.perform, self.flush, clock)
-            self.containerizer = ProcessContainerizer(work_dir / "launcher", apart, self.loop.post)
+            self.containerizer = Containerizers(self.loop.post)
+            self.containerizer.add(LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, post))
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
@@ -283,7 +286,7 @@ class Agent:
             leave = await self.left
             log.info("leaving: %s", leave.reason)
             await self.link.sent(GOODBYE_S)
-            await self.containerizer.launcher.stop(kill_all=leave.kill_all)
+            await self.containerizer.stop(leave.kill_all)
             return leave
         finally:
             self.loop.stop()

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from msgspec import Struct
 
 from kernel.agent.config import AgentConfig
+from kernel.agent.containerizer.kinds import containerizer_of
 from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
 from kernel.clock import Now
 from kernel.errors import NotFound
@@ -97,8 +98,8 @@ class Task:
     """
 
     __slots__ = (
-        "completion_due_s", "container_id", "delivered", "executor_id", "framework", "group", "info", "kill_wanted", "kind",
-        "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
+        "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "group", "info", "kill_wanted",
+        "kind", "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
     )  # fmt: skip
 
     def __init__(
@@ -110,6 +111,7 @@ class Task:
         self.kind = kind
         self.executor_id = executor_id
         self.container_id = container_id
+        self.containerizer = containerizer_of(info.container)
         self.launched_wall_s = launched_wall_s
         self.group = group
         self.state = TaskState.TASK_STAGING
@@ -149,8 +151,8 @@ class Executor:
     """
 
     __slots__ = (
-        "cause", "container_id", "due_s", "executor_id", "framework", "given", "idle_since_s", "info", "kind", "launched_wall_s", "pid",
-        "queued", "state", "stream",
+        "cause", "container_id", "containerizer", "due_s", "executor_id", "framework", "given", "idle_since_s", "info", "kind",
+        "launched_wall_s", "pid", "queued", "state", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -161,6 +163,7 @@ class Executor:
         self.executor_id = info.executor_id.value
         self.kind = kind
         self.container_id = container_id
+        self.containerizer = containerizer_of(info.container)
         self.launched_wall_s = launched_wall_s
         self.state = state
         self.stream: str | None = None

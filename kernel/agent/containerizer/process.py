@@ -85,6 +85,10 @@ class ProcessContainerizer:
         """What containers use, by the pids of their first processes."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._isolation.usage, pids)
 
+    async def stop(self, kill_all: bool) -> None:
+        """End the launcher where nothing runs any more; kill_all: or is to."""
+        await self.launcher.stop(kill_all=kill_all)
+
     def close(self) -> None:
         """Let go of the thread."""
         self._worker.submit(self._isolation.close)
