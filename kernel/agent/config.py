@@ -60,6 +60,18 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     cgroups_root: Annotated[str, Setting("Folder of our control groups in each hierarchy.")] = "meseta"
     cgroups_enable_cfs: Annotated[bool, Setting("Hold tasks to their cpus also while others leave some unused.")] = False
     container_pids_max: Annotated[int, Setting("Processes and threads a container may have; 0 for any number."), Meta(ge=0)] = 4096
+    gc_delay_s: Annotated[
+        Duration, Setting("Age at which a sandbox is removed; less on a full disk.", kind="duration", flag="gc_delay")
+    ] = 604800.0
+    gc_disk_headroom: Annotated[
+        float, Setting("Part of the disk to keep free: sandboxes are removed the earlier, the nearer it is."), Meta(ge=0, le=1)
+    ] = 0.1
+    disk_watch_interval_s: Annotated[
+        float, Setting("How often the disk is looked at for that.", kind="duration", flag="disk_watch_interval"), Meta(gt=0)
+    ] = 60.0
+    gc_non_executor_container_sandboxes: Annotated[
+        bool, Setting("Remove sandboxes of tasks in a default executor while that still runs.")
+    ] = False
     executor_environment_variables: Annotated[dict[str, str], Setting("Variables for all executors and tasks, as JSON.", kind="json")] = {}
     max_completed_executors_per_framework: Annotated[int, Setting("History kept, per framework."), Meta(ge=0)] = 150
 

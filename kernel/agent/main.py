@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from kernel.agent import detect, layout, sandbox
+from kernel.agent import detect, layout, sandbox, views
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.containerizer import Containerizers
 from kernel.agent.containerizer.kinds import LAUNCHED
@@ -39,9 +39,12 @@ from kernel.agent.effects import (
     Stop,
     ToExecutor,
     ToMaster,
+    View,
 )
 from kernel.agent.isolators.isolation import isolation
 from kernel.agent.links import MasterLink
+from kernel.agent.sandboxes.collection import InUse
+from kernel.agent.sandboxes.collector import Collector
 from kernel.agent.server import READ, WRITE, AgentServer
 from kernel.agent.state import Identity, Node
 from kernel.clock import SystemClock
@@ -197,6 +200,7 @@ class Agent:
         self.loop: MainLoop
         self.link: MasterLink
         self.containerizer: Containerizers
+        self.collector: Collector
 
     def perform(self, effect: Any) -> None:
         """Carry out one effect of the core, without waiting."""
@@ -240,6 +244,11 @@ class Agent:
         folder.mkdir(parents=True, exist_ok=True)
         sandbox.link(str(folder.with_name(layout.LATEST)), agent_id)
 
+    async def in_use(self) -> InUse:
+        """Which sandboxes must stay."""
+        found: InUse = await self.loop.submit(View("sandboxes"))
+        return found
+
     async def serve(self) -> Leave:
         """Work until it is time to leave."""
         config, clock = self.config, SystemClock()
@@ -261,10 +270,11 @@ class Agent:
             self.loop = MainLoop(core, store, self.perform, self.flush, clock)
             self.containerizer = Containerizers(self.loop.post)
             self.containerizer.add(LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, post))
+            self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
-            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer.usage)
+            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer.usage, self.collector.numbers)
             return await self._work()
         finally:
             await self.server.stop()
@@ -273,7 +283,8 @@ class Agent:
 
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
-        helpers = [asyncio.create_task(self.containerizer.run()), asyncio.create_task(self.link.run())]
+        working = (self.containerizer.run(), self.link.run(), self.collector.run())
+        helpers = [asyncio.create_task(work) for work in working]
         asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}
         for number, stop in asked.items():
             asyncio.get_running_loop().add_signal_handler(number, self.loop.post, stop)

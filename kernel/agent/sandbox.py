@@ -10,6 +10,7 @@ import contextlib
 import os
 import pwd
 import re
+import threading
 from functools import lru_cache
 
 from kernel.agent.effects import LaunchContainer
@@ -19,6 +20,9 @@ from kernel.net.files import Files
 SANDBOX_MODE = 0o750
 PARENT_MODE = 0o755
 _FRESH_LINK = "\\new"  # No id is like this, so nobody's link is.
+
+LAYOUT = threading.Lock()
+"""Held while parents and symlinks of sandboxes are made or removed: launches and collection are different threads."""
 
 
 class SandboxError(KernelError):
@@ -32,13 +36,14 @@ def prepare(launch: LaunchContainer) -> None:
     """
     folder = os.path.dirname(launch.directory)
     try:
-        _make_parents(folder)
-        _make_sandbox(launch.directory, launch.user)
-        for path, target in launch.links:
-            folder_of_link = os.path.dirname(path)
-            if folder_of_link != folder:
-                _make_parents(folder_of_link)
-            link(path, target)
+        with LAYOUT:
+            _make_parents(folder)
+            _make_sandbox(launch.directory, launch.user)
+            for path, target in launch.links:
+                folder_of_link = os.path.dirname(path)
+                if folder_of_link != folder:
+                    _make_parents(folder_of_link)
+                link(path, target)
     except OSError as error:
         raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
 

@@ -40,6 +40,7 @@ VIEWS = {
 
 
 MEASURED = ("monitor/statistics", "containers")
+Numbers = Callable[[], Mapping[str, float]]
 Usage = Callable[[Mapping[str, int]], Awaitable[Mapping[str, limits.Usage]]]
 
 
@@ -59,15 +60,17 @@ class AgentServer:
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
         self._usage: Usage
+        self._numbers: Numbers
         self._http = HttpServer(self._routes(executor_key), authenticator, names=own_names(config.ip, config.hostname))
 
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port."""
         return await self._http.start(ip, port)
 
-    def begin(self, loop: MainLoop, recovered: Callable[[], bool], usage: Usage) -> None:
-        """From now on calls go to this main loop, as soon as `recovered` says so. usage: what containers use."""
-        self._loop, self._recovered, self._usage = loop, recovered, usage
+    def begin(self, loop: MainLoop, recovered: Callable[[], bool], usage: Usage, numbers: Numbers) -> None:
+        """From now on calls go to this main loop, as soon as `recovered` says so. usage: what containers use. numbers: metrics of what
+        works beside the core."""
+        self._loop, self._recovered, self._usage, self._numbers = loop, recovered, usage, numbers
 
     async def stop(self) -> None:
         """End all streams; the main loop must have stopped, or it would take this for the executors' doing."""
@@ -134,8 +137,8 @@ class AgentServer:
     async def _toggle(self, request: Request) -> web.StreamResponse:
         return logging_level.toggle(request, self._level)
 
-    async def _ask_metrics(self) -> tuple[dict[str, float]]:
-        return (await self.loop().submit(View("metrics")),)
+    async def _ask_metrics(self) -> tuple[Mapping[str, float], ...]:
+        return (await self.loop().submit(View("metrics")), self._numbers())
 
 
 def _view_name(request: Request) -> str:

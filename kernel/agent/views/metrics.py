@@ -1,6 +1,6 @@
 """The numbers of `/metrics/snapshot` that the agent's state holds (spec: mesos-v1, section 5.4).
 
-Of what is not built yet (fetcher, garbage collection, images) the names are missing.
+Of what is not built yet (fetcher, images) the names are missing.
 """
 
 from __future__ import annotations

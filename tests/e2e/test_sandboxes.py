@@ -1,0 +1,68 @@
+"""What becomes of sandboxes on a real cluster: they go by age, their logs are rotated, and who fills the disk is ended."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import MESETA, Cluster, eventually
+from tests.e2e.http import ask, call
+
+pytestmark = pytest.mark.e2e
+
+MIB = 1 << 20
+Spawn = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def spawn() -> Iterator[Spawn]:
+    """Starts client commands beside a cluster, and ends them after the test."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(cluster: Cluster, *arguments: str) -> subprocess.Popen[str]:
+        started.append(cluster.spawn([*MESETA, *arguments]))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def named(cluster: Cluster, name: str) -> dict[str, Any]:
+    """The task of this name, once it runs."""
+
+    def find() -> dict[str, Any] | None:
+        found = (task for task in cluster.json("task", "list") if task["name"] == name)
+        return next((task for task in found if task["state"] == "TASK_RUNNING"), None)
+
+    task = eventually(find, what=f"{name} runs")
+    assert task is not None
+    return task
+
+
+def sandboxes(cluster: Cluster) -> set[Path]:
+    """Those on the disk."""
+    return {path.resolve() for path in cluster.work_dir.glob("agent-*/slaves/*/frameworks/*/executors/*/runs/*")}
+
+
+def test_the_sandbox_of_an_ended_task_goes_that_of_a_running_one_stays(start_cluster: Callable[..., Cluster], spawn: Spawn) -> None:
+    """Also that of one which ended while its agent was away."""
+    cluster = start_cluster(agents=1, only="master,agent", environ={"MESETA_GC_DELAY": "1secs", "MESETA_DISK_WATCH_INTERVAL": "200ms"})
+    spawn(cluster, "run", "--name", "stays", "--cpus", "0.1", "--mem", "32", "--", "sleep", "1000")
+    named(cluster, "stays")
+    (running,) = sandboxes(cluster)
+    cluster.meseta("run", "--cpus", "0.1", "--mem", "32", "--", "true")
+    eventually(lambda: sandboxes(cluster) == {running}, what="that of the ended task is gone")
+    agent = cluster.urls["agent-1"]
+    eventually(lambda: cluster.get("/metrics/snapshot", "agent-1")["gc/path_removals_succeeded"] == 1)
+    assert call(agent, "LIST_FILES", list_files={"path": str(running)}).status == 200
+    cluster.kill("agent-1")
+    cluster.meseta("task", "kill", named(cluster, "stays")["task_id"]["value"])
+    eventually(lambda: not sandboxes(cluster), 40, "the last one is gone")
+    assert call(agent, "LIST_FILES", list_files={"path": str(running)}).status == 404
+    assert ask(agent, f"/files/browse?path={running}").status == 404
