@@ -73,6 +73,23 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         bool, Setting("Remove sandboxes of tasks in a default executor while that still runs.")
     ] = False
     executor_environment_variables: Annotated[dict[str, str], Setting("Variables for all executors and tasks, as JSON.", kind="json")] = {}
+    fetcher_cache_bytes: Annotated[
+        int, Setting("How much is kept of what is fetched with `cache`; 0: nothing.", kind="size", flag="fetcher_cache_size"), Meta(ge=0)
+    ] = 2 << 30
+    fetcher_cache_dir: Annotated[str, Setting("Where it is kept (default: in the work dir).", kind="path")] = ""
+    fetcher_stall_timeout_s: Annotated[
+        Annotated[float, Meta(gt=0)],
+        Setting("How long nothing may come before a fetch is given up.", kind="duration", flag="fetcher_stall_timeout"),
+    ] = 60.0
+    fetcher_bytes_max: Annotated[
+        int, Setting("What all files fetched for a container may have together, extracted ones included.", kind="size"), Meta(ge=0)
+    ] = 16 << 30
+    fetcher_commands: Annotated[
+        dict[str, tuple[str, ...]],
+        Setting('JSON: which command fetches a scheme, e.g. {"s3": ["aws", "s3", "cp", "{uri}", "{path}"]}.', kind="json"),
+    ] = {}
+    hadoop_home: Annotated[str, Setting("Where bin/hadoop is, for hdfs and other schemes (default: looked up in PATH).", kind="path")] = ""
+    frameworks_home: Annotated[str, Setting("Where relative paths of files to fetch begin.", kind="path")] = ""
     max_completed_executors_per_framework: Annotated[int, Setting("History kept, per framework."), Meta(ge=0)] = 150
 
     @property

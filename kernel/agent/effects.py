@@ -12,6 +12,7 @@ from kernel.agent.token import Claims
 from kernel.executor.command import Limitation
 from kernel.wire import executor
 from kernel.wire.agent import AgentMessage, MasterMessage
+from kernel.wire.command import URI
 from kernel.wire.container import ContainerInfo
 
 # ---- Inputs ---------------------------------------------------------------------------------------------
@@ -177,6 +178,7 @@ class LaunchContainer(Struct, frozen=True):
     (path; target relative to the path's folder), replaced when they exist. limits: what it is held to where that is possible.
     containerizer: who runs it; info: what was asked of him, as it was asked. shell: whether argv is a shell with a command; in an image
     that overrides its entry point, and without argv the image says what is run.
+    uris: fetched into the sandbox before the process starts.
     """
 
     container_id: str
@@ -190,6 +192,7 @@ class LaunchContainer(Struct, frozen=True):
     containerizer: Containerizer = Containerizer.PROCESS
     info: ContainerInfo | None = None
     shell: bool = True
+    uris: tuple[URI, ...] = ()
 
 
 class LimitContainer(Struct, frozen=True, gc=False):

@@ -40,8 +40,6 @@ def unsupported_executor(executor: ExecutorInfo) -> str | None:
 
 def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | None) -> str | None:
     if command is not None:
-        if command.uris:
-            return "fetching uris is not supported yet"
         if not command.value and containerizer_of(container) is Containerizer.PROCESS:
             return "a command needs a value"
         if command.environment is not None:
@@ -197,4 +195,5 @@ def _container(
         owner.containerizer,
         owner.info.container,
         command.shell and bool(value),
+        command.uris,
     )

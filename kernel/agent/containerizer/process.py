@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,8 @@ from typing import Any
 from msgspec import Struct
 
 from kernel.agent import effects, sandbox
+from kernel.agent.fetcher.fetcher import Fetcher
+from kernel.agent.fetcher.plan import FetchError
 from kernel.agent.isolators.cgroups import CgroupError
 from kernel.agent.isolators.isolation import Isolation
 from kernel.agent.isolators.limits import Usage
@@ -27,6 +30,7 @@ from kernel.executor.command import Limitation
 log = logging.getLogger(__name__)
 
 
+ENDING = (signal.SIGTERM, signal.SIGKILL)
 WATCH_S = 1.0  # Below this age a container's memory is not watched: what ran out is found out when it is that old, or has ended.
 _LOOKED_INTO = (client.Exited, client.LaunchFailed, client.LauncherState)
 
@@ -41,15 +45,17 @@ class _Prepared(Struct):
 class ProcessContainerizer:
     """Carries the core's effects to the launcher and the launcher's news to the core."""
 
-    def __init__(self, directory: Path, isolation: Isolation, post: Callable[[Any], None]) -> None:
+    def __init__(self, directory: Path, isolation: Isolation, fetcher: Fetcher, post: Callable[[Any], None]) -> None:
         """directory: the launcher's own. post: takes the core's inputs."""
-        self._isolation, self._post = isolation, post
+        self._isolation, self._fetcher, self._post = isolation, fetcher, post
         self.launcher = client.LauncherClient(directory, self._on_event)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="containers")
         self._launches: list[effects.LaunchContainer] = []  # To be prepared by the next flush.
         self._preparing: dict[str, list[int]] = {}  # Container -> signals that came meanwhile.
+        self._fetches: dict[str, asyncio.Task[None]] = {}  # Of those that are being prepared.
         self._news: deque[client.LauncherEvent] = deque()  # In the order told; the first is being looked into, or none is.
         self._looking = False
+        self._closed = False
         self._young: set[str] = set()  # Containers that run since the last look; most end before the next.
         self._watches: dict[str, int] = {}  # Of the older ones: readable once the memory of one runs out.
 
@@ -68,6 +74,9 @@ class ProcessContainerizer:
         waiting = self._preparing.get(container_id)
         if waiting is not None:
             waiting.append(number)
+            fetch = self._fetches.get(container_id)
+            if number in ENDING and fetch is not None and not fetch.cancelling():  # Once: it cleans up then.
+                fetch.cancel()
         else:
             self.launcher.signal(container_id, number)
 
@@ -96,25 +105,51 @@ class ProcessContainerizer:
 
     def _start(self, launches: Sequence[effects.LaunchContainer], prepared: Sequence[_Prepared]) -> None:
         for launch, found in zip(launches, prepared, strict=True):
-            signals = self._preparing.pop(launch.container_id)
-            if found.problem is not None:
-                self._post(effects.ContainerFailed(launch.container_id, found.problem))
-                continue
-            self.launcher.launch(
-                client.Launch(
-                    launch.container_id,
-                    launch.argv,
-                    launch.env,
-                    launch.directory,
-                    f"{launch.directory}/stdout",
-                    f"{launch.directory}/stderr",
-                    launch.executable,
-                    launch.user,
-                    cgroups=found.cgroups,
-                )
+            if launch.uris and found.problem is None:
+                self._fetches[launch.container_id] = asyncio.create_task(self._fetch(launch, found))
+            else:
+                self._begin(launch, found)
+
+    async def _fetch(self, launch: effects.LaunchContainer, prepared: _Prepared) -> None:
+        """Fetch what the container wants, then begin it. What ends it meanwhile cancels this."""
+        problem = None
+        try:
+            if not any(number in ENDING for number in self._preparing[launch.container_id]):
+                await self._fetcher.fetch(launch.container_id, launch.uris, launch.directory, launch.user)
+        except FetchError as error:
+            problem = str(error)
+        except asyncio.CancelledError:
+            pass
+        del self._fetches[launch.container_id]
+        if self._closed:
+            return  # The next agent begins anew.
+        if problem is None and any(number in ENDING for number in self._preparing[launch.container_id]):
+            problem = "killed while its files were fetched"
+        if problem is not None:
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._isolation.ended, launch.container_id)
+            prepared = _Prepared(problem)
+        self._begin(launch, prepared)
+
+    def _begin(self, launch: effects.LaunchContainer, prepared: _Prepared) -> None:
+        signals = self._preparing.pop(launch.container_id)
+        if prepared.problem is not None:
+            self._post(effects.ContainerFailed(launch.container_id, prepared.problem))
+            return
+        self.launcher.launch(
+            client.Launch(
+                launch.container_id,
+                launch.argv,
+                launch.env,
+                launch.directory,
+                f"{launch.directory}/stdout",
+                f"{launch.directory}/stderr",
+                launch.executable,
+                launch.user,
+                cgroups=prepared.cgroups,
             )
-            for number in signals:
-                self.launcher.signal(launch.container_id, number)
+        )
+        for number in signals:
+            self.launcher.signal(launch.container_id, number)
 
     # ---- News -----------------------------------------------------------------------------------------
 
@@ -170,6 +205,15 @@ class ProcessContainerizer:
             await self.launcher.run()
         finally:
             watching.cancel()
+            await self._end_fetches()
+
+    async def _end_fetches(self) -> None:
+        self._closed = True
+        fetches = list(self._fetches.values())
+        for fetch in fetches:
+            if not fetch.cancelling():
+                fetch.cancel()
+        await asyncio.gather(*fetches, return_exceptions=True)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()

@@ -8,7 +8,7 @@ import pytest
 from kernel.agent.config import AgentConfig
 from kernel.agent.effects import LaunchContainer, LauncherState
 from kernel.agent.token import Claims, verify
-from kernel.wire.command import CommandInfo, Environment, Variable
+from kernel.wire.command import URI, CommandInfo, Environment, Variable
 from kernel.wire.common import DurationInfo
 from kernel.wire.resources import Resources
 from tests.builders import executor
@@ -118,6 +118,14 @@ def test_a_task_is_told_its_allocation_role() -> None:
     info = msgspec.structs.replace(command("t"), resources=Resources.parse("cpus:1").messages("dev"))
     desk.run_task(info)
     assert desk.one(LaunchContainer).env["MESOS_ALLOCATION_ROLE"] == "dev"
+
+
+def test_files_to_fetch_come_with_the_container() -> None:
+    uris = (URI("http://h/a.tgz"), URI("/b", executable=True))
+    assert launch(of=CommandInfo(value="x", uris=uris)).uris == uris
+    desk = running()
+    desk.run_task(command("t", executor=executor("e", command=CommandInfo(value="x", uris=uris))))
+    assert desk.one(LaunchContainer).uris == uris
 
 
 def test_an_executor_is_told_its_own_grace() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from kernel.agent.effects import ContainerFailed, ForgetContainer, LaunchContainer, SignalContainer
 from kernel.wire.agent import ExecutorExited, KillTask, RunTask, ShutdownExecutor, ShutdownFramework
-from kernel.wire.command import URI, CheckInfo, CommandInfo, HealthCheck, KillPolicy, Variable, VariableType
+from kernel.wire.command import CheckInfo, CommandInfo, HealthCheck, KillPolicy, Variable, VariableType
 from kernel.wire.command import Environment as Env
 from kernel.wire.common import DurationInfo, Image, ImageType, Volume, VolumeMode
 from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo, MesosInfo, NetworkInfo
@@ -82,7 +82,6 @@ def test_a_task_of_a_framework_nobody_told_of_is_refused() -> None:
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"command": CommandInfo(value="x", uris=(URI("http://h/f"),))}, "uris"),
         ({"command": CommandInfo()}, "value"),
         ({"command": CommandInfo(value="x", environment=Env((Variable("A", VariableType.SECRET),)))}, "secret"),
         ({"health_check": HealthCheck()}, "health checks"),

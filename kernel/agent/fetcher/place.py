@@ -1,0 +1,58 @@
+"""Moves what was fetched into the sandbox, for the task's user to have.
+
+A sandbox is its user's, whose other tasks may put links into it while we work. So all is made ready where only the agent can go, and
+then moved entry by entry, by names in an open folder: no link is followed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+
+from kernel.agent.fetcher.local import Owner
+from kernel.agent.fetcher.tree import FOLDER, Tree
+
+
+def put(source: str, tree: Tree, output: str, executable: bool) -> None:
+    """Move a file to its place among what is ready. Raises FetchError, OSError."""
+    os.chmod(source, 0o755 if executable else 0o644)
+    with tree.place(output) as (folder, last):
+        os.rename(source, last, dst_dir_fd=folder)
+
+
+def hand_over(tree: str, sandbox: str, owner: Owner | None) -> None:
+    """Give all that is ready to a user, in his sandbox. What is there by the same names is replaced. Raises OSError."""
+    if owner is not None:
+        for name, folder in _entries(tree):
+            os.chown(name, owner.uid, owner.gid, dir_fd=folder, follow_symlinks=False)
+    source = os.open(tree, FOLDER)
+    try:
+        target = os.open(sandbox, FOLDER)
+        try:
+            for name in os.listdir(source):
+                _move(name, source, target)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def _entries(tree: str) -> Iterator[tuple[str, int]]:
+    for _, folders, files, fd in os.fwalk(tree):
+        for name in (*folders, *files):
+            yield name, fd
+
+
+def _move(name: str, source: int, target: int) -> None:
+    try:
+        there = os.stat(name, dir_fd=target, follow_symlinks=False).st_mode
+    except FileNotFoundError:
+        pass
+    else:  # Of an agent that was killed at this very work.
+        if stat.S_ISDIR(there):
+            shutil.rmtree(name, dir_fd=target)
+        else:
+            os.unlink(name, dir_fd=target)
+    os.rename(name, name, src_dir_fd=source, dst_dir_fd=target)
