@@ -62,8 +62,8 @@ class Fetcher:
         if self._staging.exists():
             for folder in self._staging.iterdir():
                 command.end_orphans(folder)
-            shutil.rmtree(self._staging)
-        self._staging.mkdir(parents=True)
+            shutil.rmtree(self._staging, ignore_errors=True)
+        self._staging.mkdir(parents=True, exist_ok=True)
         for folder in (self._staging.parent, self._staging):
             folder.chmod(0o711)  # Commands of tasks' users must get to the folders we make for them here.
         cache_dir = settings.cache_dir or f"{self._staging.parent}/cache"
@@ -110,6 +110,7 @@ class _Job:
     async def run(self, wanted: Sequence[Wanted], sandbox: str, user: str | None) -> None:
         try:
             self._owner = await self._in(self._writers, self.budget, functools.partial(_owner, user))
+            shutil.rmtree(self._folder, ignore_errors=True)  # What a dying command may have put there after it was cleared.
             os.mkdir(self._folder, 0o711)
             os.mkdir(self._tree, 0o700)
         except OSError as error:

@@ -106,6 +106,6 @@ def _describe(error: Exception, stall_s: float, got: int) -> str:
             return f"the server redirects more than {REDIRECTS_MAX} times"
         case aiohttp.ClientPayloadError() | aiohttp.ServerDisconnectedError() | aiohttp.ClientOSError():
             return f"the connection broke off after {got} bytes"
-        case aiohttp.InvalidURL() | ValueError():
+        case aiohttp.InvalidURL() | aiohttp.NonHttpUrlClientError() | ValueError():
             return "it is not a URL, or its server redirects to what is none"
     return f"the server does not speak HTTP as it should ({type(error).__name__})"

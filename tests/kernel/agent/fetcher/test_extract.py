@@ -32,13 +32,15 @@ TARS = [suffix for suffix in ARCHIVES if suffix not in (".zip", ".gz")]
 ENOUGH_BYTES = 1 << 20
 
 
-def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> tuple[tarfile.TarInfo, bytes]:
+def entry(
+    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644
+) -> tuple[tarfile.TarInfo, bytes]:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode, info.size, info.mtime = kind, link, mode, len(content), 1_000_000_000
     return info, content
 
 
-def tar(*entries: tuple[tarfile.TarInfo, bytes]) -> bytes:
+def tar(*entries: Entry) -> bytes:
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
         for info, content in entries:
@@ -105,7 +107,9 @@ def test_a_tar_in_any_packing(place: Place, suffix: str) -> None:
 
 
 def test_a_zip(place: Place) -> None:
-    content = zipped(("bin/", b"", 0o40755), ("bin/run", b"#!/bin/sh\n", 0o100755), ("plain", b"x" * 100_000, 0), ("link", b"bin/run", 0o120777))
+    content = zipped(
+        ("bin/", b"", 0o40755), ("bin/run", b"#!/bin/sh\n", 0o100755), ("plain", b"x" * 100_000, 0), ("link", b"bin/run", 0o120777)
+    )
     place.extract(content, ".zip")
     assert place.files() == {"bin/run": "#!/bin/sh\n", "plain": "x" * 100_000, "link": "-> bin/run"}
     assert stat.S_IMODE((place.folder / "bin/run").stat().st_mode) == 0o755
