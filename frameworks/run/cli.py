@@ -40,6 +40,12 @@ def _variables(_: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.option("--role", default="*", show_default=True, help="The role whose share is used.")
 @click.option("--image", metavar="IMAGE", help="Run inside this container image.")
 @click.option("--env", "variables", metavar="NAME=VALUE", multiple=True, callback=_variables, help="Environment; may be repeated.")
+@click.option(
+    "--fetch",
+    metavar="URI",
+    multiple=True,
+    help="File it needs: http, https, hdfs, or a path there. Archives are extracted, `#sha256=HEX` is checked; may be repeated.",
+)
 @click.option("--user", default="", help="Run as this user of the agent's machine; default: the agent decides.")
 @click.option(
     "--instances", metavar="N", type=click.IntRange(1, 1_000_000), default=1, help="Run it N times; outputs stay in the sandboxes."
@@ -58,6 +64,7 @@ def run(
     role: str,
     image: str | None,
     variables: dict[str, str],
+    fetch: tuple[str, ...],
     user: str,
     instances: int,
     detach: bool,
@@ -89,6 +96,7 @@ def run(
         instances=instances,
         detach=detach,
         user=user,
+        fetch=fetch,
     )
     try:
         return run_job(job, urls, principal, as_json=as_json)

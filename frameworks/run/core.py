@@ -19,7 +19,7 @@ from frameworks.sdk.tasks import TERMINAL, Shape, TaskRecord, command, image, ta
 from kernel.clock import Now
 from kernel.wire.resources import Resources
 from kernel.wire.scheduler import Event
-from kernel.wire.task import TaskState, TaskStatus
+from kernel.wire.task import Reason, TaskState, TaskStatus
 
 FAILOVER_S = 10.0
 DETACHED_S = 31_536_000.0  # A year.
@@ -33,7 +33,7 @@ _SIGNAL = re.compile(r"terminated with signal (.+)")
 
 
 class Job(Struct, frozen=True):
-    """What to run. argv: without a shell. role: of the framework."""
+    """What to run. argv: without a shell. role: of the framework. fetch: URIs of files it needs."""
 
     argv: tuple[str, ...]
     name: str
@@ -44,6 +44,7 @@ class Job(Struct, frozen=True):
     instances: int = 1
     detach: bool = False
     user: str = ""
+    fetch: tuple[str, ...] = ()
 
 
 class Outcome(Struct, frozen=True):
@@ -146,7 +147,7 @@ class RunScheduler(Scheduler):
     def started(self, now: Now) -> None:
         job = self.job
         self._begun_s = now.mono_s
-        run = command(job.argv, job.env)
+        run = command(job.argv, job.env, uris=job.fetch)
         container = image(job.image) if job.image is not None else None
         shape = Shape(job.wants, job.role, name=job.name)
         for task_id in self.task_ids:
@@ -234,6 +235,8 @@ def exit_status(status: TaskStatus) -> int:
     text = status.message or ""
     if status.state is TaskState.TASK_FINISHED:
         return 0
+    if status.reason is Reason.REASON_CONTAINER_LAUNCH_FAILED:  # Whatever its message says of other programs.
+        return COULD_NOT_RUN
     if status.state in (TaskState.TASK_FAILED, TaskState.TASK_KILLED):
         if (found := _STATUS.search(text)) is not None:
             return int(found[1])

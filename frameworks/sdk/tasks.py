@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from kernel.wire import task as wire
+from kernel.wire.command import URI
 from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Label, Labels
 from kernel.wire.ids import AgentID, TaskID, validate_id
 from kernel.wire.offer import RoleConstraints
@@ -219,12 +220,14 @@ def command(
     argv: Sequence[str] | str,
     env: Mapping[str, str] | None = None,
     user: str | None = None,
+    uris: Sequence[str] = (),
 ) -> CommandInfo:
-    """A command: text goes to `sh -c`, a list is run as it is."""
+    """A command: text goes to `sh -c`, a list is run as it is. uris: fetched, and extracted where they are archives."""
     environment = Environment(tuple(Variable(name=name, value=value) for name, value in env.items())) if env else None
+    fetched = tuple(URI(uri) for uri in uris)
     if isinstance(argv, str):
-        return CommandInfo(shell=True, value=argv, environment=environment, user=user)
-    return CommandInfo(shell=False, value=argv[0], arguments=tuple(argv), environment=environment, user=user)
+        return CommandInfo(fetched, environment, shell=True, value=argv, user=user)
+    return CommandInfo(fetched, environment, shell=False, value=argv[0], arguments=tuple(argv), user=user)
 
 
 def image(name: str) -> ContainerInfo:

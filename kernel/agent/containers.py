@@ -33,7 +33,7 @@ class Containers:
         if isinstance(owner, Task):
             self.tasks.started(owner, message.pid)
         elif owner is not None:
-            owner.pid = message.pid
+            self.executors.started(owner, message.pid)
 
     def failed(self, message: ContainerFailed) -> None:
         owner = self._end(message.container_id, None)

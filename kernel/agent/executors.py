@@ -93,7 +93,8 @@ class Executors:
         state.containers[executor.container_id] = executor
         state.emit(checkpoint.keep_executor(executor))
         state.emit(executor_container(state, executor))
-        self._await(executor, state.config.executor_registration_timeout_s)
+        if not _fetches(executor):
+            self._await(executor, state.config.executor_registration_timeout_s)
         return executor
 
     def _limit(self, executor: Executor) -> None:
@@ -233,6 +234,8 @@ class Executors:
                 executor.queued.remove(batch)
                 for mate in batch:
                     self.tasks.drop_undelivered(mate)
+                if _fetches(executor) and self.may_launch(executor) and not executor.queued:
+                    self._destroy(executor)  # Nobody waits for its files any more.
                 return
         task.kill_wanted = policy or KillPolicy()
         self.state.emit(checkpoint.keep_task(task, self.state))
@@ -293,7 +296,7 @@ class Executors:
         config = self.state.config
         if executor.state is ExecutorState.REREGISTERING:
             self._await(executor, config.executor_reregistration_timeout_s)
-        elif executor.state is ExecutorState.REGISTERING:
+        elif executor.state is ExecutorState.REGISTERING and not _fetches(executor):
             self._await(executor, config.executor_registration_timeout_s)
         groups: dict[int, list[Task]] = {}
         for task in executor.tasks():
@@ -304,6 +307,12 @@ class Executors:
         executor.queued = [tuple(batch) for batch in groups.values()]
 
     # ---- What the container did ------------------------------------------------------------------------
+
+    def started(self, executor: Executor, pid: int) -> None:
+        """Its process runs. What it took to fetch its files does not count as its own time."""
+        first, executor.pid = executor.pid is None, pid
+        if first and executor.state is ExecutorState.REGISTERING and _fetches(executor):
+            self._await(executor, self.state.config.executor_registration_timeout_s)
 
     def launch_failed(self, executor: Executor, message: str) -> None:
         text = f"Failed to launch container: {message}"
@@ -326,6 +335,10 @@ class Executors:
             if framework.terminating:
                 self.frameworks.task_done(task)
         self.frameworks.executor_gone(executor, status)
+
+
+def _fetches(executor: Executor) -> bool:
+    return executor.info.command is not None and bool(executor.info.command.uris)
 
 
 def _problem(status: TaskStatus, executor_id: str) -> str | None:
