@@ -29,8 +29,9 @@ from frameworks.sdk.tasks import resources
 from frameworks.sdk.testing import FakeMaster
 from kernel.clock import Now
 from kernel.mainloop import Tick
+from kernel.wire.command import URI
 from kernel.wire.ids import TaskID
-from kernel.wire.task import TaskState, TaskStatus
+from kernel.wire.task import Reason, TaskState, TaskStatus
 
 FINISHED, FAILED, KILLED = TaskState.TASK_FINISHED, TaskState.TASK_FAILED, TaskState.TASK_KILLED
 ROOM = {"a1": resources(cpus=4, mem=4096)}
@@ -71,6 +72,13 @@ def test_one_task_is_launched_told_of_and_ends_the_run() -> None:
     assert master.stopped == Stop(None)
     assert core(master).exit_status() == 3
     assert [effect.outcome.exit_status for effect in master.effects if isinstance(effect, Ended)] == [3]
+
+
+def test_files_to_fetch_are_part_of_the_command() -> None:
+    master = start(fetch=("http://h/a.tgz", "/b"))
+    command = master.tasks["true-abcdefgh"].info.command
+    assert command is not None
+    assert command.uris == (URI("http://h/a.tgz"), URI("/b"))
 
 
 def test_a_run_leaves_nothing_behind() -> None:
@@ -240,6 +248,12 @@ def test_why_it_waits_is_told_once() -> None:
 )
 def test_exit_statuses_are_those_of_a_shell(state: TaskState, message: str | None, expected: int) -> None:
     assert exit_status(TaskStatus(TaskID("t"), state, message=message)) == expected
+
+
+def test_what_a_program_that_fetched_for_it_exited_with_is_not_the_tasks() -> None:
+    message = "Failed to launch container: Failed to fetch hdfs://h/a: hadoop exited with status 1"
+    status = TaskStatus(TaskID("t"), FAILED, message=message, reason=Reason.REASON_CONTAINER_LAUNCH_FAILED)
+    assert exit_status(status) == COULD_NOT_RUN
 
 
 @pytest.mark.parametrize("known", [number for number in signal.Signals if signal.strsignal(number)])

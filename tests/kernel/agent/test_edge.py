@@ -16,10 +16,13 @@ import aiohttp
 import pytest
 
 from kernel.wire.agent import Goodbye, KillTask
+from kernel.wire.command import URI
 from kernel.wire.common import DurationInfo
 from kernel.wire.task import CommandInfo, KillPolicy, Reason, TaskInfo, TaskState
+from tests.builders import executor
 from tests.kernel.agent.desk import command, framework
 from tests.kernel.agent.fake_master import DEADLINE_S, FakeMaster
+from tests.kernel.agent.fetcher.web_server import WebServer
 
 FRAMEWORK = framework("f", user="root" if os.geteuid() == 0 else "me")
 
@@ -119,6 +122,44 @@ def test_a_command_task_runs_and_its_output_and_status_are_kept(agent: AgentProc
         assert (hello, told) == ("hello", own)
         assert Path(own) == sandbox(agent, "t").resolve()
         assert (sandbox(agent, "t").stat().st_mode & 0o777) == 0o750
+
+    play(scene)
+
+
+def test_what_a_task_or_an_executor_names_is_fetched_before_it_starts(agent: AgentProcess) -> None:
+    async def scene(master: FakeMaster) -> None:
+        await registered(agent, master)
+        program = agent.work_dir / "program"
+        program.write_text("#!/bin/sh\necho of $MESOS_EXECUTOR_ID\n")
+        program.chmod(0o644)
+        uris = (URI(str(program), executable=True),)
+        await master.run(command("t", command=CommandInfo(value="./program", uris=uris)), FRAMEWORK)
+        assert await master.ended("t") is TaskState.TASK_FINISHED
+        assert (sandbox(agent, "t") / "stdout").read_text() == "of t\n"
+        await master.run(command("u", executor=executor("e", command=CommandInfo(value="./program", uris=uris))), FRAMEWORK)
+        assert await master.ended("u") is TaskState.TASK_FAILED  # It has never subscribed.
+        assert (sandbox(agent, "e") / "stdout").read_text() == "of e\n"
+
+    play(scene)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_fetch_is_begun_anew_by_the_next_agent(agent: AgentProcess, number: int) -> None:
+    """Whether the one before was killed or has left while it fetched."""
+
+    async def scene(master: FakeMaster) -> None:
+        async with WebServer({}) as server:
+            await registered(agent, master)
+            uris = (URI(f"{server.url}/held"),)
+            await master.run(command("t", command=CommandInfo(value="cat held", uris=uris)), FRAMEWORK)
+            await server.asked.wait()
+            await asyncio.to_thread(agent.kill, number)
+            assert not list(sandbox(agent, "t").iterdir())
+            server.release.set()
+            await registered(agent, master)
+            assert await master.ended("t") is TaskState.TASK_FINISHED
+            assert (sandbox(agent, "t") / "stdout").read_text() == "begun done"
+            assert server.counts["GET /held"] == 2
 
     play(scene)
 

@@ -23,6 +23,7 @@ from kernel.agent.effects import (
 from kernel.errors import CallError, Forbidden, Unavailable
 from kernel.wire import executor as api
 from kernel.wire.agent import ExecutorExited, ExecutorMessage, FrameworkMessage, KillTask, ShutdownExecutor, ShutdownFramework
+from kernel.wire.command import URI, CommandInfo
 from kernel.wire.common import DurationInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.ids import ExecutorID, TaskID
@@ -31,6 +32,7 @@ from tests.builders import executor
 from tests.kernel.agent.desk import CONFIG, Desk, command, framework, register, running
 
 CUSTOM = executor("e")
+FETCHING = executor("e", command=CommandInfo(value="run-executor", uris=(URI("http://h/file"),)))
 
 
 def of_executor(task_id: str, info: ExecutorInfo = CUSTOM) -> TaskInfo:
@@ -250,6 +252,19 @@ def test_killing_one_of_a_queued_group_kills_the_group() -> None:
     assert {found.task_id.value for found in desk.updates()} == {"g1", "g2"}
 
 
+def test_an_executor_whose_files_nobody_waits_for_any_more_is_ended() -> None:
+    desk = running()
+    container = desk.run_task(of_executor("a", FETCHING))
+    desk.run_task(of_executor("b", FETCHING), launch_executor=False)
+    desk.master(KillTask("f", "a"))
+    assert desk.all(SignalContainer) == []
+    desk.master(KillTask("f", "b"))
+    assert desk.all(SignalContainer) == [SignalContainer(container, signal.SIGKILL)]
+    assert desk.acknowledge_all() == [TaskState.TASK_KILLED] * 2
+    desk.give(ContainerFailed(container, "killed while its files were fetched"))
+    assert desk.updates() == []
+
+
 def test_a_delivered_task_is_the_executors_to_kill() -> None:
     desk, _ = with_executor("a")
     desk.master(KillTask("f", "a", KillPolicy(DurationInfo(5))))
@@ -298,6 +313,22 @@ def test_an_executor_that_does_not_start_fails_its_tasks() -> None:
     assert (failed.state, failed.reason) == (TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LAUNCH_FAILED)
     assert failed.message == "Failed to launch container: not found"
     assert desk.take_sent(ExecutorExited) == [ExecutorExited("f", "e", -1)]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_the_time_to_subscribe_does_not_count_what_fetching_takes(restarted: bool) -> None:
+    desk = running()
+    container = desk.run_task(of_executor("a", FETCHING))
+    if restarted:
+        desk = desk.restart()
+        desk.give(LauncherState(()))
+    desk.tick(1000)
+    assert desk.all(SignalContainer) == []
+    desk.started(container)
+    desk.tick(59.9)
+    desk.started(container)  # A repeat gives no more of it.
+    desk.tick(0.2)
+    assert desk.all(SignalContainer) == [SignalContainer(container, signal.SIGKILL)]
 
 
 def test_an_executor_that_does_not_subscribe_in_time_is_destroyed() -> None:

@@ -30,11 +30,10 @@ PACKED: dict[str, Callable[[bytes], bytes]] = {
 }
 TARS = [suffix for suffix in ARCHIVES if suffix not in (".zip", ".gz")]
 ENOUGH_BYTES = 1 << 20
+Entry = tuple[tarfile.TarInfo, bytes]
 
 
-def entry(
-    name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644
-) -> tuple[tarfile.TarInfo, bytes]:
+def entry(name: str, content: bytes = b"", kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644) -> Entry:
     info = tarfile.TarInfo(name)
     info.type, info.linkname, info.mode, info.size, info.mtime = kind, link, mode, len(content), 1_000_000_000
     return info, content
