@@ -41,8 +41,7 @@ from kernel.agent.effects import (
     ToMaster,
     View,
 )
-from kernel.agent.fetcher.fetcher import Fetcher
-from kernel.agent.fetcher.fetcher import Settings as FetcherSettings
+from kernel.agent.fetcher.fetcher import fetcher_for
 from kernel.agent.isolators.isolation import isolation
 from kernel.agent.links import MasterLink
 from kernel.agent.sandboxes.collection import InUse
@@ -139,24 +138,6 @@ def node(config: AgentConfig) -> Node:
     except msgspec.ValidationError as error:
         raise ConfigError(f"--domain: {error}") from error
     return Node(detect.resources(config.resources, config.default_role, Path(config.work_dir)), attributes, domain)
-
-
-def make_fetcher(config: AgentConfig) -> Fetcher:
-    """What fetches the files of tasks. Raises ConfigError."""
-    settings = FetcherSettings(
-        work_dir=config.work_dir,
-        cache_bytes=config.fetcher_cache_bytes,
-        cache_dir=config.fetcher_cache_dir,
-        stall_s=config.fetcher_stall_timeout_s,
-        bytes_max=config.fetcher_bytes_max,
-        commands=config.fetcher_commands,
-        hadoop_home=config.hadoop_home,
-        frameworks_home=config.frameworks_home,
-    )
-    try:
-        return Fetcher(settings)
-    except OSError as error:
-        raise ConfigError(f"--work-dir: cannot keep the fetcher's files in {config.work_dir}: {error.strerror}") from error
 
 
 async def open_store(work_dir: Path, boot_id: str) -> tuple[SqliteStore, dict[str, bytes]]:
@@ -276,7 +257,7 @@ class Agent:
         boot_id = detect.boot_id()
         announced = node(config)
         apart = isolation(config.isolation, config.cgroups_root, config.work_dir)
-        fetcher = make_fetcher(config)
+        fetcher = fetcher_for(config)
         credential = load_credential(config.credential) if config.credential else None
         detector = find_master(config.master, config.zk_session_timeout_s)
         store, entries = await open_store(work_dir, boot_id)

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from msgspec import Struct
 
+from kernel.agent.config import AgentConfig
 from kernel.agent.fetcher import command, kept, local, place, web
 from kernel.agent.fetcher.budget import Budget, Cancelled
 from kernel.agent.fetcher.cache import NoRoom
@@ -28,6 +29,7 @@ from kernel.agent.fetcher.kept import Kept
 from kernel.agent.fetcher.local import Owner
 from kernel.agent.fetcher.plan import LOCAL, WEB, FetchError, Wanted, failed, plan
 from kernel.agent.fetcher.tree import PIECE_BYTES, Tree, write_all
+from kernel.errors import ConfigError
 from kernel.wire.command import URI
 
 T = TypeVar("T")
@@ -38,7 +40,7 @@ WORKERS = 2  # those that extract and copy.
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the operator says, see `kernel.agent.config`. Without a cache_dir it lies in the work dir."""
+    """What the operator says, as in `kernel.agent.config`. Without a cache_dir it lies in the work dir."""
 
     work_dir: str
     cache_bytes: int = 2 << 30
@@ -48,6 +50,24 @@ class Settings(Struct, frozen=True, kw_only=True):
     commands: Mapping[str, Sequence[str]] = {}
     hadoop_home: str = ""
     frameworks_home: str = ""
+
+
+def fetcher_for(config: AgentConfig) -> Fetcher:
+    """The fetcher of an agent. Raises ConfigError."""
+    settings = Settings(
+        work_dir=config.work_dir,
+        cache_bytes=config.fetcher_cache_bytes,
+        cache_dir=config.fetcher_cache_dir,
+        stall_s=config.fetcher_stall_timeout_s,
+        bytes_max=config.fetcher_bytes_max,
+        commands=config.fetcher_commands,
+        hadoop_home=config.hadoop_home,
+        frameworks_home=config.frameworks_home,
+    )
+    try:
+        return Fetcher(settings)
+    except OSError as error:
+        raise ConfigError(f"--work-dir: cannot keep the fetcher's files in {config.work_dir}: {error.strerror}") from error
 
 
 class Fetcher:
