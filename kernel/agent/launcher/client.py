@@ -47,6 +47,7 @@ class Launch(Struct, frozen=True, gc=False, tag_field="type", tag="launch", omit
     groups: tuple[int, ...] | None = None
     rlimits: Mapping[str, tuple[int | None, int | None]] | None = None
     cgroups: tuple[str, ...] = ()
+    pidfile: str | None = None
 
 
 class Signal(Struct, frozen=True, gc=False, tag_field="type", tag="signal"):

@@ -46,7 +46,8 @@ class Launch(NamedTuple):
     executable: what to run where it is not argv[0]; without a slash it is looked for in env's PATH. env: the whole environment.
     user: a name, or None for the launcher's own; groups: supplementary group ids instead of the user's. rlimits: by name
     (`RLIMIT_CORE`) soft and hard limit, None for unlimited. cgroups: files of control groups (`tasks`, `cgroup.procs`) that take
-    the process in from its first instruction.
+    the process in from its first instruction. pidfile: what is executed only starts the container's process (a container runtime does)
+    and ends; the process is then the one whose pid stands in this file. It must have `processes.CONTAINER_VARIABLE` in its environment.
     """
 
     container: str
@@ -60,6 +61,7 @@ class Launch(NamedTuple):
     groups: tuple[int, ...] | None = None
     rlimits: dict[str, tuple[int | None, int | None]] | None = None
     cgroups: tuple[str, ...] = ()
+    pidfile: str | None = None
 
 
 class Signal(NamedTuple):
@@ -130,7 +132,7 @@ class Record(NamedTuple):
 
 
 class Spawn(NamedTuple):
-    """Start a process; answer with Spawned or SpawnFailed. Records before it must be written by then."""
+    """Start a process; answer with Spawned or SpawnFailed, now or later. Records before it must be written by then."""
 
     launch: Launch
 

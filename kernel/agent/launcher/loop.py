@@ -91,6 +91,7 @@ class Launcher:
         self.untold: list[Json] = []  # For the agent, once the journal is written.
         self.connections: set[Connection] = set()
         self.adopted: dict[str, int] = {}  # {container: pidfd}, of processes that are not our children.
+        self.starters: dict[int, Launch] = {}  # By pid: processes that start those of containers and end.
         self.stopping = False
         self.successor: tuple[str, ...] = ()
         self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -137,6 +138,8 @@ class Launcher:
         self.journal.compact()
         unresolved = self.core.unresolved()
         nameless = {c.name for c in unresolved if not c.pid} if same_boot else set()
+        for pid in processes.starters_of(nameless) if nameless else ():
+            processes.kill_child(pid)  # What it has started is found below; nothing may be started behind our back.
         found = processes.find_by_environment(nameless) if nameless else {}
         for container in unresolved:
             if container.name in found:
@@ -178,6 +181,11 @@ class Launcher:
             pass
         while (dead := processes.next_dead_child()) is not None:
             pid, status = dead
+            if pid in self.starters:
+                self._starter_ended(pid, status)
+                continue
+            if pid not in self.core.by_pid:
+                self._look_for_started(pid)
             container = self.core.by_pid.get(pid)
             if container is None or container.name in self.adopted:
                 processes.reap(pid)  # What some task left behind.
@@ -185,6 +193,25 @@ class Launcher:
                 processes.kill_rest_of_group(pid)
                 self._feed(Ended(container.name, status))
             self._kill_orphans()
+
+    def _starter_ended(self, pid: int, status: int) -> None:
+        """A starter has done its work, or failed: then its last words say why."""
+        launch = self.starters.pop(pid)
+        processes.reap(pid)
+        started = _number_in(launch.pidfile) if status == 0 else None
+        found = processes.stat(started) if started is not None else None
+        if started is not None and found is not None:
+            self._feed(Spawned(launch.container, started, found.start))
+        elif self.core.lives(launch.container):
+            why = _last_words(launch.stderr) or f"the runtime left no process (its wait status is {status})"
+            self._feed(SpawnFailed(launch.container, "runtime", why))
+
+    def _look_for_started(self, pid: int) -> None:
+        """A child that nobody knows has ended: it may be what a starter has started, and is quicker than that one's end is noticed."""
+        for launch in self.starters.values():
+            found = processes.stat(pid) if _number_in(launch.pidfile) == pid else None
+            if found is not None:
+                self._feed(Spawned(launch.container, pid, found.start))
 
     def _kill_orphans(self) -> None:
         """SIGKILL what left the group of a container that has ended; what it leaves in turn comes to us when it is dead."""
@@ -205,7 +232,9 @@ class Launcher:
                 case Send(message):
                     self.untold.append(message)
                 case Spawn(launch):
-                    self._feed(self._spawn(launch))
+                    event = self._spawn(launch)
+                    if event is not None:
+                        self._feed(event)
                 case Reap(name, pid):
                     self._let_go(name, pid)
                 case Kill(pid, start, number, whole_group):
@@ -217,13 +246,16 @@ class Launcher:
                 case _:
                     assert_never(effect)
 
-    def _spawn(self, launch: Launch) -> Event:
+    def _spawn(self, launch: Launch) -> Event | None:
         if not self.journal.flush():
             return SpawnFailed(launch.container, "no resources", "the launcher cannot write its journal: the disk is full or broken")
         try:
             pid = self.spawner.spawn(launch)
         except SpawnError as error:
             return SpawnFailed(launch.container, error.reason, error.message[:MESSAGE_CHARACTERS_MAX])
+        if launch.pidfile is not None:
+            self.starters[pid] = launch
+            return None
         found = processes.stat(pid)
         assert found is not None, "our child stays, if only as a zombie, until we reap it"
         return Spawned(launch.container, pid, found.start)
@@ -238,6 +270,9 @@ class Launcher:
             os.close(pidfd)
 
     def _become(self, argv: tuple[str, ...]) -> None:
+        while self.starters:  # The next program would not know them.
+            os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+            self._reap()
         if os.access(argv[0], os.X_OK) and self.journal.flush():
             self.successor, self.stopping = argv, True
         else:
@@ -368,6 +403,25 @@ class Launcher:
             self._drop(connection)
         self.listener.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, self.task_nofile)
+
+
+def _number_in(path: str | None) -> int | None:
+    try:
+        with open(path or "", encoding="ascii") as file:
+            text = file.read(32).strip()
+    except (OSError, ValueError):
+        return None
+    return int(text) if text.isdigit() else None
+
+
+def _last_words(path: str) -> str:
+    """The end of what a starter wrote."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - MESSAGE_CHARACTERS_MAX))
+            return file.read().decode(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _watch_children() -> int:

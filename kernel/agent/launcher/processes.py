@@ -15,6 +15,9 @@ from typing import NamedTuple
 CONTAINER_VARIABLE = "MESETA_CONTAINER_ID"
 """In the environment of each task: by it a launcher finds a process whose pid its predecessor could not record."""
 
+STARTER_VARIABLE = "MESETA_STARTER_OF"
+"""The same in the environment of a process that only starts the container's own."""
+
 _PIDFD_GET_INFO = 0xC040FF0B  # Linux 6.13; the exit status since 6.15.
 _PIDFD_INFO_EXIT = 8
 _PIDFD_INFO = struct.Struct("QQ11Ii")  # mask, cgroup id, ids, exit status.
@@ -81,9 +84,15 @@ def find_by_environment(containers: Collection[str]) -> dict[str, tuple[int, int
     return found
 
 
-def container_of(pid: int) -> str | None:
+def starters_of(containers: Collection[str]) -> list[int]:
+    """Return the processes that are to start one of these containers. One pass over /proc."""
+    pids = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [pid for pid in pids if container_of(pid, STARTER_VARIABLE) in containers]
+
+
+def container_of(pid: int, variable: str = CONTAINER_VARIABLE) -> str | None:
     """Return the container that a process was started in, as its environment says."""
-    mark = CONTAINER_VARIABLE.encode() + b"="
+    mark = variable.encode() + b"="
     try:
         with open(f"/proc/{pid}/environ", "rb") as file:
             environment = file.read().split(b"\0")

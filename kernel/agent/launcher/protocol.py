@@ -87,6 +87,7 @@ def _launch(message: Json) -> Launch:
         None if groups is None else tuple(groups),
         _rlimits(message.get("rlimits")),
         _texts(message, "cgroups") if message.get("cgroups") else (),
+        _field(message, "pidfile", str, None),
     )
 
 

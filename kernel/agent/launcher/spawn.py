@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from kernel.agent.launcher.cgroups import Groups
 from kernel.agent.launcher.core import Launch
-from kernel.agent.launcher.processes import CONTAINER_VARIABLE
+from kernel.agent.launcher.processes import CONTAINER_VARIABLE, STARTER_VARIABLE
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TASK_UMASK = 0o022
@@ -156,7 +156,8 @@ class Spawner:
                 os.close(fd)
 
     def _posix_spawn(self, program: str, launch: Launch, files: tuple[tuple[int, int, int], ...]) -> int:
-        environment = {**launch.env, CONTAINER_VARIABLE: launch.container}
+        variable = CONTAINER_VARIABLE if launch.pidfile is None else STARTER_VARIABLE
+        environment = {**launch.env, variable: launch.container}
         resource.setrlimit(resource.RLIMIT_NOFILE, self._task_nofile)  # Inherited; nothing is opened meanwhile.
         try:
             argv: tuple[str, ...] = launch.argv
