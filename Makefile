@@ -35,11 +35,13 @@ check: $(VENV)/.installed-test
 test: check
 	tests/compat/setup_pymesos.sh
 	tests/setup_zookeeper.sh
+	tests/setup_runc.sh
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The bars in full: takes long.
 soak: $(VENV)/.installed-test
 	tests/setup_zookeeper.sh
+	tests/setup_runc.sh
 	$(VENV)/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
 
 bench: install

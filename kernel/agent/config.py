@@ -72,6 +72,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     gc_non_executor_container_sandboxes: Annotated[
         bool, Setting("Remove sandboxes of tasks in a default executor while that still runs.")
     ] = False
+    docker_registry: Annotated[
+        str, Setting("Where images come from: a folder of archives (NAME:TAG.tar), or whatever skopeo reaches.", kind="path")
+    ] = "https://registry-1.docker.io"
+    docker_store_dir: Annotated[str, Setting("Where images are unpacked (default: in the work dir).", kind="path")] = ""
+    sandbox_directory: Annotated[str, Setting("Where a container with an image sees its sandbox.")] = "/mnt/mesos/sandbox"
     executor_environment_variables: Annotated[dict[str, str], Setting("Variables for all executors and tasks, as JSON.", kind="json")] = {}
     fetcher_cache_bytes: Annotated[
         int, Setting("How much is kept of what is fetched with `cache`; 0: nothing.", kind="size", flag="fetcher_cache_size"), Meta(ge=0)

@@ -10,6 +10,7 @@ from itertools import chain
 
 from kernel.agent import layout
 from kernel.agent.containerizer.kinds import Containerizer, containerizer_of
+from kernel.agent.containerizer.oci_spec import unsupported_in_image
 from kernel.agent.effects import LaunchContainer
 from kernel.agent.isolators.limits import Limits, limits_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
@@ -52,7 +53,7 @@ def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | N
     if kind is Containerizer.DOCKER:
         return "docker containers are not supported yet"
     if kind is Containerizer.OCI:
-        return "container images are not supported yet"
+        return unsupported_in_image(container)
     if container.volumes:
         return "volumes are not supported yet"
     if any(network.name or network.port_mappings for network in container.network_infos):

@@ -24,6 +24,7 @@ from kernel.agent import detect, layout, sandbox, views
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.containerizer import Containerizers
 from kernel.agent.containerizer.kinds import LAUNCHED
+from kernel.agent.containerizer.oci import Bundles
 from kernel.agent.containerizer.process import ProcessContainerizer
 from kernel.agent.core import AgentCore
 from kernel.agent.effects import (
@@ -42,6 +43,7 @@ from kernel.agent.effects import (
     View,
 )
 from kernel.agent.fetcher.fetcher import fetcher_for
+from kernel.agent.images.store import Store
 from kernel.agent.isolators.isolation import isolation
 from kernel.agent.links import MasterLink
 from kernel.agent.sandboxes.collection import InUse
@@ -271,12 +273,16 @@ class Agent:
                 self.name(core.state.agent_id)
             self.loop = MainLoop(core, store, self.perform, self.flush, clock)
             self.containerizer = Containerizers(self.loop.post)
-            self.containerizer.add(LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, fetcher, post))
+            images = Store(config.docker_store_dir or f"{config.work_dir}/images", config.docker_registry)
+            bundles = Bundles(f"{config.work_dir}/oci", images, config.sandbox_directory, apart.place)
+            self.containerizer.add(
+                LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
+            )
             self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
-            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer.usage, self.collector.numbers)
+            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer, self.collector.numbers)
             return await self._work()
         finally:
             await self.server.stop()

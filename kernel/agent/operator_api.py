@@ -7,7 +7,7 @@ says about itself is answered here.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from aiohttp import web
@@ -37,7 +37,7 @@ READS = ("GET_STATE", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_
 LATER = frozenset({
     "LAUNCH_CONTAINER", "REMOVE_CONTAINER", "LAUNCH_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER", "LAUNCH_NESTED_CONTAINER_SESSION",
     "ATTACH_CONTAINER_INPUT", "ATTACH_CONTAINER_OUTPUT", "ADD_RESOURCE_PROVIDER_CONFIG", "UPDATE_RESOURCE_PROVIDER_CONFIG",
-    "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "PRUNE_IMAGES", "UNKNOWN",
+    "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "UNKNOWN",
 })  # fmt: skip
 
 OfContainer = api.KillContainer | api.KillNestedContainer | api.WaitContainerCall | api.WaitNestedContainerCall
@@ -70,6 +70,7 @@ class Waiters:
                 del self._waiting[container_id]
 
 
+Prune = Callable[[Collection[str]], Awaitable[None]]
 Measure = Callable[[str, Any], Awaitable[bytes]]  # Renders a view of a name, with these arguments, of what containers use now.
 
 
@@ -85,9 +86,10 @@ class OperatorApi:
         level: LoggingLevel,
         metrics: Metrics,
         measure: Measure,
+        prune: Prune,
     ) -> None:
         self._config, self._loop, self._files, self._waiters, self._level = config, loop, files, waiters, level
-        self._measure = measure
+        self._measure, self._prune_images = measure, prune
         self._measured = metrics
         # Type -> (handler, the part of the call it needs).
         self._handlers: dict[str, tuple[Handler, str | None]] = {
@@ -99,6 +101,7 @@ class OperatorApi:
             "SET_LOGGING_LEVEL": (self._set_logging_level, "set_logging_level"),
             "LIST_FILES": (self._list_files, "list_files"),
             "READ_FILE": (self._read_file, "read_file"),
+            "PRUNE_IMAGES": (self._prune, "prune_images"),
             "KILL_CONTAINER": (self._kill, "kill_container"),
             "KILL_NESTED_CONTAINER": (self._kill, "kill_nested_container"),
             "WAIT_CONTAINER": (self._wait, "wait_container"),
@@ -153,6 +156,10 @@ class OperatorApi:
 
     async def _read_file(self, request: Request, body: api.ReadFileCall) -> web.StreamResponse:
         return await self._answer(request, "READ_FILE", read_file=await in_thread(read_file, self._files, body))
+
+    async def _prune(self, request: Request, body: api.PruneImages) -> web.StreamResponse:
+        await self._prune_images([image.docker.name for image in body.excluded_images if image.docker is not None])
+        return response.text(200)
 
     # ---- Containers -------------------------------------------------------------------------------------
 

@@ -5,8 +5,8 @@ Realms: spec mesos-v1, section 10.1; routes: section 5.3.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol
 
 import msgspec
 from aiohttp import web
@@ -15,7 +15,7 @@ from kernel.agent import sandbox
 from kernel.agent.config import AgentConfig
 from kernel.agent.effects import View
 from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
-from kernel.agent.isolators import limits
+from kernel.agent.isolators.limits import Usage
 from kernel.agent.operator_api import OperatorApi, Waiters
 from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
@@ -41,7 +41,14 @@ VIEWS = {
 
 MEASURED = ("monitor/statistics", "containers")
 Numbers = Callable[[], Mapping[str, float]]
-Usage = Callable[[Mapping[str, int]], Awaitable[Mapping[str, limits.Usage]]]
+
+
+class Containers(Protocol):
+    """What is asked of those who run containers, see `kernel.agent.containerizer.containerizer.Runs`."""
+
+    async def usage(self, pids: Mapping[str, int]) -> Mapping[str, Usage]: ...
+
+    async def prune(self, keep: Collection[str]) -> None: ...
 
 
 class AgentServer:
@@ -59,7 +66,7 @@ class AgentServer:
         self._metrics = Metrics(lambda: self.loop().numbers(), self._ask_metrics)
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
-        self._usage: Usage
+        self._containers: Containers
         self._numbers: Numbers
         self._http = HttpServer(self._routes(executor_key), authenticator, names=own_names(config.ip, config.hostname))
 
@@ -67,10 +74,9 @@ class AgentServer:
         """Listen; return the port."""
         return await self._http.start(ip, port)
 
-    def begin(self, loop: MainLoop, recovered: Callable[[], bool], usage: Usage, numbers: Numbers) -> None:
-        """From now on calls go to this main loop, as soon as `recovered` says so. usage: what containers use. numbers: metrics of what
-        works beside the core."""
-        self._loop, self._recovered, self._usage, self._numbers = loop, recovered, usage, numbers
+    def begin(self, loop: MainLoop, recovered: Callable[[], bool], containers: Containers, numbers: Numbers) -> None:
+        """From now on calls go to this main loop, as soon as `recovered` says so. numbers: metrics of what works beside the core."""
+        self._loop, self._recovered, self._containers, self._numbers = loop, recovered, containers, numbers
 
     async def stop(self) -> None:
         """End all streams; the main loop must have stopped, or it would take this for the executors' doing."""
@@ -92,7 +98,7 @@ class AgentServer:
 
     def _routes(self, executor_key: bytes) -> Routes:
         routes = Routes(prefix="/slave(1)")
-        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level, self._metrics, self._measure)
+        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level, self._metrics, self._measure, self._prune)
         executors = ExecutorApi(self.loop, self.streams, executor_key, anywhere=self._config.insecure)
         files, pages, gate = FileApi(self.files), Pages(routes, "Meseta agent", "slave(1)"), self.gate
         routes.add("/", pages.index, realm=None)
@@ -131,8 +137,12 @@ class AgentServer:
 
     async def _measure(self, name: str, arguments: Any) -> bytes:
         processes = await self.loop().submit(View("processes"))
-        rendered: bytes = await self.loop().submit(View(name, (arguments, await self._usage(processes))))
+        rendered: bytes = await self.loop().submit(View(name, (arguments, await self._containers.usage(processes))))
         return rendered
+
+    async def _prune(self, keep: Collection[str]) -> None:
+        self.loop()
+        await self._containers.prune(keep)
 
     async def _toggle(self, request: Request) -> web.StreamResponse:
         return logging_level.toggle(request, self._level)

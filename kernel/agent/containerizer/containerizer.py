@@ -39,6 +39,9 @@ class Runs(Protocol):
     async def run(self) -> None:
         """Work until cancelled."""
 
+    async def prune(self, keep: Collection[str]) -> None:
+        """Forget images that nothing needs, but for these. Raises CallError for what is no name."""
+
     async def stop(self, kill_all: bool) -> None:
         """The agent leaves; kill_all: and nothing of its containers may stay."""
 
@@ -96,6 +99,10 @@ class Containerizers:
 
     async def run(self) -> None:
         await asyncio.gather(*(runs.run() for runs in self._all))
+
+    async def prune(self, keep: Collection[str]) -> None:
+        for runs in self._all:
+            await runs.prune(keep)
 
     async def stop(self, kill_all: bool) -> None:
         for runs in self._all:

@@ -1,5 +1,5 @@
-"""The `process` containerizer: each container is a process group of the launcher's, in a sandbox of its own, held to its
-resources where this machine can.
+"""Containers whose processes belong to the launcher: each is a process group of its own in a sandbox of its own, held to its
+resources where this machine can. It sees this machine's files, or those of an image (`oci`).
 
 What waits for the disk or the kernel is done in a thread, many containers at a time; the order of what concerns one is kept.
 """
@@ -16,40 +16,44 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from msgspec import Struct
+from msgspec.structs import replace
 
 from kernel.agent import effects, sandbox
+from kernel.agent.containerizer import oci
+from kernel.agent.containerizer.kinds import Containerizer
+from kernel.agent.containerizer.oci import Bundles
 from kernel.agent.fetcher.fetcher import Fetcher
 from kernel.agent.fetcher.plan import FetchError
+from kernel.agent.images.store import Image, Store
 from kernel.agent.isolators.cgroups import CgroupError
 from kernel.agent.isolators.isolation import Isolation
 from kernel.agent.isolators.limits import Usage
 from kernel.agent.launcher import client
+from kernel.errors import KernelError
 from kernel.executor.command import Limitation
 
 log = logging.getLogger(__name__)
 
 
 ENDING = (signal.SIGTERM, signal.SIGKILL)
+IMAGES_AT_ONCE = 2
+JUST_USED_S = 60.0
 WATCH_S = 1.0  # Below this age a container's memory is not watched: what ran out is found out when it is that old, or has ended.
 _LOOKED_INTO = (client.Exited, client.LaunchFailed, client.LauncherState)
-
-
-class _Prepared(Struct):
-    """What a container can be started with, or why it cannot."""
-
-    problem: str | None = None
-    cgroups: tuple[str, ...] = ()
 
 
 class ProcessContainerizer:
     """Carries the core's effects to the launcher and the launcher's news to the core."""
 
-    def __init__(self, directory: Path, isolation: Isolation, fetcher: Fetcher, post: Callable[[Any], None]) -> None:
+    def __init__(
+        self, directory: Path, isolation: Isolation, store: Store, bundles: Bundles, fetcher: Fetcher, post: Callable[[Any], None]
+    ) -> None:
         """directory: the launcher's own. post: takes the core's inputs."""
-        self._isolation, self._fetcher, self._post = isolation, fetcher, post
+        self._isolation, self._store, self._bundles, self._fetcher, self._post = isolation, store, bundles, fetcher, post
         self.launcher = client.LauncherClient(directory, self._on_event)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="containers")
+        self._images = ThreadPoolExecutor(max_workers=IMAGES_AT_ONCE, thread_name_prefix="images")
+        self._providing: set[asyncio.Task[None]] = set()
         self._launches: list[effects.LaunchContainer] = []  # To be prepared by the next flush.
         self._preparing: dict[str, list[int]] = {}  # Container -> signals that came meanwhile.
         self._fetches: dict[str, asyncio.Task[None]] = {}  # Of those that are being prepared.
@@ -87,12 +91,37 @@ class ProcessContainerizer:
         """Begin what was gathered."""
         if self._launches:
             launches, self._launches = self._launches, []
-            prepared = asyncio.get_running_loop().run_in_executor(self._worker, self._prepare_all, launches)
-            prepared.add_done_callback(lambda future: self._start(launches, future.result()))
+            plain = [launch for launch in launches if launch.containerizer is Containerizer.PROCESS]
+            if plain:
+                self._prepare_then_start(plain, {})
+            for launch in launches:
+                if launch.containerizer is Containerizer.OCI:
+                    task = asyncio.create_task(self._provide(launch))
+                    self._providing.add(task)
+                    task.add_done_callback(self._providing.discard)
+
+    async def _provide(self, launch: effects.LaunchContainer) -> None:
+        """Have the container's image here, then go on."""
+        try:
+            image = await asyncio.get_running_loop().run_in_executor(self._images, self._store.provide, *oci.image_of(launch))
+        except KernelError as error:
+            del self._preparing[launch.container_id]
+            self._post(effects.ContainerFailed(launch.container_id, str(error)))
+        else:
+            self._prepare_then_start([launch], {launch.container_id: image})
+
+    def _prepare_then_start(self, launches: Sequence[effects.LaunchContainer], images: Mapping[str, Image]) -> None:
+        prepared = asyncio.get_running_loop().run_in_executor(self._worker, self._prepare_all, launches, images)
+        prepared.add_done_callback(lambda future: self._start(launches, future.result()))
 
     async def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
         """What containers use, by the pids of their first processes."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._isolation.usage, pids)
+
+    async def prune(self, keep: Collection[str]) -> None:
+        """Forget the images that no container has and that are not to be kept; not those that one is just about to have."""
+        kept = {*keep, *self._bundles.images()}
+        await asyncio.get_running_loop().run_in_executor(self._images, self._store.prune, kept, JUST_USED_S)
 
     async def stop(self, kill_all: bool) -> None:
         """End the launcher where nothing runs any more; kill_all: or is to."""
@@ -100,22 +129,26 @@ class ProcessContainerizer:
 
     def close(self) -> None:
         """Let go of the thread."""
+        for task in self._providing:
+            task.cancel()
+        self._images.shutdown(wait=False, cancel_futures=True)
         self._worker.submit(self._isolation.close)
         self._worker.shutdown(wait=False)
 
-    def _start(self, launches: Sequence[effects.LaunchContainer], prepared: Sequence[_Prepared]) -> None:
+    def _start(self, launches: Sequence[effects.LaunchContainer], prepared: Sequence[client.Launch | str]) -> None:
         for launch, found in zip(launches, prepared, strict=True):
-            if launch.uris and found.problem is None:
+            if launch.uris and not isinstance(found, str):
                 self._fetches[launch.container_id] = asyncio.create_task(self._fetch(launch, found))
             else:
-                self._begin(launch, found)
+                self._begin(launch.container_id, found)
 
-    async def _fetch(self, launch: effects.LaunchContainer, prepared: _Prepared) -> None:
+    async def _fetch(self, launch: effects.LaunchContainer, prepared: client.Launch | str) -> None:
         """Fetch what the container wants, then begin it. What ends it meanwhile cancels this."""
         problem = None
         try:
             if not any(number in ENDING for number in self._preparing[launch.container_id]):
-                await self._fetcher.fetch(launch.container_id, launch.uris, launch.directory, launch.user)
+                user = launch.user if launch.containerizer is Containerizer.PROCESS else None
+                await self._fetcher.fetch(launch.container_id, launch.uris, launch.directory, user)
         except FetchError as error:
             problem = str(error)
         except asyncio.CancelledError:
@@ -126,30 +159,18 @@ class ProcessContainerizer:
         if problem is None and any(number in ENDING for number in self._preparing[launch.container_id]):
             problem = "killed while its files were fetched"
         if problem is not None:
-            await asyncio.get_running_loop().run_in_executor(self._worker, self._isolation.ended, launch.container_id)
-            prepared = _Prepared(problem)
-        self._begin(launch, prepared)
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._end, launch.container_id, {})
+            prepared = problem
+        self._begin(launch.container_id, prepared)
 
-    def _begin(self, launch: effects.LaunchContainer, prepared: _Prepared) -> None:
-        signals = self._preparing.pop(launch.container_id)
-        if prepared.problem is not None:
-            self._post(effects.ContainerFailed(launch.container_id, prepared.problem))
+    def _begin(self, container_id: str, prepared: client.Launch | str) -> None:
+        signals = self._preparing.pop(container_id)
+        if isinstance(prepared, str):
+            self._post(effects.ContainerFailed(container_id, prepared))
             return
-        self.launcher.launch(
-            client.Launch(
-                launch.container_id,
-                launch.argv,
-                launch.env,
-                launch.directory,
-                f"{launch.directory}/stdout",
-                f"{launch.directory}/stderr",
-                launch.executable,
-                launch.user,
-                cgroups=prepared.cgroups,
-            )
-        )
+        self.launcher.launch(prepared)
         for number in signals:
-            self.launcher.signal(launch.container_id, number)
+            self.launcher.signal(container_id, number)
 
     # ---- News -----------------------------------------------------------------------------------------
 
@@ -160,7 +181,8 @@ class ProcessContainerizer:
 
     def _tell(self) -> None:
         """Tell the core what there is, in order; ends are looked into first."""
-        while self._news and (self._isolation.idle or type(self._news[0]) not in _LOOKED_INTO):
+        idle = self._isolation.idle and not self._bundles.used
+        while self._news and (idle or type(self._news[0]) not in _LOOKED_INTO):
             self._post_event(self._news.popleft(), {})
         if self._news:
             self._looking = True
@@ -243,16 +265,31 @@ class ProcessContainerizer:
     def _watch_all(self, names: Collection[str]) -> dict[str, int | None]:
         return {name: self._isolation.watch(name) for name in names}
 
-    def _prepare_all(self, launches: Sequence[effects.LaunchContainer]) -> list[_Prepared]:
-        return [self._prepare(launch) for launch in launches]
+    def _prepare_all(self, launches: Sequence[effects.LaunchContainer], images: Mapping[str, Image]) -> list[client.Launch | str]:
+        return [self._prepare(launch, images.get(launch.container_id)) for launch in launches]
 
-    def _prepare(self, launch: effects.LaunchContainer) -> _Prepared:
+    def _prepare(self, launch: effects.LaunchContainer, image: Image | None) -> client.Launch | str:
+        """How a container is to be started, or why it cannot."""
         try:
+            if image is not None:
+                sandbox.prepare(replace(launch, user=None))  # Whose it is, the image says.
+                self._isolation.prepare(launch.container_id, launch.limits)
+                return self._bundles.prepare(launch, image)
             sandbox.prepare(launch)
-            return _Prepared(None, self._isolation.prepare(launch.container_id, launch.limits))
-        except (sandbox.SandboxError, CgroupError) as error:
+            return client.Launch(
+                launch.container_id,
+                launch.argv,
+                launch.env,
+                launch.directory,
+                f"{launch.directory}/stdout",
+                f"{launch.directory}/stderr",
+                launch.executable,
+                launch.user,
+                cgroups=self._isolation.prepare(launch.container_id, launch.limits),
+            )
+        except (sandbox.SandboxError, CgroupError, oci.BundleError) as error:
             self._isolation.ended(launch.container_id)
-            return _Prepared(str(error))
+            return str(error)
 
     def _limit(self, effect: effects.LimitContainer) -> None:
         try:
@@ -268,13 +305,17 @@ class ProcessContainerizer:
                 for report in event.containers:
                     if not _runs(report):
                         self._end(report.container, limitations)
-                self._isolation.reconcile({report.container for report in event.containers if _runs(report)} | begun)
+                known = {report.container for report in event.containers if _runs(report)} | begun
+                for container_id in self._bundles.leftovers(known):
+                    self._bundles.remove(container_id)
+                self._isolation.reconcile(known)
             elif isinstance(event, client.Exited | client.LaunchFailed):
                 self._end(event.container, limitations)
         return limitations
 
     def _end(self, container_id: str, limitations: dict[str, Limitation]) -> None:
         limitation = self._isolation.ended(container_id)
+        self._bundles.remove(container_id)
         if limitation is not None:
             limitations[container_id] = limitation
 

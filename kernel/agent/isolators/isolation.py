@@ -30,6 +30,9 @@ MIB = 1 << 20
 class Isolation(Protocol):
     """What is done for a container before, while and after it runs."""
 
+    place: str
+    """Below which control group those of containers are, seen from the root of a hierarchy."""
+
     idle: bool
     """Whether nothing is ever done: no thread needs to be asked."""
 
@@ -72,16 +75,17 @@ def isolation(wanted: Collection[str] | None, root: str, work_dir: str) -> Isola
         raise ConfigError(f"--isolation: {', '.join(sorted(unknown))} is not built; allowed are {allowed}")
     everything = wanted is None or ALL in names
     asked = {controller for name, controller in CONTROLLERS.items() if everything or name in names}
+    place = f"{root}/{zlib.crc32(os.path.abspath(work_dir).encode()):08x}"
     if not asked:
-        return NoIsolation()
+        return NoIsolation(place)
     try:
-        groups = _groups(f"{root}/{zlib.crc32(os.path.abspath(work_dir).encode()):08x}", asked)
+        groups = _groups(place, asked)
     except CgroupError as error:
         if wanted is not None:
             raise ConfigError(f"--isolation: {error}") from error
         log.warning("tasks are not held to their cpus, memory and number of processes: %s", error)
-        return NoIsolation()
-    return CgroupIsolation(groups)
+        return NoIsolation(place)
+    return CgroupIsolation(place, groups)
 
 
 def _groups(root: str, asked: Collection[str]) -> Cgroups:
@@ -101,6 +105,9 @@ class NoIsolation:
 
     idle = True
     limits = False
+
+    def __init__(self, place: str) -> None:
+        self.place = f"/{place}"
 
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
         return ()
@@ -133,8 +140,8 @@ class CgroupIsolation:
 
     idle = False
 
-    def __init__(self, groups: Cgroups) -> None:
-        self.groups = groups
+    def __init__(self, place: str, groups: Cgroups) -> None:
+        self.place, self.groups = f"/{place}", groups
         self.limits = {"cpu", "memory"} <= groups.limits
         self._out_of_memory: set[str] = set()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,16 @@ IDS = {"framework_id": {"value": "f"}, "executor_id": {"value": "e"}}
 SUBSCRIBE = {**IDS, "type": "SUBSCRIBE", "subscribe": {}}
 STATUS = {"task_id": {"value": "t"}, "state": "TASK_RUNNING", "source": "SOURCE_EXECUTOR", "uuid": "MDEyMzQ1Njc4OWFiY2RlZg=="}
 JSON = {"Content-Type": "application/json"}
+
+
+class FakeContainers:
+    """In the place of those who run containers."""
+
+    async def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
+        return dict.fromkeys(pids, Usage(user_s=1.5, mem_bytes=1000))
+
+    async def prune(self, keep: Collection[str]) -> None:
+        assert list(keep) == ["web:1"]
 
 
 class Stage:
@@ -103,12 +113,9 @@ def play(
                 case _:
                     pass  # What goes to master and launcher is not looked at here.
 
-        async def usage(pids: Mapping[str, int]) -> dict[str, Usage]:
-            return dict.fromkeys(pids, Usage(user_s=1.5, mem_bytes=1000))
-
         loop = MainLoop(core, MemoryStore(), perform, lambda: None, clock)
         port = await server.start("127.0.0.1", 0)
-        server.begin(loop, lambda: core.state.recovered, usage, dict)
+        server.begin(loop, lambda: core.state.recovered, FakeContainers(), dict)
         running = asyncio.create_task(loop.run())
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
             found = Stage(work_dir, client, server, loop, launches)
@@ -220,7 +227,8 @@ def test_an_executor_subscribes_gets_its_task_and_reports(tmp_path: Path) -> Non
         ({"type": "SET_LOGGING_LEVEL", "set_logging_level": {"level": 9, "duration": {"nanoseconds": 1}}}, 400),
         ({"type": "LIST_FILES", "list_files": {"path": "/nowhere"}}, 404),
         ({"type": "LAUNCH_NESTED_CONTAINER"}, 501),
-        ({"type": "PRUNE_IMAGES", "prune_images": {}}, 501),
+        ({"type": "PRUNE_IMAGES", "prune_images": {"excluded_images": [{"type": "DOCKER", "docker": {"name": "web:1"}}]}}, 200),
+        ({"type": "PRUNE_IMAGES"}, 400),
         ({"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "unknown"}}}, 404),
         ({"type": "WAIT_CONTAINER", "wait_container": {"container_id": {"value": "unknown"}}}, 404),
         ({"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "un.known"}}}, 400),

@@ -11,7 +11,7 @@ from kernel.agent.effects import ContainerFailed, ForgetContainer, LaunchContain
 from kernel.wire.agent import ExecutorExited, KillTask, RunTask, ShutdownExecutor, ShutdownFramework
 from kernel.wire.command import CheckInfo, CommandInfo, HealthCheck, KillPolicy, Variable, VariableType
 from kernel.wire.command import Environment as Env
-from kernel.wire.common import DurationInfo, Image, ImageType, Volume, VolumeMode
+from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Volume, VolumeMode
 from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo, MesosInfo, NetworkInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorInfo, ExecutorType, Reason, Source, TaskState
@@ -79,6 +79,9 @@ def test_a_task_of_a_framework_nobody_told_of_is_refused() -> None:
     assert (status.state, status.reason) == (TaskState.TASK_LOST, Reason.REASON_INVALID_FRAMEWORKID)
 
 
+IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("web:1")))
+
+
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
@@ -87,7 +90,7 @@ def test_a_task_of_a_framework_nobody_told_of_is_refused() -> None:
         ({"health_check": HealthCheck()}, "health checks"),
         ({"check": CheckInfo()}, "checks"),
         ({"container": ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i"))}, "docker"),
-        ({"container": ContainerInfo(ContainerType.MESOS, mesos=MesosInfo(Image(ImageType.DOCKER)))}, "images"),
+        ({"container": ContainerInfo(ContainerType.MESOS, mesos=IMAGE, network_infos=(NetworkInfo(name="n"),))}, "networks"),
         ({"container": ContainerInfo(ContainerType.MESOS, volumes=(Volume(VolumeMode.RW, "v"),))}, "volumes"),
         ({"container": ContainerInfo(ContainerType.MESOS, network_infos=(NetworkInfo(name="n"),))}, "networks"),
         ({"container": ContainerInfo(ContainerType.MESOS, hostname="h")}, "host names"),

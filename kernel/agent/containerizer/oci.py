@@ -1,0 +1,220 @@
+"""Containers in images of their own, without a daemon: bundles for runc, on overlays of the images' layers.
+
+What is run is `runc run --detach`, started by the launcher like any process; the container's first process is then the launcher's child and
+lives as others do. Here its bundle is made and taken away. All of this waits for disks: it is for a thread.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import logging
+import os
+import pwd
+import shutil
+import subprocess
+from collections.abc import Collection
+
+from kernel.agent.containerizer import oci_spec
+from kernel.agent.containerizer.oci_spec import Bundle, User
+from kernel.agent.effects import LaunchContainer
+from kernel.agent.images.config import RunConfig
+from kernel.agent.images.store import Image, Store
+from kernel.agent.launcher import client
+from kernel.agent.launcher.processes import CONTAINER_VARIABLE
+from kernel.errors import KernelError
+
+log = logging.getLogger(__name__)
+
+DELETE_S = 30.0
+ENTRIES_MAX = 10_000  # Lines of a passwd file that are looked at.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+_MNT_DETACH = 2
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def image_of(launch: LaunchContainer) -> tuple[str, bool]:
+    """Which image a container is to have, and whether it is to be got anew. Raises BundleError."""
+    image = launch.info.mesos.image if launch.info is not None and launch.info.mesos is not None else None
+    if image is None or image.docker is None:
+        raise BundleError("images of type APPC are not supported; DOCKER is")
+    return image.docker.name, not image.cached
+
+
+class BundleError(KernelError):
+    """A container cannot be made ready; the text says why, for its user."""
+
+
+class Bundles:
+    """The bundles of one agent's containers, below a folder of its own."""
+
+    def __init__(self, folder: str, store: Store, sandbox_path: str, cgroup: str) -> None:
+        """sandbox_path: where containers see their sandbox. cgroup: below which control group they are, as `/meseta/1234`."""
+        self._folder, self._store, self._sandbox_path, self._cgroup = folder, store, sandbox_path, cgroup
+        self.used = os.path.isdir(f"{folder}/bundles")  # Whether there may be any.
+
+    def prepare(self, launch: LaunchContainer, image: Image) -> client.Launch:
+        """Make a container's bundle; return how it is started. Raises BundleError."""
+        runc = shutil.which("runc", path=SYSTEM_PATH)
+        if runc is None:
+            raise BundleError("images need runc, which is not installed on this agent")
+        if os.geteuid() != 0:
+            raise BundleError("images need an agent that runs as root")
+        path = self._bundle(launch.container_id)
+        self.used = True
+        try:
+            os.makedirs(path, exist_ok=True)
+            with open(f"{path}/image", "w", encoding="utf-8") as file:
+                file.write(image.name)
+            rootfs = self._mount(path, image)
+            self._write(path, rootfs, launch, image.config)
+        except OSError as error:
+            self.remove(launch.container_id)
+            raise BundleError(f"cannot make the container: {error.filename or ''}: {error.strerror}") from error
+        except BaseException:
+            self.remove(launch.container_id)
+            raise
+        pidfile = f"{path}/pid"
+        command = (runc, "--root", self._state, "--log", f"{path}/log", "run", "--detach", "--bundle", path, "--pid-file", pidfile)
+        return client.Launch(
+            launch.container_id,
+            (*command, launch.container_id),
+            {"PATH": SYSTEM_PATH},
+            path,
+            f"{launch.directory}/stdout",
+            f"{launch.directory}/stderr",
+            runc,
+            pidfile=pidfile,
+        )
+
+    def remove(self, container_id: str) -> None:
+        """Take away all there is of a container, its processes included. One that is gone is fine."""
+        path = self._bundle(container_id)
+        if not os.path.isdir(path):
+            return
+        if os.path.isdir(f"{self._state}/{container_id}"):
+            runc = shutil.which("runc", path=SYSTEM_PATH) or "runc"
+            command = [runc, "--root", self._state, "delete", "--force", container_id]
+            done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=DELETE_S, check=False)
+            if done.returncode:
+                log.warning("container %s: %s", container_id, done.stderr.decode(errors="replace").strip()[-300:])
+        _libc.umount2(os.fsencode(f"{path}/rootfs"), _MNT_DETACH)
+        shutil.rmtree(path, ignore_errors=True)
+
+    def images(self) -> set[str]:
+        """The images that containers have."""
+        found = set()
+        for container_id in self.leftovers(()):
+            try:
+                with open(f"{self._bundle(container_id)}/image", encoding="utf-8") as file:
+                    found.add(file.read())
+            except OSError:  # It is just being made, or taken away.
+                continue
+        return found
+
+    def leftovers(self, known: Collection[str]) -> set[str]:
+        """Containers that have bundles and are not known."""
+        try:
+            return {entry.name for entry in os.scandir(f"{self._folder}/bundles")} - set(known)
+        except FileNotFoundError:
+            return set()
+
+    @property
+    def _state(self) -> str:
+        return f"{self._folder}/state"
+
+    def _bundle(self, container_id: str) -> str:
+        return f"{self._folder}/bundles/{container_id}"
+
+    def _mount(self, path: str, image: Image) -> str:
+        """Lay a folder of the container's own over the image's layers. A repeat finds it done."""
+        rootfs = f"{path}/rootfs"
+        if os.path.ismount(rootfs):
+            return rootfs
+        for name in ("rootfs", "upper", "work"):
+            os.makedirs(f"{path}/{name}", exist_ok=True)
+        os.chmod(path, 0o711)  # The container's user passes through.
+        os.chmod(f"{path}/upper", 0o755)
+        lower = ":".join(self._store.layer(digest) for digest in reversed(image.layers))
+        options = f"lowerdir={lower},upperdir={path}/upper,workdir={path}/work"
+        if len(options) >= os.sysconf("SC_PAGE_SIZE"):
+            raise BundleError(f"the image has {len(image.layers)} layers, more than can be laid over each other here")
+        if _libc.mount(b"overlay", os.fsencode(rootfs), b"overlay", 0, os.fsencode(options)) != 0:
+            code = ctypes.get_errno()
+            raise BundleError(f"cannot lay the image's layers over each other: {os.strerror(code)}")
+        return rootfs
+
+    def _write(self, path: str, rootfs: str, launch: LaunchContainer, config: RunConfig) -> None:
+        assert launch.info is not None, "what is run in an image says so"
+        user = _user(launch.user, config.user, rootfs)
+        os.chown(launch.directory, user.uid, user.gid)
+        bundle = Bundle(
+            launch.container_id,
+            rootfs,
+            launch.argv,
+            {**launch.env, CONTAINER_VARIABLE: launch.container_id, "MESOS_SANDBOX": self._sandbox_path},
+            launch.shell,
+            launch.directory,
+            self._sandbox_path,
+            f"{self._cgroup}/{launch.container_id}",
+            user,
+            launch.info,
+            tuple(name for name in oci_spec.NETWORK_FILES if os.path.isfile(name)),
+        )
+        if not oci_spec.arguments(bundle.argv, bundle.shell, config):
+            raise BundleError("the image says nothing of what to run, and the task does neither")
+        _make_sources(bundle)
+        with open(f"{path}/config.json", "w", encoding="utf-8") as file:
+            json.dump(oci_spec.spec(bundle, config), file)
+
+
+def _make_sources(bundle: Bundle) -> None:
+    """Make the volumes that are in the sandbox, and see that they are there: fetched files may be links to anywhere."""
+    for volume in bundle.info.volumes:
+        source = oci_spec.volume_source(volume, bundle.sandbox)
+        if source.startswith(f"{bundle.sandbox}/"):
+            os.makedirs(source, exist_ok=True)
+            if not os.path.realpath(source).startswith(f"{os.path.realpath(bundle.sandbox)}/"):
+                raise BundleError(f"volume {volume.container_path}: its source leads out of the sandbox")
+        elif not os.path.exists(source):
+            raise BundleError(f"volume {volume.container_path}: {source} does not exist on this agent")
+
+
+def _user(asked: str | None, of_image: str | None, rootfs: str) -> User:
+    """Whom to run as: the task's user, else the image's, else root. Names are those of the image, then those of this machine."""
+    name, _, group = (asked or of_image or "0").partition(":")
+    passwd = _entries(f"{rootfs}/etc/passwd", rootfs)
+    entry = next((fields for fields in passwd if fields[0] == name or (name.isdigit() and fields[2] == name)), None)
+    if entry is not None and entry[2].isdigit() and entry[3].isdigit():
+        uid, gid = int(entry[2]), int(entry[3])
+    elif name.isdigit():
+        uid, gid = int(name), 0
+    else:
+        try:
+            found = pwd.getpwnam(name)
+        except KeyError:
+            raise BundleError(f"user {name!r} exists neither in the image nor on this agent") from None
+        uid, gid = found.pw_uid, found.pw_gid
+    groups = _entries(f"{rootfs}/etc/group", rootfs)
+    if group:
+        known = next((fields for fields in groups if fields[0] == group), None)
+        if known is None and not group.isdigit():
+            raise BundleError(f"group {group!r} does not exist in the image")
+        gid = int(group) if known is None else int(known[2])
+    others = {int(fields[2]) for fields in groups if len(fields) > 3 and fields[2].isdigit() and name in fields[3].split(",")}
+    return User(uid, gid, tuple(sorted(others - {gid})))
+
+
+def _entries(path: str, rootfs: str) -> list[list[str]]:
+    """The lines of a file of the image such as passwd. A link that leads out of the image is none of its files."""
+    try:
+        if not os.path.realpath(path).startswith(f"{os.path.realpath(rootfs)}/"):
+            return []
+        with open(path, encoding="utf-8", errors="replace") as file:
+            lines = [line.rstrip("\n").split(":") for _, line in zip(range(ENTRIES_MAX), file, strict=False)]
+    except OSError:
+        return []
+    return [fields for fields in lines if len(fields) >= 4]
+
+

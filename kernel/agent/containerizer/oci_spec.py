@@ -1,0 +1,206 @@
+"""What runc is told of a container: the `config.json` of an OCI bundle. Pure. Source: OCI runtime-spec 1.0.2, config.md, config-linux.md.
+
+The container has namespaces of its own for processes, mounts, host name and IPC, and the machine's network unless it asks for none. It has
+the capabilities that Docker gives, no new privileges by set-id programs, and the kernel's sensitive files are hidden or read-only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from kernel.agent.images.config import RunConfig
+from kernel.wire.common import Volume, VolumeMode, VolumeSourceType
+from kernel.wire.container import CapabilityInfo, ContainerInfo
+
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+CAPABILITIES = (
+    "AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW", "SETFCAP", "SETGID",
+    "SETPCAP", "SETUID", "SYS_CHROOT",
+)  # fmt: skip
+MASKED = (
+    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+    "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
+)  # fmt: skip
+READ_ONLY = ("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger")
+DEVICES = ((1, 3), (1, 5), (1, 7), (1, 8), (1, 9), (5, 0), (5, 2))  # null, zero, full, random, urandom, tty, ptmx.
+SHM_MIB = 64
+NETWORK_FILES = ("/etc/resolv.conf", "/etc/hosts", "/etc/hostname")
+
+
+class User(Struct, frozen=True):
+    """Whom the container's process runs as, inside."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+class Bundle(Struct, frozen=True):
+    """What else there is to say. env, argv: of the task; sandbox: on this machine, seen in the container at sandbox_path; cgroup: as runc
+    names it; files: of this machine, to be seen by a container on its network."""
+
+    container_id: str
+    rootfs: str
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    shell: bool
+    sandbox: str
+    sandbox_path: str
+    cgroup: str
+    user: User
+    info: ContainerInfo
+    files: tuple[str, ...] = NETWORK_FILES
+
+
+def unsupported_in_image(info: ContainerInfo) -> str | None:
+    """What a container asks for that cannot be given, in words for its user."""
+    if any(network.name for network in info.network_infos):
+        return "container networks by name are not supported yet; leave network_infos out for the machine's own"
+    if any(network.port_mappings for network in info.network_infos):
+        return "port mappings need a network of the container's own, which is not supported yet; use the docker containerizer"
+    for volume in info.volumes:
+        problem = _volume_problem(volume)
+        if problem is not None:
+            return problem
+    linux = info.linux_info
+    if linux is not None and linux.seccomp is not None and linux.seccomp.profile_name is not None:
+        return "seccomp profiles are not supported yet"
+    return None
+
+
+def _volume_problem(volume: Volume) -> str | None:
+    if volume.image is not None:
+        return f"volume {volume.container_path}: images as volumes are not supported"
+    kind = volume.source.type if volume.source is not None else None
+    if kind is not None and kind not in (VolumeSourceType.HOST_PATH, VolumeSourceType.SANDBOX_PATH):
+        return f"volume {volume.container_path}: a source of type {kind.value} is not supported; HOST_PATH and SANDBOX_PATH are"
+    if ".." in volume.container_path.split("/"):
+        return f"volume {volume.container_path}: container_path must not contain '..'"
+    return None
+
+
+def arguments(argv: Sequence[str], shell: bool, image: RunConfig) -> list[str]:
+    """What is executed: a shell command as it is; else after the image's entry point, with its own command where none is given."""
+    if shell:
+        return list(argv)
+    return [*(image.entrypoint or ()), *(argv or image.cmd or ())]
+
+
+def environment(given: Mapping[str, str], image: RunConfig) -> list[str]:
+    """The image's variables, then the task's."""
+    variables = {"PATH": PATH}
+    for entry in image.env or ():
+        name, _, value = entry.partition("=")
+        variables[name] = value
+    variables |= given
+    return [f"{name}={value}" for name, value in variables.items()]
+
+
+def spec(bundle: Bundle, image: RunConfig) -> dict[str, Any]:
+    """The whole `config.json`."""
+    info, linux = bundle.info, bundle.info.linux_info
+    capabilities = _capabilities(linux.bounding_capabilities if linux else None, CAPABILITIES)
+    effective = _capabilities((linux.effective_capabilities or linux.capability_info) if linux else None, capabilities)
+    kinds = ["pid", "mount", "uts", "ipc"]
+    if linux is not None and linux.share_pid_namespace:
+        kinds.remove("pid")
+    hostname = info.hostname or bundle.container_id[:12]
+    return {
+        "ociVersion": "1.0.2",
+        "hostname": hostname,
+        "root": {"path": bundle.rootfs, "readonly": False},
+        "process": {
+            "terminal": False,
+            "user": {"uid": bundle.user.uid, "gid": bundle.user.gid, "additionalGids": list(bundle.user.groups)},
+            "args": arguments(bundle.argv, bundle.shell, image),
+            "env": environment(bundle.env, image),
+            "cwd": image.working_dir or bundle.sandbox_path,
+            "capabilities": {
+                "bounding": capabilities,
+                "permitted": effective,
+                "effective": effective if bundle.user.uid == 0 else [],
+                "inheritable": [],
+                "ambient": [],
+            },
+            "noNewPrivileges": True,
+            "rlimits": _rlimits(info),
+        },
+        "mounts": [*_SYSTEM_MOUNTS, _shm(info), *_volumes(bundle)],
+        "linux": {
+            "cgroupsPath": bundle.cgroup,
+            "resources": {"devices": [{"allow": False, "access": "rwm"}, *_devices()]},
+            "namespaces": [{"type": kind} for kind in kinds],
+            "maskedPaths": list(MASKED),
+            "readonlyPaths": list(READ_ONLY),
+        },
+    }
+
+
+_SYSTEM_MOUNTS: tuple[dict[str, Any], ...] = (
+    {"destination": "/proc", "type": "proc", "source": "proc", "options": ["nosuid", "noexec", "nodev"]},
+    {"destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]},
+    {
+        "destination": "/dev/pts",
+        "type": "devpts",
+        "source": "devpts",
+        "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
+    },
+    {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
+    {"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]},
+)
+
+
+def _shm(info: ContainerInfo) -> dict[str, Any]:
+    size_mib = info.linux_info.shm_size if info.linux_info is not None and info.linux_info.shm_size is not None else SHM_MIB
+    options = ["nosuid", "noexec", "nodev", "mode=1777", f"size={size_mib}m"]
+    return {"destination": "/dev/shm", "type": "tmpfs", "source": "shm", "options": options}
+
+
+def _volumes(bundle: Bundle) -> list[dict[str, Any]]:
+    found = [_bind(bundle.sandbox, bundle.sandbox_path, "rw")]
+    found += [_bind(path, path, "ro") for path in bundle.files]
+    for volume in bundle.info.volumes:
+        target = volume.container_path if volume.container_path.startswith("/") else f"{bundle.sandbox_path}/{volume.container_path}"
+        found.append(_bind(volume_source(volume, bundle.sandbox), target, "ro" if volume.mode is VolumeMode.RO else "rw"))
+    return found
+
+
+def volume_source(volume: Volume, sandbox: str) -> str:
+    """Where a volume is on this machine. Relative: in the sandbox."""
+    path = volume.host_path or ""
+    if volume.source is not None and volume.source.host_path is not None:
+        path = volume.source.host_path.path
+    if volume.source is not None and volume.source.sandbox_path is not None:
+        path = volume.source.sandbox_path.path.lstrip("/")
+    return path if path.startswith("/") else f"{sandbox}/{path}"
+
+
+def _bind(source: str, destination: str, mode: str) -> dict[str, Any]:
+    return {"destination": destination, "type": "none", "source": source, "options": ["rbind", "rprivate", mode]}
+
+
+def _capabilities(asked: CapabilityInfo | None, otherwise: Collection[str]) -> list[str]:
+    names = otherwise if asked is None else [capability.value for capability in asked.capabilities]
+    return [name if name.startswith("CAP_") else f"CAP_{name}" for name in names]
+
+
+def _rlimits(info: ContainerInfo) -> list[dict[str, Any]]:
+    limits = info.rlimit_info.rlimits if info.rlimit_info is not None else ()
+    unlimited = 2**64 - 1
+    return [
+        {
+            "type": f"RLIMIT_{limit.type.value.removeprefix('RLMT_')}",
+            "hard": unlimited if limit.hard is None else limit.hard,
+            "soft": unlimited if limit.soft is None else limit.soft,
+        }
+        for limit in limits
+        if limit.type is not None
+    ]
+
+
+def _devices() -> list[dict[str, Any]]:
+    allowed = [{"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in DEVICES]
+    return [*allowed, {"allow": True, "type": "c", "major": 136, "access": "rwm"}, {"allow": True, "access": "m"}]

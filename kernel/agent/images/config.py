@@ -1,0 +1,15 @@
+"""What an image says of itself."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+
+class RunConfig(Struct, rename="pascal"):
+    """What an image says of how it is run."""
+
+    env: list[str] | None = None
+    entrypoint: list[str] | None = None
+    cmd: list[str] | None = None
+    working_dir: str | None = None
+    user: str | None = None

@@ -1,0 +1,191 @@
+"""The images of one agent: their layers unpacked once each, shared by all images and containers that have them.
+
+Below its folder: `layers/DIGEST`, `images/HASH.json` (which image has which layers), `new/` for what is being unpacked. A layer is moved
+to its place when it is whole, so a crash leaves nothing that is taken for one. Where images come from: a folder of archives
+(`--docker_registry=/PATH`, files `NAME:TAG.tar`, or folders in the layout of OCI), else whatever skopeo reaches. All of this waits for
+disks and networks: it is for a thread.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import shutil
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Collection
+
+import msgspec
+from msgspec import Struct
+
+from kernel.agent.images import archive, layers
+from kernel.agent.images.archive import ImageError
+from kernel.agent.images.config import RunConfig
+from kernel.agent.images.names import ImageName, parse_name
+
+log = logging.getLogger(__name__)
+
+PULL_S = 1800.0
+SUFFIXES = (".tar", ".tar.gz", "")
+
+
+class Image(Struct):
+    """An image that is unpacked. layers: digests, lowest first."""
+
+    name: str
+    layers: tuple[str, ...]
+    config: RunConfig
+    used_s: float = 0.0
+
+
+class Store:
+    """All images of an agent."""
+
+    def __init__(self, folder: str, registry: str) -> None:
+        """registry: a folder of archives, or where skopeo pulls from."""
+        self._folder, self._registry = folder, registry
+        self._lock = threading.Lock()
+        self._busy: dict[str, threading.Lock] = {}
+
+    def layer(self, digest: str) -> str:
+        """Where a layer is."""
+        return f"{self._folder}/layers/{digest.removeprefix('sha256:')}"
+
+    def known(self, name: ImageName) -> Image | None:
+        """An image that is here, None when it is not."""
+        try:
+            with open(self._record(name), "rb") as file:
+                image = msgspec.json.decode(file.read(), type=Image)
+        except (OSError, msgspec.MsgspecError):
+            return None
+        return image if all(os.path.isdir(self.layer(digest)) for digest in image.layers) else None
+
+    def provide(self, text: str, fresh: bool) -> Image:
+        """Have an image here. fresh: also where it is here already, get it anew. Raises ImageError, CallError for its name.
+
+        Of several who want the same one gets it, the others wait.
+        """
+        name = parse_name(text)
+        with self._lock:
+            busy = self._busy.setdefault(str(name), threading.Lock())
+        with busy:
+            image = None if fresh else self.known(name)
+            if image is None:
+                image = self._fetch(name)
+            image.used_s = time.time()
+            self._write(name, image)
+            return image
+
+    def prune(self, keep: Collection[str], older_s: float = 0.0) -> int:
+        """Forget the images, by text, that are not to be kept and were not used for so long, and the layers that no image has; return how
+        many images went."""
+        gone = 0
+        with self._lock:
+            used: set[str] = set()
+            now_s = time.time()
+            kept = {str(parse_name(text)) for text in keep}
+            for entry in _entries(f"{self._folder}/images"):
+                try:
+                    with open(entry, "rb") as file:
+                        image = msgspec.json.decode(file.read(), type=Image)
+                except (OSError, msgspec.MsgspecError):
+                    continue
+                if image.name in kept or now_s - image.used_s < older_s:
+                    used.update(self.layer(digest) for digest in image.layers)
+                else:
+                    os.unlink(entry)
+                    gone += 1
+            for layer in _entries(f"{self._folder}/layers"):
+                if layer not in used:
+                    shutil.rmtree(layer, ignore_errors=True)
+        return gone
+
+    # ---- Getting one ------------------------------------------------------------------------------------
+
+    def _fetch(self, name: ImageName) -> Image:
+        if self._registry.startswith("/"):
+            path = self._archive(name)
+            if path is None:
+                raise ImageError(f"image {name.short} is not there: {self._registry} has no {name.short}.tar")
+            return self._unpack(name, path)
+        skopeo = shutil.which("skopeo")
+        if skopeo is None:
+            raise ImageError(f"image {name} cannot be pulled: skopeo is not installed; install it, or put archives of images into a folder")
+        with _Scratch(self._folder) as scratch:
+            command = [skopeo, "copy", "--quiet", f"docker://{name}", f"oci:{scratch}/image:{name.tag or 'latest'}"]
+            try:
+                done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PULL_S, check=False)
+            except subprocess.TimeoutExpired:
+                raise ImageError(f"image {name} cannot be pulled: it takes more than {PULL_S:g} s") from None
+            if done.returncode:
+                raise ImageError(f"image {name} cannot be pulled: {done.stderr.decode(errors='replace').strip()[-500:]}")
+            return self._unpack(name, f"{scratch}/image")
+
+    def _archive(self, name: ImageName) -> str | None:
+        for prefix in (f"{name.registry}/", ""):
+            for suffix in SUFFIXES:
+                path = f"{self._registry}/{prefix}{name.short}{suffix}"
+                if os.path.exists(path):
+                    return path
+        return None
+
+    def _unpack(self, name: ImageName, path: str) -> Image:
+        with archive.opened(path, name.tag) as packed:
+            digests = packed.config.rootfs.diff_ids
+            for index, digest in enumerate(digests):
+                if not os.path.isdir(self.layer(digest)):
+                    self._unpack_layer(packed, index, self.layer(digest))
+            log.info("image %s has %d layers", name, len(digests))
+            return Image(str(name), tuple(digests), packed.config.config or RunConfig())
+
+    def _unpack_layer(self, packed: archive.Packed, index: int, target: str) -> None:
+        with _Scratch(self._folder) as scratch:
+            folder = f"{scratch}/layer"
+            os.mkdir(folder, 0o755)
+            try:
+                with archive.layer(packed, index) as stream:
+                    layers.unpack(stream, folder)
+            except layers.LayerError as error:
+                raise ImageError(f"layer {index + 1} of {len(packed.layers)}: {error}") from error
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            try:
+                os.rename(folder, target)
+            except OSError:
+                if not os.path.isdir(target):  # Else another image brought it meanwhile.
+                    raise
+
+    # ---- Records ----------------------------------------------------------------------------------------
+
+    def _record(self, name: ImageName) -> str:
+        return f"{self._folder}/images/{hashlib.sha256(str(name).encode()).hexdigest()}.json"
+
+    def _write(self, name: ImageName, image: Image) -> None:
+        path = self._record(name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(f"{path}.new", "wb") as file:
+            file.write(msgspec.json.encode(image))
+        os.replace(f"{path}.new", path)
+
+
+class _Scratch:
+    """A folder beside the layers that is gone afterwards. A context manager."""
+
+    def __init__(self, folder: str) -> None:
+        self._path = f"{folder}/new/{uuid.uuid4().hex}"
+
+    def __enter__(self) -> str:
+        os.makedirs(self._path)
+        return self._path
+
+    def __exit__(self, *error: object) -> None:
+        shutil.rmtree(self._path, ignore_errors=True)
+
+
+def _entries(folder: str) -> list[str]:
+    try:
+        return [entry.path for entry in os.scandir(folder) if not entry.name.endswith(".new")]
+    except FileNotFoundError:
+        return []

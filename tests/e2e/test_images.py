@@ -1,0 +1,158 @@
+"""Tasks in images without a daemon, run by the real runc on a real cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import MESETA, Cluster, eventually
+from tests.e2e.processes import LAUNCHER, naming, settled
+from tests.images import base, entry, layer, save
+
+pytestmark = [
+    pytest.mark.e2e,
+    pytest.mark.skipif(os.geteuid() != 0, reason="only root may run images"),
+    pytest.mark.skipif(not shutil.which("runc") or not shutil.which("busybox"), reason="runc or busybox is not installed"),
+]
+IN = ("--image", "alpine-like:1")
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("registry")
+    release = layer([entry("etc/os-release", b'NAME="Alpine-like"\n'), entry("etc/.wh.group", b"")])
+    save(folder / "alpine-like:1.tar", [base(), release], Env=["PATH=/bin", "COLOUR=blue"], Cmd=["cat", "/etc/os-release"])
+    (folder / "broken:1.tar").write_bytes(b"this is no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, registry: Path) -> Iterator[Cluster]:
+    """A cluster of one agent that has the images."""
+    made = Cluster(tmp_path_factory.mktemp("cluster"), agents=1, only="master,agent", environ={"MESETA_DOCKER_REGISTRY": str(registry)})
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+def run(machine: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return machine.meseta("run", "--cpus", "0.1", "--mem", "64", *IN, "--", *arguments, check=False)
+
+
+def left(machine: Cluster) -> dict[str, Any]:
+    """What containers leave on the machine while they run: bundles, mounts, control groups, processes."""
+    agent = machine.work_dir / "agent-1"
+    with open("/proc/self/mounts") as mounts:
+        mounted = [line for line in mounts if str(agent) in line]
+    groups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.count("/meseta/") and folder.count("-") >= 4]
+    bundles = list((agent / "oci" / "bundles").glob("*")) + list((agent / "oci" / "state").glob("*"))
+    return {kind: found for kind, found in {"mounts": mounted, "groups": groups, "bundles": bundles}.items() if found}
+
+
+def test_a_task_sees_its_image_and_not_the_machine(machine: Cluster) -> None:
+    done = run(machine, "sh", "-c", "cat /etc/os-release; ls /etc; echo $COLOUR; pwd; id -u; ps | grep -c . ; exit 4")
+    lines = done.stdout.split("\n")
+    assert done.returncode == 4, done.stderr
+    assert lines[0] == 'NAME="Alpine-like"'
+    assert "group" not in lines, "its upper layer takes that away"
+    assert {"passwd", "blue", "/mnt/mesos/sandbox", "0"} <= set(lines)
+    eventually(lambda: not left(machine), what=str(left(machine)))
+
+
+def test_what_it_writes_is_its_own_and_the_sandbox_is_kept(machine: Cluster) -> None:
+    first = run(machine, "sh", "-c", "echo changed > /etc/os-release; echo kept > result; cat /etc/os-release")
+    second = run(machine, "cat", "/etc/os-release")
+    assert (first.stdout, second.stdout) == ("changed\n", 'NAME="Alpine-like"\n')
+    assert any(path.read_text() == "kept\n" for path in machine.work_dir.glob("agent-1/slaves/*/frameworks/*/executors/*/runs/*/result"))
+
+
+@pytest.mark.parametrize(
+    ("image", "command", "says"),
+    [
+        ("alpine-like:2", "true", "image alpine-like:2 is not there"),
+        ("broken:1", "true", "cannot be read"),
+        ("No Such Name", "true", "is no name of an image"),
+        ("alpine-like:1", "no-such-program", "executable file not found"),
+    ],
+)
+def test_what_cannot_be_run_fails_with_the_reason_and_leaves_nothing(machine: Cluster, image: str, command: str, says: str) -> None:
+    done = machine.meseta("run", "--image", image, "--", command, check=False)
+    assert done.returncode == 125
+    assert "Failed to launch container" in done.stderr
+    assert says in done.stderr
+    eventually(lambda: not left(machine), what=str(left(machine)))
+
+
+def test_memory_is_held_inside_as_outside(machine: Cluster) -> None:
+    done = run(machine, "sh", "-c", "x=$(yes | cat)")
+    assert done.returncode == 137
+    assert "Memory limit exceeded: Requested: 64MB" in done.stderr
+    eventually(lambda: not left(machine), what=str(left(machine)))
+
+
+def test_a_kill_ends_all_of_it(machine: Cluster) -> None:
+    """The first process of a container ignores what it has no handler for; the grace ends with SIGKILL."""
+    command = [*MESETA, "run", "--name", "stubborn", "--cpus", "0.1", "--mem", "64", *IN, "--", "sh", "-c", "echo up; exec sleep 1000"]
+    process = machine.spawn(command)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        (task,) = [task for task in machine.json("task", "list") if task["name"] == "stubborn"]
+        machine.meseta("task", "kill", task["task_id"]["value"])
+        assert process.wait(30) == 137
+    finally:
+        process.kill()
+        process.communicate()
+    eventually(lambda: not left(machine), what=str(left(machine)))
+
+
+@pytest.mark.parametrize(
+    ("count", "agents", "launchers"), [(12, 4, 1), pytest.param(200, 20, 5, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+)
+def test_containers_outlive_agent_and_launcher(
+    start_cluster: Callable[..., Cluster], registry: Path, count: int, agents: int, launchers: int
+) -> None:
+    """kill -9 at random moments: every task lives on, and every exit status is the one of the process that began."""
+    environ = {"MESETA_DOCKER_REGISTRY": str(registry), "MESETA_RESOURCES": "cpus:64;mem:16000"}
+    machine = start_cluster(agents=1, only="master,agent", environ=environ)
+    chance = random.Random(count)
+    command = ["run", "--json", "--name", "many", "--cpus", "0.01", "--mem", "32", "--instances", str(count), *IN]
+    process = machine.spawn([*MESETA, *command, "--", "sh", "-c", "until test -e open; do sleep 0.2; done; exit 7"], stderr=subprocess.PIPE)
+    try:
+        eventually(lambda: len(running(machine)) == count, 300, "all run")
+        for victim in chance.sample(["agent-1"] * agents + ["launcher"] * launchers, agents + launchers):
+            if victim == "launcher":
+                (pid,) = naming(machine.work_dir, LAUNCHER)
+                os.kill(pid, signal.SIGKILL)
+                eventually(lambda pid=pid: set(naming(machine.work_dir, LAUNCHER)) - {pid})  # type: ignore[misc]
+            else:
+                pid = machine.daemon(victim)["pid"]
+                os.kill(pid, signal.SIGKILL)
+                eventually(lambda pid=pid, victim=victim: machine.daemon(victim)["pid"] not in (pid, None))  # type: ignore[misc]
+            settled(machine, 120)
+            assert len(running(machine)) == count
+        for sandbox in machine.work_dir.glob("agent-1/slaves/*/frameworks/*/executors/*/runs/latest"):
+            (sandbox / "open").touch()
+        output, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
+        process.communicate()
+    ended = [line for line in map(json.loads, output.splitlines()) if line["type"] == "ended"]
+    assert len(ended) == count, errors
+    assert {(line["state"], line["message"]) for line in ended} == {("TASK_FAILED", "Command exited with status 7")}, errors
+    eventually(lambda: not left(machine), 60, str(left(machine)))
+
+
+def running(machine: Cluster) -> list[dict[str, Any]]:
+    return [task for task in machine.json("task", "list") if task["state"] == "TASK_RUNNING"]
