@@ -42,10 +42,12 @@ test: check
 soak: $(VENV)/.installed-test
 	tests/setup_zookeeper.sh
 	tests/setup_runc.sh
-	$(VENV)/bin/python -m pytest -m soak --timeout 3600 $(ARGS)
+	$(VENV)/bin/python -m pytest -m soak --timeout 3600 -s $(ARGS)
+	$(VENV)/bin/meseta bench bars
+	$(VENV)/bin/python -m tests.sim --seeds 0:10000
 
 bench: install
-	$(VENV)/bin/meseta bench $(ARGS)
+	$(VENV)/bin/meseta bench bars $(ARGS)
 
 # `make sim SEED=17` replays one simulated history.
 sim: $(VENV)/.installed-test

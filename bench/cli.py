@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from typing import Any
 
 import click
 
@@ -104,3 +105,36 @@ def sim(first: int, seeds: int, minutes: float, as_json: bool) -> None:
     from bench.simulation import run
 
     run(first, seeds, minutes).show(as_json)
+
+
+@bench.command()
+@click.option("--seconds", default=30.0, show_default=True, help="How long the idle cluster is watched.", type=click.FloatRange(0.1, 3600))
+@_json
+def embedded(seconds: float, as_json: bool) -> None:
+    """`meseta up` with two agents: time to the first output, idle memory and CPU, start of commands."""
+    from bench.embedded import run
+
+    run(seconds).show(as_json)
+
+
+@bench.command()
+@_json
+@click.pass_context
+def bars(context: click.Context, as_json: bool) -> None:
+    """All of these at the sizes that the project holds itself to: takes minutes."""
+    for command, sizes in BARS:
+        context.invoke(command, as_json=as_json, **sizes)
+
+
+BARS: list[tuple[click.Command, dict[str, Any]]] = [
+    (allocator, {"agents": 20_000, "frameworks": 2_000}),
+    (allocator, {"agents": 20_000, "frameworks": 2_000, "mode": "demand"}),
+    (allocator, {"agents": 50_000, "frameworks": 6_000}),
+    *((placements, {"agents": agents, "calls": calls}) for agents in (1_000, 10_000) for calls in ("single", "batched")),
+    (launch, {}),
+    (failover, {"agents": 5_000, "tasks": 50_000}),
+    (failover, {"agents": 40_000, "tasks": 400_000, "core": True}),
+    (state, {"agents": 5_000, "tasks": 100_000}),
+    (embedded, {}),
+    (sim, {}),
+]

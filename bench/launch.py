@@ -9,29 +9,22 @@ and other systems where they are installed (`bench.peers`). Medians of the round
 
 from __future__ import annotations
 
-import json
 import os
-import random
 import select
 import shutil
-import socket
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from pathlib import Path
-from types import TracebackType
 
+from bench.cluster import Cluster
 from bench.peers import Peers
-from bench.report import BenchError, Report
+from bench.report import Report
 
-MESETA = (sys.executable, "-m", "kernel.cli")
 TRUE = shutil.which("true") or "/bin/true"
 IN_FLIGHT = 4
-BASE_PORTS = (5050, 5051)
 PUBLISHED = {
     "Ray 2.60 (our measurement: 1,000 x true, 2 cores of a virtual machine, xargs -P 4 at 1,164/s)": "474/s",
     "Celery 5.7, 4 workers, Redis (same)": "159/s to 386/s",
@@ -41,54 +34,11 @@ PUBLISHED = {
 }
 
 
-class _Cluster:
-    """`meseta up` with one agent, on free ports and a work dir of its own. A context manager."""
-
-    def __init__(self, **environ: str) -> None:
-        """environ: settings of its daemons."""
-        self._settings = environ
-
-    def __enter__(self) -> _Cluster:
-        self._home = Path(tempfile.mkdtemp(prefix="meseta-bench-"))
-        self._work_dir = str(self._home / "work")
-        self._environ = {name: value for name, value in os.environ.items() if not name.startswith(("MESOS_", "MESETA_"))}
-        self._environ |= self._settings
-        self._environ["XDG_STATE_HOME"] = str(self._home)  # Whoever uses this machine keeps his own cluster as the last one.
-        offset = _free_offset()
-        command = ["up", "--detach", "--json", "--agents", "1", "--only", "master,agent", "--work-dir", self._work_dir]
-        state = json.loads(self._meseta(*command, "--port-offset", str(offset)))
-        self._environ["MESETA_MASTER"] = next(daemon["url"] for daemon in state["daemons"] if daemon["name"] == "master")
-        self.pids = {daemon["name"]: int(daemon["pid"]) for daemon in state["daemons"]}
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        self._meseta("down", "--work-dir", self._work_dir)
-        shutil.rmtree(self._home, ignore_errors=True)
-
-    def _meseta(self, *arguments: str) -> str:
-        done = subprocess.run([*MESETA, *arguments], env=self._environ, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise BenchError(f"meseta {' '.join(arguments)} failed:\n{done.stdout[-1000:]}{done.stderr[-1000:]}")
-        return done.stdout
-
-    def launch(self, instances: int) -> float:
-        """Seconds for so many tasks."""
-        began_s = time.perf_counter()
-        self._meseta("run", "--instances", str(instances), "--cpus", "0.01", "--mem", "1", "--", TRUE)
-        return time.perf_counter() - began_s
-
-
-def _free_offset() -> int:
-    """A port offset under which our ports are free now."""
-    while True:
-        offset = random.randrange(1000, 27000)
-        try:
-            for port in BASE_PORTS:
-                with socket.socket() as probe:
-                    probe.bind(("127.0.0.1", port + offset))
-        except OSError:
-            continue
-        return offset
+def _launch(cluster: Cluster, instances: int) -> float:
+    """Seconds for so many tasks."""
+    began_s = time.perf_counter()
+    cluster.meseta("run", "--instances", str(instances), "--cpus", "0.01", "--mem", "1", "--", TRUE)
+    return time.perf_counter() - began_s
 
 
 def _spawn(instances: int) -> float:
@@ -122,11 +72,12 @@ def _xargs(instances: int) -> float:
 def run(instances: int, rounds: int, peers_python: str | None = None) -> Report:
     """Measure. peers_python: the interpreter that has the other systems. Raises BenchError when a cluster, a task or a peer fails."""
     with ExitStack() as stack:
-        plain = stack.enter_context(_Cluster(MESETA_ISOLATION="posix/cpu,posix/mem"))
+        plain = stack.enter_context(Cluster(MESETA_ISOLATION="posix/cpu,posix/mem"))
         others = stack.enter_context(Peers(peers_python or sys.executable, TRUE))
-        ours = {"launch": plain.launch}
+        ours: dict[str, Callable[[int], float]] = {"launch": lambda count: _launch(plain, count)}
         if os.geteuid() == 0:
-            ours["isolated"] = stack.enter_context(_Cluster(MESETA_ISOLATION="cgroups/all")).launch
+            isolated = stack.enter_context(Cluster(MESETA_ISOLATION="cgroups/all"))
+            ours["isolated"] = lambda count: _launch(isolated, count)
         ways: dict[str, Callable[[int], float]] = {**ours, "spawn": _spawn, "xargs": _xargs, **others.measures}
         times: dict[str, list[float]] = {name: [] for name in ways}
         for launch in ours.values():

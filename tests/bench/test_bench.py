@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from bench.cli import BARS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -85,6 +87,19 @@ def test_launch() -> None:
     assert results["ratio"] == pytest.approx(results["launch_per_s"] / results["xargs_per_s"])
     for peer in ("celery", "dask", "ray", "slurm"):
         assert f"{peer}_per_s" in results or report["peers"][peer].startswith("not ")
+
+
+@pytest.mark.e2e
+def test_embedded() -> None:
+    results = measured("embedded", "--seconds", "0.2")["results"]
+    assert {"first_output_s", "idle_mb", "idle_cpu_percent", "help_s", "node_list_s"} == results.keys()
+    assert results["idle_mb"] > 10
+    assert 0 < results["help_s"] < results["first_output_s"]
+
+
+def test_the_bars_are_commands_and_sizes_that_there_are() -> None:
+    for command, sizes in BARS:
+        assert sizes.keys() <= {parameter.name for parameter in command.params}, command.name
 
 
 def test_sim() -> None:
