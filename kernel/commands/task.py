@@ -97,16 +97,24 @@ def task_logs(task: str, follow: bool, only: str | None, master: str | None, cre
     """Print what a task has written: its stdout to stdout, its stderr to stderr."""
     asked = Master(masters(master), credential(credential_file))
     found = _find(asked, task)
-    agents: list[dict[str, Any]] = asked.call("GET_AGENTS").get("agents", [])
-    agent = next((one for one in agents if value(one["agent_info"], "id") == value(found, "agent_id")), None)
-    if agent is None:
-        hint = "what it printed is there; wait until the agent is back"
-        raise CommandError(f"the agent of task {value(found, 'task_id')} is not registered", field="task", hint=hint)
-    peer = asked.agent(agent)
+    peer = _agent_of(asked, found, "what it printed is there; wait until the agent is back")
     try:
         _copy(asked, peer, found, (only,) if only is not None else ("stdout", "stderr"), follow=follow, as_json=as_json)
     except Unreachable as error:
         raise CommandError(f"cannot read from the task's agent: {error}", hint="is it running? see `meseta node list`") from error
+
+
+@task.command("stats")
+@click.argument("task")
+@click.option("--watch", is_flag=True, help="Go on, a line each second, until interrupted or the task ends.")
+@master_options
+def task_stats(task: str, watch: bool, master: str | None, credential_file: str | None, as_json: bool) -> None:
+    """Show what a running task uses: cpus, memory, processes."""
+    from kernel.commands import task_stats as stats
+
+    asked = Master(masters(master), credential(credential_file))
+    found = _find(asked, task)
+    stats.show(_agent_of(asked, found, "wait until the agent is back"), found, watch=watch, as_json=as_json)
 
 
 @task.command("kill")
@@ -167,6 +175,15 @@ def agent_names(agent: dict[str, Any]) -> tuple[str, ...]:
     """What an agent goes by: its id, its hostname, and with its port, as several may share a machine."""
     info = agent["agent_info"]
     return value(info, "id"), info["hostname"], f"{info['hostname']}:{info.get('port', 5051)}"
+
+
+def _agent_of(master: Master, found: dict[str, Any], hint: str) -> Peer:
+    """The agent that a task is on. Raises CommandError when it is not there."""
+    agents: list[dict[str, Any]] = master.call("GET_AGENTS").get("agents", [])
+    agent = next((one for one in agents if value(one["agent_info"], "id") == value(found, "agent_id")), None)
+    if agent is None:
+        raise CommandError(f"the agent of task {value(found, 'task_id')} is not registered", field="task", hint=hint)
+    return master.agent(agent)
 
 
 def _copy(master: Master, agent: Peer, found: dict[str, Any], names: tuple[str, ...], *, follow: bool, as_json: bool) -> None:

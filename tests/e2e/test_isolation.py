@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
 import urllib.request
@@ -66,3 +67,20 @@ def test_nothing_is_left_of_a_task_that_forks_without_end(start_cluster: Callabl
 def refused(group: str) -> bool:
     with open(f"{group}/pids.events") as events:
         return events.read().split() != ["max", "0"]
+
+
+def test_what_a_task_uses_is_shown(cluster: Cluster) -> None:
+    command = [*MESETA, "run", "--name", "busy", "--cpus", "0.1", "--mem", "64", "--", "sh", "-c", "echo up; while :; do :; done"]
+    busy = cluster.spawn(command)
+    try:
+        assert busy.stdout is not None
+        assert busy.stdout.readline() == "up\n"
+        found = cluster.json("task", "stats", "busy")
+        assert found["cpus_user_time_secs"] > 0
+        assert found["mem_limit_bytes"] == 64 << 20
+        assert found["processes"] == 1
+        assert cluster.get("/monitor/statistics", next(name for name in cluster.urls if name.startswith("agent"))) is not None
+    finally:
+        busy.send_signal(signal.SIGINT)
+        busy.wait(30)
+        busy.communicate()

@@ -59,6 +59,7 @@ class Cluster:
         self.completed_tasks = [task("sh-0", "fw-1", "S0", "TASK_FAILED")]
         self.roles: list[dict[str, Any]] = [{"name": "web", "weight": 2.0, "frameworks": ["fw-1"], "allocated": {"cpus": 1.5, "mem": 64.0}}]
         self.files: dict[str, bytes] = {}
+        self.containers: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
         self.refuse: tuple[int, str] | None = None
         self.authorization: str | None = None
@@ -70,6 +71,7 @@ class Cluster:
             "GET_AGENTS": {"agents": self.agents, "recovered_agents": self.recovered_agents},
             "GET_FRAMEWORKS": {"frameworks": self.frameworks, "completed_frameworks": self.completed},
             "GET_TASKS": {"tasks": self.tasks, "unreachable_tasks": [], "completed_tasks": self.completed_tasks},
+            "GET_CONTAINERS": {"containers": self.containers},
             "GET_MASTER": {"master_info": {"id": "m1", "ip": 0, "port": 5050}, "start_time": 1_700_000_000.0},
         }
         parts["GET_STATE"] = {"get_agents": parts["GET_AGENTS"], "get_frameworks": parts["GET_FRAMEWORKS"], "get_tasks": parts["GET_TASKS"]}

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from kernel import cli, supervisor
+from kernel.commands import task_stats
 from tests.kernel.commands.cluster import Cluster, agent, running, task
 
 
@@ -350,3 +351,19 @@ def test_an_ambiguous_name_is_refused(cluster: Cluster, meseta: Run) -> None:
 def test_wrong_usage_is_exit_status_2(cluster: Cluster, meseta: Run) -> None:
     assert meseta("task", "logs")[0] == 2
     assert meseta("node", "list", "--nonsense")[0] == 2
+
+
+def test_what_a_task_uses_is_asked_of_its_agent(cluster: Cluster, meseta: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(task_stats, "INTERVAL_S", 0.0)
+    used = {"timestamp": 10.0, "cpus_user_time_secs": 2.0, "cpus_limit": 0.5, "mem_total_bytes": 8 << 20, "mem_limit_bytes": 64 << 20}
+    ids = {"framework_id": {"value": "fw-1"}, "executor_id": {"value": "sh-1"}, "container_id": {"value": "c"}}
+    cluster.containers = [{**ids, "resource_statistics": used}]
+    status, out, _ = meseta("task", "stats", "sh-1")
+    assert status == 0
+    assert "8 of 64 MiB" in out
+    assert "0.00 of 0.5" in out
+    assert json.loads(meseta("task", "stats", "sh-1", "--json")[1])["mem_total_bytes"] == 8 << 20
+    cluster.containers = []
+    status, _, err = meseta("task", "stats", "sh-1")
+    assert status == 1
+    assert "nothing is measured of task sh-1" in err
