@@ -11,7 +11,7 @@ from msgspec import Struct
 from kernel.errors import PeerError
 from kernel.net.auth import Credential
 from kernel.net.session import Session, base_url, open_session, post
-from kernel.wire.operator_common import ReadFile
+from kernel.wire.operator_common import ReadFile, ReadFileCall
 
 POLL_FIRST_S = 0.02
 POLL_MAX_S = 0.25
@@ -82,8 +82,8 @@ class Follower:
         moved = False
         while True:
             offset = self._offsets[name]
-            call = {"type": "READ_FILE", "read_file": {"path": f"{self._sandbox}/{name}", "offset": offset, "length": PIECE_BYTES}}
-            reply = await post(http, self._url, msgspec.json.encode(call), HEADERS)
+            call = ReadFileCall(f"{self._sandbox}/{name}", offset, PIECE_BYTES, follow=True)  # A rotation changes no offset.
+            reply = await post(http, self._url, msgspec.json.encode({"type": "READ_FILE", "read_file": call}), HEADERS)
             if reply.status == 404:  # There is no sandbox yet, or no such file in it.
                 return moved
             if reply.status != 200:
@@ -92,10 +92,10 @@ class Follower:
                 answer = msgspec.json.decode(reply.body, type=_Answer).read_file
             except (msgspec.MsgspecError, ValueError) as error:
                 raise PeerError(f"the agent's answer cannot be read: {error}") from error
+            self._offsets[name] = (offset if answer.offset is None else answer.offset) + len(answer.data)
             if not answer.data:
                 return moved
             self._write(name, answer.data)
-            self._offsets[name] = offset + len(answer.data)
             moved = True
             if self._offsets[name] >= answer.size:
                 return moved

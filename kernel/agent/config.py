@@ -77,6 +77,11 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     ] = "https://registry-1.docker.io"
     docker_store_dir: Annotated[str, Setting("Where images are unpacked (default: in the work dir).", kind="path")] = ""
     sandbox_directory: Annotated[str, Setting("Where a container with an image sees its sandbox.")] = "/mnt/mesos/sandbox"
+    container_logger_max_stdout_size: Annotated[
+        int, Setting("Size at which a task's stdout is rotated; 0 for never.", kind="size"), Meta(ge=0)
+    ] = 10 << 20
+    container_logger_max_stderr_size: Annotated[int, Setting("The same for stderr.", kind="size"), Meta(ge=0)] = 10 << 20
+    container_logger_max_files: Annotated[int, Setting("Rotated files that are kept of each."), Meta(ge=0, le=1000)] = 5
     executor_environment_variables: Annotated[dict[str, str], Setting("Variables for all executors and tasks, as JSON.", kind="json")] = {}
     fetcher_cache_bytes: Annotated[
         int, Setting("How much is kept of what is fetched with `cache`; 0: nothing.", kind="size", flag="fetcher_cache_size"), Meta(ge=0)

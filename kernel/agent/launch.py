@@ -131,6 +131,14 @@ def executor_container(state: AgentState, executor: Executor) -> LaunchContainer
     return _container(state, executor, command, env, directory, limits, layout.latest_link(directory))
 
 
+def containers(state: AgentState) -> list[LaunchContainer]:
+    """All that have, or are about to have, a process, as they are or were launched."""
+    return [
+        executor_container(state, owner) if isinstance(owner, Executor) else task_container(state, owner)
+        for owner in state.containers.values()
+    ]
+
+
 def executor_limits(state: AgentState, executor: Executor) -> Limits:
     """What a custom executor is held to: all that it and its live tasks have."""
     live = (task.info.resources for task in executor.tasks() if not task.terminal)

@@ -45,9 +45,11 @@ from kernel.agent.effects import (
 from kernel.agent.fetcher.fetcher import fetcher_for
 from kernel.agent.images.store import Store
 from kernel.agent.isolators.isolation import isolation
+from kernel.agent.launch import containers
 from kernel.agent.links import MasterLink
 from kernel.agent.sandboxes.collection import InUse
 from kernel.agent.sandboxes.collector import Collector
+from kernel.agent.sandboxes.rotator import Rotator
 from kernel.agent.server import READ, WRITE, AgentServer
 from kernel.agent.state import Identity, Node
 from kernel.clock import SystemClock
@@ -204,6 +206,7 @@ class Agent:
         self.link: MasterLink
         self.containerizer: Containerizers
         self.collector: Collector
+        self.rotator = Rotator(config)
 
     def perform(self, effect: Any) -> None:
         """Carry out one effect of the core, without waiting."""
@@ -211,6 +214,7 @@ class Agent:
             case ToMaster(message):
                 self.link.send(message)
             case LaunchContainer():
+                self.rotator.watch(effect.container_id, effect.directory, effect.env)
                 self.containerizer.launch(effect)
             case ForgetContainer(container_id):
                 self.containerizer.forget(container_id)
@@ -219,6 +223,7 @@ class Agent:
             case LimitContainer():
                 self.containerizer.limit(effect)
             case ContainerEnded():
+                self.rotator.forget(effect.container_id)
                 self.server.waiters.ended(effect)
             case ToExecutor(stream, event):
                 self.server.streams.send(stream, event)
@@ -279,6 +284,8 @@ class Agent:
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )
             self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
+            for launched in containers(core.state):
+                self.rotator.watch(launched.container_id, launched.directory, launched.env)
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
@@ -291,7 +298,7 @@ class Agent:
 
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
-        working = (self.containerizer.run(), self.link.run(), self.collector.run())
+        working = (self.containerizer.run(), self.link.run(), self.collector.run(), self.rotator.run())
         helpers = [asyncio.create_task(work) for work in working]
         asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}
         for number, stop in asked.items():

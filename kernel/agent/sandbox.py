@@ -14,6 +14,7 @@ import threading
 from functools import lru_cache
 
 from kernel.agent.effects import LaunchContainer
+from kernel.agent.sandboxes.rotator import read_following
 from kernel.errors import KernelError
 from kernel.net.files import Files
 
@@ -114,3 +115,6 @@ class SandboxFiles(Files):
             return None
         path = f"{self._root}/{agent_id}{found[2]}"
         return path if os.path.isdir(path) else None
+
+    def follow(self, virtual: str, offset: int, length: int) -> tuple[int, int, bytes]:
+        return read_following(self.read, virtual, offset, length)

@@ -73,14 +73,13 @@ class Master:
         return CommandError(str(error))
 
 
-def read_file(agent: Peer, path: str, offset: int = 0) -> Iterator[bytes]:
-    """The bytes of a file from `offset` to its present end. Raises Refused (404: no such file), Unreachable."""
+def read_output(agent: Peer, path: str, offset: int = 0) -> Iterator[tuple[int, bytes]]:
+    """What a task has printed from `offset` to the present end, each piece with the offset of its end: of all it ever printed, so a
+    rotation meanwhile changes nothing. Raises Refused (404: no such file), Unreachable."""
     while True:
-        answer = agent.call("READ_FILE", path=path, offset=offset, length=PIECE_BYTES)
+        answer = agent.call("READ_FILE", path=path, offset=offset, length=PIECE_BYTES, follow=True)
         data = base64.b64decode(answer.get("data", ""))
-        if not data:
-            return
-        yield data
-        offset += len(data)
-        if offset >= int(answer.get("size", 0)):
+        offset = int(answer.get("offset", offset)) + len(data)
+        yield offset, data
+        if not data or offset >= int(answer.get("size", 0)):
             return

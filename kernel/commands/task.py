@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from kernel.commands import output
-from kernel.commands.api import Master, Peer, read_file
+from kernel.commands.api import Master, Peer, read_output
 from kernel.commands.context import CommandError, credential, master_options, masters
 from kernel.commands.lookup import find, scalars, value
 from kernel.net.client import Refused, Unreachable
@@ -195,9 +195,10 @@ def _copy(master: Master, agent: Peer, found: dict[str, Any], names: tuple[str, 
         last = over  # Known before the output is read: what is read then is all.
         for name in names:
             try:
-                for data in read_file(agent, f"{sandbox}/{name}", offsets[name]):
-                    offsets[name] += len(data)
-                    _print(name, data, as_json=as_json)
+                for end, data in read_output(agent, f"{sandbox}/{name}", offsets[name]):
+                    offsets[name] = end
+                    if data:
+                        _print(name, data, as_json=as_json)
             except Refused as error:
                 if error.status != 404:
                     raise

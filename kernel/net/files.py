@@ -31,7 +31,7 @@ from kernel.wire.operator_common import FileInfo, ListFiles, ListFilesCall, Read
 READ_BYTES_MAX = 64 * 1024
 ABOUT_FILES = {
     "browse": "a folder; ?path=",
-    "read": "a piece of a file; ?path= ?offset= ?length=",
+    "read": "a piece of a file; ?path= ?offset= ?length= ?follow=",
     "download": "a whole file; ?path=",
     "debug": "which folders are shown",
 }
@@ -123,6 +123,12 @@ class Files:
                 return opened.size, b""
             return opened.size, os.pread(opened.descriptor, min(length, READ_BYTES_MAX), offset)
 
+    def follow(self, virtual: str, offset: int, length: int) -> tuple[int, int, bytes]:
+        """The same for one who reads on as a file grows, also where its beginning is moved away from time to time: offsets are counted
+        from the first byte ever written. Return the size so counted, where the data begins, and the data."""
+        size, data = self.read(virtual, offset, length)
+        return size, offset, data
+
 
 class Opened:
     """A plain file or a folder, open for reading."""
@@ -158,8 +164,13 @@ class FileApi:
         offset, length = _number(request, "offset"), _number(request, "length")
         if length == -1:
             length = READ_BYTES_MAX
-        size, data = await in_thread(self.files.read, path, max(offset, 0), 0 if offset == -1 else length)
-        told = size if offset == -1 else offset
+        asked = path, max(offset, 0), 0 if offset == -1 else length
+        if request.query.get("follow") == "true":
+            size, begin, data = await in_thread(self.files.follow, *asked)
+        else:
+            begin = offset
+            size, data = await in_thread(self.files.read, *asked)
+        told = size if offset == -1 else begin
         return await response.json(request, msgspec.json.encode({"data": data.decode(errors="replace"), "offset": told}))
 
     async def download(self, request: Request) -> web.StreamResponse:
@@ -290,5 +301,8 @@ def list_files(files: Files, call: ListFilesCall) -> ListFiles:
 
 def read_file(files: Files, call: ReadFileCall) -> ReadFile:
     """Answer READ_FILE; waits for the disk."""
-    size, data = files.read(call.path, call.offset, READ_BYTES_MAX if call.length is None else call.length)
-    return ReadFile(size, data)
+    length = READ_BYTES_MAX if call.length is None else call.length
+    if call.follow:
+        size, begin, data = files.follow(call.path, call.offset, length)
+        return ReadFile(size, data, begin)
+    return ReadFile(*files.read(call.path, call.offset, length))

@@ -33,9 +33,12 @@ class ListFilesCall(ProtoMessage, frozen=True):
 
 
 class ReadFileCall(ProtoMessage, frozen=True):
+    """follow: an extension, for what tasks print: offsets are counted from the first byte ever written, rotated away or not."""
+
     path: str
     offset: UInt64
     length: UInt64 | None = None
+    follow: bool = False
 
 
 # ---- Responses ------------------------------------------------------------------------------------------
@@ -98,10 +101,11 @@ class ListFiles(ProtoMessage, frozen=True):
 
 
 class ReadFile(ProtoMessage, frozen=True):
-    """size: of the file, not of data."""
+    """size: of the file, not of data. offset: where data begins, told to one who follows: what was asked for may not be kept."""
 
     size: UInt64
     data: bytes
+    offset: UInt64 | None = None
 
 
 # ---- Resource providers ---------------------------------------------------------------------------------

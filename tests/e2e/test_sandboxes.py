@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -66,3 +67,30 @@ def test_the_sandbox_of_an_ended_task_goes_that_of_a_running_one_stays(start_clu
     eventually(lambda: not sandboxes(cluster), 40, "the last one is gone")
     assert call(agent, "LIST_FILES", list_files={"path": str(running)}).status == 404
     assert ask(agent, f"/files/browse?path={running}").status == 404
+
+
+CHATTY = r"""
+import os, time
+number = 0
+while not os.path.exists("stdout.3"):
+    for _ in range(100):
+        os.write(1, b"line %d\n" % number)
+        number += 1
+    time.sleep(0.01)
+os.write(1, b"the end\n")
+"""
+
+
+def test_the_log_of_a_chatty_task_is_rotated_and_who_follows_sees_each_line_once(cluster: Cluster, spawn: Spawn) -> None:
+    """The one who started it and the one who looks on; and one who asks afterwards."""
+    limits = ("--env", "CONTAINER_LOGGER_MAX_STDOUT_SIZE=32KB", "--env", "CONTAINER_LOGGER_MAX_FILES=100")
+    command = ("--cpus", "0.1", "--mem", "64", *limits, "--", sys.executable, "-S", "-E", "-c", CHATTY)
+    started = spawn(cluster, "run", "--name", "chatty", *command)
+    task_id = named(cluster, "chatty")["task_id"]["value"]
+    following = spawn(cluster, "task", "logs", "-f", task_id)
+    printed = [process.communicate(timeout=60)[0].splitlines() for process in (started, following)]
+    for lines in printed:
+        assert lines == [*(f"line {number}" for number in range(len(lines) - 1)), "the end"]
+    assert cluster.meseta("task", "logs", task_id).stdout.splitlines() == printed[0]
+    (sandbox,) = (path for path in sandboxes(cluster) if task_id in str(path))
+    assert {"stdout", "stdout.1", "stdout.2", "stdout.3"} <= {path.name for path in sandbox.iterdir()}
