@@ -55,7 +55,9 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     ] = 900.0
     isolation: Annotated[
         tuple[str, ...] | None,
-        Setting("What holds containers: cgroups/cpu, cgroups/mem, cgroups/pids (default: what root can have), or posix.", kind="list"),
+        Setting(
+            "What holds containers: cgroups/cpu, cgroups/mem, cgroups/pids, disk/du (default: what root can have), or posix.", kind="list"
+        ),
     ] = None
     cgroups_root: Annotated[str, Setting("Folder of our control groups in each hierarchy.")] = "meseta"
     cgroups_enable_cfs: Annotated[bool, Setting("Hold tasks to their cpus also while others leave some unused.")] = False
@@ -77,6 +79,12 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     ] = "https://registry-1.docker.io"
     docker_store_dir: Annotated[str, Setting("Where images are unpacked (default: in the work dir).", kind="path")] = ""
     sandbox_directory: Annotated[str, Setting("Where a container with an image sees its sandbox.")] = "/mnt/mesos/sandbox"
+    container_disk_watch_interval_s: Annotated[
+        float,
+        Setting("How often it is measured what sandboxes take of the disk.", kind="duration", flag="container_disk_watch_interval"),
+        Meta(gt=0),
+    ] = 15.0
+    enforce_container_disk_quota: Annotated[bool, Setting("End containers that take more of the disk than they were given.")] = False
     container_logger_max_stdout_size: Annotated[
         int, Setting("Size at which a task's stdout is rotated; 0 for never.", kind="size"), Meta(ge=0)
     ] = 10 << 20

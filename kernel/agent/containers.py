@@ -8,6 +8,7 @@ from kernel.agent.effects import (
     ContainerEnded,
     ContainerExited,
     ContainerFailed,
+    ContainerLimited,
     ContainerStarted,
     Exit,
     ForgetContainer,
@@ -43,16 +44,24 @@ class Containers:
         elif owner is not None:
             self.executors.launch_failed(owner, message.message)
 
+    def limited(self, message: ContainerLimited) -> None:
+        """End a container that uses too much; its end will be told with the reason."""
+        if message.container_id in self.state.containers:
+            self.state.limitations[message.container_id] = message.limitation
+            self.state.emit(SignalContainer(message.container_id, signal.SIGKILL))
+
     def exited(self, message: ContainerExited) -> None:
+        limitation = message.limitation or self.state.limitations.get(message.container_id)
         owner = self._end(message.container_id, message.exit)
         if isinstance(owner, Task):
-            self.tasks.exited(owner, message.exit.status, message.limitation)
+            self.tasks.exited(owner, message.exit.status, limitation)
         elif owner is not None:
-            self.executors.exited(owner, message.exit.status, message.limitation)
+            self.executors.exited(owner, message.exit.status, limitation)
 
     def _end(self, container_id: str, exit: Exit | None) -> Task | Executor | None:
         """A container without an owner is one whose end was recorded before; it is forgotten all the same."""
         self.state.emit(ForgetContainer(container_id))
+        self.state.limitations.pop(container_id, None)
         owner = self.state.containers.pop(container_id, None)
         if owner is not None:
             self.state.emit(ContainerEnded(container_id, exit))

@@ -120,6 +120,13 @@ class ContainerExited(Struct, frozen=True, gc=False):
     limitation: Limitation | None = None
 
 
+class ContainerLimited(Struct, frozen=True, gc=False):
+    """A container was found to use more than it may, and is to be ended for that."""
+
+    container_id: str
+    limitation: Limitation
+
+
 class Stop(Struct, frozen=True):
     """Leave. final: end everything and never come back under this id. end_tasks: end them and come back as the same agent, which
     owes their updates. Else tasks go on without us."""

@@ -44,6 +44,7 @@ from kernel.agent.effects import (
 )
 from kernel.agent.fetcher.fetcher import fetcher_for
 from kernel.agent.images.store import Store
+from kernel.agent.isolators.disk import DiskWatch
 from kernel.agent.isolators.isolation import isolation
 from kernel.agent.launch import containers
 from kernel.agent.links import MasterLink
@@ -207,6 +208,7 @@ class Agent:
         self.containerizer: Containerizers
         self.collector: Collector
         self.rotator = Rotator(config)
+        self.disk: DiskWatch
 
     def perform(self, effect: Any) -> None:
         """Carry out one effect of the core, without waiting."""
@@ -214,16 +216,18 @@ class Agent:
             case ToMaster(message):
                 self.link.send(message)
             case LaunchContainer():
-                self.rotator.watch(effect.container_id, effect.directory, effect.env)
+                self.watch(effect)
                 self.containerizer.launch(effect)
             case ForgetContainer(container_id):
                 self.containerizer.forget(container_id)
             case SignalContainer(container_id, number):
                 self.containerizer.signal(container_id, number)
-            case LimitContainer():
+            case LimitContainer(container_id, limits):
+                self.disk.limit(container_id, limits)
                 self.containerizer.limit(effect)
             case ContainerEnded():
                 self.rotator.forget(effect.container_id)
+                self.disk.forget(effect.container_id)
                 self.server.waiters.ended(effect)
             case ToExecutor(stream, event):
                 self.server.streams.send(stream, event)
@@ -251,6 +255,11 @@ class Agent:
         folder = Path(layout.agent_dir(self.config.work_dir, agent_id))
         folder.mkdir(parents=True, exist_ok=True)
         sandbox.link(str(folder.with_name(layout.LATEST)), agent_id)
+
+    def watch(self, launched: LaunchContainer) -> None:
+        """Look after the sandbox of a container as long as that runs."""
+        self.rotator.watch(launched.container_id, launched.directory, launched.env)
+        self.disk.watch(launched.container_id, launched.directory, launched.limits)
 
     async def in_use(self) -> InUse:
         """Which sandboxes must stay."""
@@ -284,12 +293,13 @@ class Agent:
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )
             self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
+            self.disk = DiskWatch(config, self.loop.post)
             for launched in containers(core.state):
-                self.rotator.watch(launched.container_id, launched.directory, launched.env)
+                self.watch(launched)
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
-            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer, self.collector.numbers)
+            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer, self.disk.added, self.collector.numbers)
             return await self._work()
         finally:
             await self.server.stop()
@@ -298,7 +308,7 @@ class Agent:
 
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
-        working = (self.containerizer.run(), self.link.run(), self.collector.run(), self.rotator.run())
+        working = (self.containerizer.run(), self.link.run(), self.collector.run(), self.rotator.run(), self.disk.run())
         helpers = [asyncio.create_task(work) for work in working]
         asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}
         for number, stop in asked.items():

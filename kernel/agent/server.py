@@ -41,6 +41,7 @@ VIEWS = {
 
 MEASURED = ("monitor/statistics", "containers")
 Numbers = Callable[[], Mapping[str, float]]
+AddDisk = Callable[[Mapping[str, Usage]], Mapping[str, Usage]]
 
 
 class Containers(Protocol):
@@ -67,6 +68,7 @@ class AgentServer:
         self._loop: MainLoop | None = None
         self._recovered: Callable[[], bool] = lambda: False
         self._containers: Containers
+        self._add_disk: AddDisk
         self._numbers: Numbers
         self._http = HttpServer(self._routes(executor_key), authenticator, names=own_names(config.ip, config.hostname))
 
@@ -74,9 +76,10 @@ class AgentServer:
         """Listen; return the port."""
         return await self._http.start(ip, port)
 
-    def begin(self, loop: MainLoop, recovered: Callable[[], bool], containers: Containers, numbers: Numbers) -> None:
-        """From now on calls go to this main loop, as soon as `recovered` says so. numbers: metrics of what works beside the core."""
-        self._loop, self._recovered, self._containers, self._numbers = loop, recovered, containers, numbers
+    def begin(self, loop: MainLoop, recovered: Callable[[], bool], containers: Containers, add_disk: AddDisk, numbers: Numbers) -> None:
+        """From now on calls go to this main loop, as soon as `recovered` says so. add_disk: adds what containers use of the disk.
+        numbers: metrics of what works beside the core."""
+        self._loop, self._recovered, self._containers, self._add_disk, self._numbers = loop, recovered, containers, add_disk, numbers
 
     async def stop(self) -> None:
         """End all streams; the main loop must have stopped, or it would take this for the executors' doing."""
@@ -137,7 +140,8 @@ class AgentServer:
 
     async def _measure(self, name: str, arguments: Any) -> bytes:
         processes = await self.loop().submit(View("processes"))
-        rendered: bytes = await self.loop().submit(View(name, (arguments, await self._containers.usage(processes))))
+        usages = self._add_disk(await self._containers.usage(processes))
+        rendered: bytes = await self.loop().submit(View(name, (arguments, usages)))
         return rendered
 
     async def _prune(self, keep: Collection[str]) -> None:

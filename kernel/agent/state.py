@@ -18,7 +18,7 @@ from kernel.agent.containerizer.kinds import containerizer_of
 from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
 from kernel.clock import Now
 from kernel.errors import NotFound
-from kernel.executor.command import CommandRun
+from kernel.executor.command import CommandRun, Limitation
 from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability
 from kernel.wire.resources import Resource
 from kernel.wire.task import (
@@ -252,6 +252,7 @@ class AgentState:
         self.frameworks: dict[str, Framework] = {}
         self.completed_frameworks: deque[Framework] = deque(maxlen=COMPLETED_FRAMEWORKS_MAX)
         self.containers: dict[str, Task | Executor] = {}  # All that have, or are about to have, a process.
+        self.limitations: dict[str, Limitation] = {}  # Of containers that are being ended for them.
         self.streams: dict[str, Executor] = {}
         self.orphans: dict[tuple[str, str], UpdateQueue] = {}  # Updates for tasks we do not know; kept for one link only.
         self.recovered = False  # The launcher has told what it has.

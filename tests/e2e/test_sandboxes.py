@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -94,3 +95,26 @@ def test_the_log_of_a_chatty_task_is_rotated_and_who_follows_sees_each_line_once
     assert cluster.meseta("task", "logs", task_id).stdout.splitlines() == printed[0]
     (sandbox,) = (path for path in sandboxes(cluster) if task_id in str(path))
     assert {"stdout", "stdout.1", "stdout.2", "stdout.3"} <= {path.name for path in sandbox.iterdir()}
+
+
+def test_a_task_that_fills_the_disk_is_killed_and_says_so(start_cluster: Callable[..., Cluster], spawn: Spawn) -> None:
+    settings = {"MESETA_CONTAINER_DISK_WATCH_INTERVAL": "200ms", "MESETA_ENFORCE_CONTAINER_DISK_QUOTA": "true"}
+    cluster = start_cluster(agents=1, only="master,agent", environ=settings)
+    size = ("--cpus", "0.1", "--mem", "64", "--disk", "8")
+    spawn(cluster, "run", "--name", "modest", *size, "--", "sh", "-c", "head -c 4000000 /dev/zero > some; sleep 1000")
+    named(cluster, "modest")
+
+    def shown() -> list[tuple[int, int]]:
+        found = [entry["statistics"] for entry in cluster.get("/monitor/statistics", "agent-1")]
+        return [(entry["disk_used_bytes"], entry["disk_limit_bytes"]) for entry in found if entry.get("disk_used_bytes", 0) > 3_900_000]
+
+    eventually(lambda: [limit for _, limit in shown()] == [8 * MIB], what="it is shown what the modest one uses")
+    filler = "while :; do head -c 1000000 /dev/zero >> much; done"
+    done = cluster.meseta("run", "--name", "filler", *size, "--", "sh", "-c", filler, check=False)
+    assert done.returncode == 137
+    (task,) = [task for task in cluster.json("task", "list", "--all") if task["name"] == "filler"]
+    status = task["statuses"][-1]
+    assert (status["state"], status["reason"]) == ("TASK_FAILED", "REASON_CONTAINER_LIMITATION_DISK")
+    assert re.fullmatch(r"Disk usage \(\d+MB\) exceeds quota \(8MB\); Command terminated with signal Killed", status["message"])
+    assert [resource["name"] for resource in status["limitation"]["resources"]] == ["disk"]
+    named(cluster, "modest")

@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 CONTROLLERS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory", "cgroups/pids": "pids"}
 ALL = "cgroups/all"
 POSIX = ("posix/cpu", "posix/mem")
+DISK = frozenset({"disk/du", "posix/disk"})  # See `kernel.agent.isolators.disk`.
 MIB = 1 << 20
 
 
@@ -69,9 +70,9 @@ class Isolation(Protocol):
 def isolation(wanted: Collection[str] | None, root: str, work_dir: str) -> Isolation:
     """What is wanted; None: all that this machine can do. Raises ConfigError where it cannot."""
     names = set(wanted or ())
-    unknown = names - set(CONTROLLERS) - {ALL, *POSIX}
+    unknown = names - set(CONTROLLERS) - {ALL, *POSIX, *DISK}
     if unknown:
-        allowed = ", ".join([*CONTROLLERS, ALL, *POSIX])
+        allowed = ", ".join([*CONTROLLERS, ALL, *POSIX, *sorted(DISK)])
         raise ConfigError(f"--isolation: {', '.join(sorted(unknown))} is not built; allowed are {allowed}")
     everything = wanted is None or ALL in names
     asked = {controller for name, controller in CONTROLLERS.items() if everything or name in names}

@@ -13,13 +13,14 @@ from kernel.wire.values import Scalar
 
 class Limits(Struct, frozen=True, gc=False):
     """What a container is held to. cpu_milli: its share when cpus are scarce; mem_mib: what it was given. At most, None for any
-    amount: cpu_limit_milli, mem_limit_mib, pids_max (processes and threads)."""
+    amount: cpu_limit_milli, mem_limit_mib, pids_max (processes and threads), disk_mib (of its sandbox)."""
 
     cpu_milli: int
     mem_mib: int
     cpu_limit_milli: int | None = None
     mem_limit_mib: int | None = None
     pids_max: int | None = None
+    disk_mib: int | None = None
 
 
 class Usage(Struct, frozen=True, gc=False):
@@ -38,6 +39,7 @@ class Usage(Struct, frozen=True, gc=False):
     throttled_s: float | None = None
     processes: int | None = None
     threads: int | None = None
+    disk_bytes: int | None = None
 
 
 def limits_of(given: Iterable[Resource], beyond: Mapping[str, Scalar], *, quota: bool, pids_max: int | None) -> Limits:
@@ -47,7 +49,8 @@ def limits_of(given: Iterable[Resource], beyond: Mapping[str, Scalar], *, quota:
     cpu_milli, mem_milli = held.get("cpus", 0), held.get("mem", 0)
     cpu_limit = _milli(beyond["cpus"]) if "cpus" in beyond else cpu_milli if quota else None
     mem_limit = _milli(beyond["mem"]) if "mem" in beyond else mem_milli
-    return Limits(cpu_milli, mem_milli // 1000, cpu_limit, None if mem_limit is None else mem_limit // 1000, pids_max)
+    disk_mib = held["disk"] // 1000 if "disk" in held else None
+    return Limits(cpu_milli, mem_milli // 1000, cpu_limit, None if mem_limit is None else mem_limit // 1000, pids_max, disk_mib)
 
 
 def _milli(limit: Scalar) -> int | None:

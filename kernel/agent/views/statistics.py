@@ -58,6 +58,8 @@ def _statistics(state: AgentState, parts: list[Usage], held: Resources) -> Resou
         mem_cache_bytes=_sum(part.cache_bytes for part in parts),
         mem_rss_bytes=_sum(part.rss_bytes for part in parts),
         mem_mapped_file_bytes=_sum(part.mapped_bytes for part in parts),
+        disk_limit_bytes=held.scalars().get("disk", 0) // 1000 * MIB or None,
+        disk_used_bytes=_sum(part.disk_bytes for part in parts),
     )
 
 

@@ -115,7 +115,7 @@ def play(
 
         loop = MainLoop(core, MemoryStore(), perform, lambda: None, clock)
         port = await server.start("127.0.0.1", 0)
-        server.begin(loop, lambda: core.state.recovered, FakeContainers(), dict)
+        server.begin(loop, lambda: core.state.recovered, FakeContainers(), dict, dict)
         running = asyncio.create_task(loop.run())
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
             found = Stage(work_dir, client, server, loop, launches)

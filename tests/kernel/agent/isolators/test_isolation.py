@@ -24,7 +24,7 @@ ROOT = f"meseta-test-{os.getpid()}"
 
 def test_limits_are_what_a_container_was_given() -> None:
     found = limits_of(resources("cpus:0.5;mem:64;disk:100"), {}, quota=False, pids_max=None)
-    assert found == Limits(cpu_milli=500, mem_mib=64, cpu_limit_milli=None, mem_limit_mib=64, pids_max=None)
+    assert found == Limits(cpu_milli=500, mem_mib=64, cpu_limit_milli=None, mem_limit_mib=64, pids_max=None, disk_mib=100)
 
 
 def test_with_a_quota_cpus_that_others_leave_are_not_for_it() -> None:
