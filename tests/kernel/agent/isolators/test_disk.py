@@ -114,9 +114,9 @@ def test_it_is_what_du_says(tmp_path: Path) -> None:
 
 def test_any_depth_is_counted(tmp_path: Path) -> None:
     here = os.open(tmp_path, os.O_RDONLY)
-    for _ in range(1200):
-        os.mkdir("deeper", dir_fd=here)
-        inner = os.open("deeper", os.O_RDONLY, dir_fd=here)
+    for _ in range(200):  # 40,000 bytes of a path. Not deeper than what pytest can remove, should this fail.
+        os.mkdir("x" * 200, dir_fd=here)
+        inner = os.open("x" * 200, os.O_RDONLY, dir_fd=here)
         os.close(here)
         here = inner
     file = os.open("file", os.O_WRONLY | os.O_CREAT, dir_fd=here)
