@@ -21,6 +21,7 @@ from kernel.agent.transitions import ExecutorState
 from kernel.errors import CallError, StoreError
 from kernel.executor.command import CommandRun, Kill, Phase
 from kernel.mainloop import Persist
+from kernel.wire.command import CheckStatusInfo
 from kernel.wire.ids import validate_id
 from kernel.wire.task import TERMINAL, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
@@ -45,6 +46,7 @@ class ExecutorRecord(Struct, frozen=True, omit_defaults=True):
     launched_wall_s: float
     state: ExecutorState
     cause: Cause | None = None
+    unhealthy: bool = False
 
 
 class TaskRecord(Struct, frozen=True, omit_defaults=True):
@@ -61,10 +63,16 @@ class TaskRecord(Struct, frozen=True, omit_defaults=True):
 
 
 class UpdatesRecord(Struct, frozen=True, omit_defaults=True):
+    """watched_wall_s: since when checks watch it. check, healthy, failures: what they found. All of it changes with an update only."""
+
     state: TaskState
     pending: tuple[TaskStatus, ...] = ()
     acknowledged: TaskStatus | None = None
     seen: tuple[bytes, ...] = ()
+    watched_wall_s: float | None = None
+    check: CheckStatusInfo | None = None
+    healthy: bool | None = None
+    failures: int = 0
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -88,7 +96,15 @@ def forget_framework(framework: Framework) -> Persist:
 
 
 def keep_executor(executor: Executor) -> Persist:
-    record = ExecutorRecord(executor.info, executor.kind, executor.container_id, executor.launched_wall_s, executor.state, executor.cause)
+    record = ExecutorRecord(
+        executor.info,
+        executor.kind,
+        executor.container_id,
+        executor.launched_wall_s,
+        executor.state,
+        executor.cause,
+        executor.unhealthy,
+    )
     return Persist(f"executors/{executor.framework.framework_id}/{executor.executor_id}", _encode(record))
 
 
@@ -104,9 +120,19 @@ def keep_task(task: Task, state: AgentState) -> Persist:
     return Persist(f"tasks/{task.framework.framework_id}/{task.task_id}", _encode(record))
 
 
-def keep_updates(task: Task) -> Persist:
-    queue = task.updates
-    record = UpdatesRecord(task.state, tuple(queue.pending), queue.acknowledged, tuple(queue.seen))
+def keep_updates(task: Task, state: AgentState) -> Persist:
+    queue, check, health = task.updates, task.check, task.health
+    since_s = next((watch.since_s for watch in task.watches), None)
+    record = UpdatesRecord(
+        task.state,
+        tuple(queue.pending),
+        queue.acknowledged,
+        tuple(queue.seen),
+        None if since_s is None else state.now.wall_s - (state.now.mono_s - since_s),
+        None if check is None else check.found,
+        None if health is None else health.healthy,
+        0 if health is None else health.failures,
+    )
     return Persist(f"updates/{task.framework.framework_id}/{task.task_id}", _encode(record))
 
 
@@ -152,7 +178,7 @@ def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
 def _load_executor(state: AgentState, key: str, kept: ExecutorRecord) -> None:
     framework = state.frameworks[key.split("/", 2)[1]]
     executor = Executor(framework, kept.info, kept.kind, kept.container_id, kept.launched_wall_s, kept.state)
-    executor.cause = kept.cause
+    executor.cause, executor.unhealthy = kept.cause, kept.unhealthy
     validate_id(executor.executor_id, "executor_id")
     validate_id(executor.container_id, "container_id")
     if executor.kind is Kind.CUSTOM and executor.state is ExecutorState.RUNNING:
@@ -177,6 +203,7 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
         task.updates = UpdateQueue(stands.pending, stands.acknowledged, stands.seen)
         for status in stands.pending if stands.acknowledged is None else (stands.acknowledged, *stands.pending):
             task.note(status)
+        _load_watches(state, task, stands)
     if task.run is not None:
         kill = kept.kill
         if kill is not None:
@@ -191,3 +218,13 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
         if phase is not Phase.ENDED:
             state.containers[task.container_id] = task
     framework.add(task)
+
+
+def _load_watches(state: AgentState, task: Task, stands: UpdatesRecord) -> None:
+    if stands.watched_wall_s is not None:
+        for watch in task.watches:
+            watch.since_s = state.now.mono_s - max(0.0, state.now.wall_s - stands.watched_wall_s)
+    if task.check is not None and stands.check is not None:
+        task.check.found = stands.check
+    if task.health is not None:
+        task.health.healthy, task.health.failures = stands.healthy, stands.failures

@@ -28,6 +28,7 @@ class Containers:
 
     def __init__(self, state: AgentState, tasks: Tasks, executors: Executors) -> None:
         self.state, self.tasks, self.executors = state, tasks, executors
+        self.checks = tasks.checks
 
     def started(self, message: ContainerStarted) -> None:
         owner = self.state.containers.get(message.container_id)
@@ -35,6 +36,8 @@ class Containers:
             self.tasks.started(owner, message.pid)
         elif owner is not None:
             self.executors.started(owner, message.pid)
+        else:
+            self.checks.command_started(message.container_id)
 
     def failed(self, message: ContainerFailed) -> None:
         owner = self._end(message.container_id, None)
@@ -43,6 +46,8 @@ class Containers:
             self.tasks.launch_failed(owner, message.message)
         elif owner is not None:
             self.executors.launch_failed(owner, message.message)
+        else:
+            self.checks.command_failed(message.container_id)
 
     def limited(self, message: ContainerLimited) -> None:
         """End a container that uses too much; its end will be told with the reason."""
@@ -57,9 +62,11 @@ class Containers:
             self.tasks.exited(owner, message.exit.status, limitation)
         elif owner is not None:
             self.executors.exited(owner, message.exit.status, limitation)
+        else:
+            self.checks.command_exited(message.container_id, message.exit.status)
 
     def _end(self, container_id: str, exit: Exit | None) -> Task | Executor | None:
-        """A container without an owner is one whose end was recorded before; it is forgotten all the same."""
+        """A container without an owner is the command of a check, or one whose end was recorded before; it is forgotten all the same."""
         self.state.emit(ForgetContainer(container_id))
         self.state.limitations.pop(container_id, None)
         owner = self.state.containers.pop(container_id, None)
@@ -71,7 +78,7 @@ class Containers:
         """Compare all containers with what those who run them have, after a restart of either side.
 
         One that it never saw is launched now: an exit stays known to it until we have recorded it. One that it has and
-        we do not is ended.
+        we do not is ended: so are the commands of checks that the agent before us started.
         """
         known = {container.container_id: container for container in message.containers}
         for container_id, owner in list(self.state.containers.items()):
@@ -92,6 +99,16 @@ class Containers:
                 self.tasks.repeat_signal(owner)
             else:
                 self.executors.repeat_signal(owner)
+        for container_id in self.checks.commands():
+            container = known.pop(container_id, None)
+            if container is None:
+                self.checks.command_lost(container_id)
+            elif container.failure is not None:
+                self.failed(ContainerFailed(container_id, container.failure))
+            elif container.exit is not None:
+                self.exited(ContainerExited(container_id, container.exit))
+            elif container.pid is not None:
+                self.checks.command_started(container_id)
         for container in known.values():
             if container.exit is not None or container.failure is not None:
                 self.state.emit(ForgetContainer(container.container_id))

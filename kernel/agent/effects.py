@@ -9,10 +9,11 @@ from msgspec import Struct
 from kernel.agent.containerizer.kinds import LAUNCHED, Containerizer
 from kernel.agent.isolators.limits import Limits
 from kernel.agent.token import Claims
+from kernel.executor.checks import HttpTarget, TcpTarget
 from kernel.executor.command import Limitation
 from kernel.wire import executor
 from kernel.wire.agent import AgentMessage, MasterMessage
-from kernel.wire.command import URI
+from kernel.wire.command import URI, CheckStatusInfo
 from kernel.wire.container import ContainerInfo
 
 # ---- Inputs ---------------------------------------------------------------------------------------------
@@ -127,6 +128,13 @@ class ContainerLimited(Struct, frozen=True, gc=False):
     limitation: Limitation
 
 
+class Probed(Struct, frozen=True, gc=False):
+    """What a `Probe` found."""
+
+    probe_id: str
+    found: CheckStatusInfo
+
+
 class Stop(Struct, frozen=True):
     """Leave. final: end everything and never come back under this id. end_tasks: end them and come back as the same agent, which
     owes their updates. Else tasks go on without us."""
@@ -200,6 +208,36 @@ class LaunchContainer(Struct, frozen=True):
     info: ContainerInfo | None = None
     shell: bool = True
     uris: tuple[URI, ...] = ()
+
+
+class LaunchProbe(Struct, frozen=True):
+    """Run the command of a check: a short container of its own, known to the launcher by container_id as any other, but in the
+    sandbox (directory) and the control groups of its task's container, which it may not outlive. Answered as LaunchContainer.
+
+    output: the file in the sandbox that takes what it says; what the last one said is removed.
+    """
+
+    container_id: str
+    task_container_id: str
+    executable: str
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    directory: str
+    user: str | None
+    output: str
+
+
+class Probe(Struct, frozen=True, gc=False):
+    """Look once whether something answers; Probed follows. Nobody limits the time but DropProbe."""
+
+    probe_id: str
+    target: HttpTarget | TcpTarget
+
+
+class DropProbe(Struct, frozen=True, gc=False):
+    """Nobody waits for this probe any more."""
+
+    probe_id: str
 
 
 class LimitContainer(Struct, frozen=True, gc=False):

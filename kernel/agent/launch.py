@@ -11,27 +11,38 @@ from itertools import chain
 from kernel.agent import layout
 from kernel.agent.containerizer.kinds import Containerizer, containerizer_of
 from kernel.agent.containerizer.oci_spec import unsupported_in_image
-from kernel.agent.effects import LaunchContainer
+from kernel.agent.effects import LaunchContainer, LaunchProbe
 from kernel.agent.isolators.limits import Limits, limits_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.token import Claims, sign
+from kernel.executor.checks import Watch, fault, target
 from kernel.wire.durations import format_duration
 from kernel.wire.resources import Resource
-from kernel.wire.task import CommandInfo, ContainerInfo, ExecutorInfo, TaskInfo, VariableType
+from kernel.wire.task import CheckInfo, CommandInfo, ContainerInfo, ExecutorInfo, HealthCheck, TaskInfo, VariableType
 from kernel.wire.values import Scalar
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = "/bin/sh"
+CHECK_OUTPUT, HEALTH_CHECK_OUTPUT = ".meseta-check.output", ".meseta-health-check.output"  # In the sandbox; of the last probe.
 SHUTDOWN_MARGIN_S = 2.0  # SHUTDOWN leaves a command task this much less than its executor's grace.
 
 
 def unsupported(task: TaskInfo) -> str | None:
     """What a task asks for that this release cannot give, in words for its user; None when it can run."""
-    if task.health_check is not None:
-        return "health checks are not supported yet"
-    if task.check is not None:
-        return "checks are not supported yet"
+    for name, check in (("check", task.check), ("health check", task.health_check)):
+        problem = _unsupported_check(check, task.container) if check is not None else None
+        if problem is not None:
+            return f"the {name}: {problem}"
     return _unsupported_parts(task.command, task.container)
+
+
+def _unsupported_check(check: CheckInfo | HealthCheck, container: ContainerInfo | None) -> str | None:
+    what = target(check)
+    if not isinstance(what, CommandInfo):
+        return fault(check)
+    if containerizer_of(container) is not Containerizer.PROCESS:
+        return "commands are not supported yet for a task in an image"
+    return fault(check) or _unsupported_parts(what, None)
 
 
 def unsupported_executor(executor: ExecutorInfo) -> str | None:
@@ -118,6 +129,15 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
     return _container(state, task, command, env, directory, limits, link, layout.latest_link(parent))
 
 
+def probe_container(state: AgentState, probe_id: str, task: Task, watch: Watch, command: CommandInfo) -> LaunchProbe:
+    """The command of a check of a running task: as the task's user, with its environment and the command's own."""
+    host = task_container(state, task)
+    executable, argv = _program(command)
+    env = host.env | _variables(command)
+    name = CHECK_OUTPUT if watch is task.check else HEALTH_CHECK_OUTPUT
+    return LaunchProbe(probe_id, host.container_id, executable, argv, env, host.directory, host.user, f"{host.directory}/{name}")
+
+
 def executor_container(state: AgentState, executor: Executor) -> LaunchContainer:
     """The container of a custom executor."""
     command = executor.info.command
@@ -182,15 +202,12 @@ def _container(
     limits: Limits,
     *links: tuple[str, str],
 ) -> LaunchContainer:
-    value = command.value or ""
-    if command.environment is not None:
-        for variable in command.environment.variables:
-            env[variable.name] = variable.value or ""
+    env = env | _variables(command)
     if owner.containerizer is Containerizer.PROCESS:
         env.setdefault("PATH", PATH)  # An image has its own.
     user = (command.user or owner.framework.info.user or None) if state.config.switch_user else None
-    executable, argv = (SHELL, ("sh", "-c", value)) if command.shell else (value, command.arguments or (value,))
-    if not value and owner.containerizer is not Containerizer.PROCESS:
+    executable, argv = _program(command)
+    if not command.value and owner.containerizer is not Containerizer.PROCESS:
         executable, argv = "", command.arguments
     return LaunchContainer(
         owner.container_id,
@@ -203,6 +220,18 @@ def _container(
         limits,
         owner.containerizer,
         owner.info.container,
-        command.shell and bool(value),
+        command.shell and bool(command.value),
         command.uris,
     )
+
+
+def _variables(command: CommandInfo) -> dict[str, str]:
+    if command.environment is None:
+        return {}
+    return {variable.name: variable.value or "" for variable in command.environment.variables}
+
+
+def _program(command: CommandInfo) -> tuple[str, tuple[str, ...]]:
+    """What to execute, and its argv."""
+    value = command.value or ""
+    return (SHELL, ("sh", "-c", value)) if command.shell else (value, command.arguments or (value,))

@@ -32,10 +32,13 @@ from kernel.agent.effects import (
     CloseExecutorStream,
     CloseMasterLink,
     ContainerEnded,
+    DropProbe,
     ForgetContainer,
     LaunchContainer,
+    LaunchProbe,
     Leave,
     LimitContainer,
+    Probe,
     SignalContainer,
     Stop,
     ToExecutor,
@@ -48,6 +51,7 @@ from kernel.agent.isolators.disk import DiskWatch
 from kernel.agent.isolators.isolation import isolation
 from kernel.agent.launch import containers
 from kernel.agent.links import MasterLink
+from kernel.agent.probes import Prober
 from kernel.agent.sandboxes.collection import InUse
 from kernel.agent.sandboxes.collector import Collector
 from kernel.agent.sandboxes.rotator import Rotator
@@ -206,6 +210,7 @@ class Agent:
         self.loop: MainLoop
         self.link: MasterLink
         self.containerizer: Containerizers
+        self.prober: Prober
         self.collector: Collector
         self.rotator = Rotator(config)
         self.disk: DiskWatch
@@ -218,6 +223,8 @@ class Agent:
             case LaunchContainer():
                 self.watch(effect)
                 self.containerizer.launch(effect)
+            case LaunchProbe():
+                self.containerizer.probe(effect)
             case ForgetContainer(container_id):
                 self.containerizer.forget(container_id)
             case SignalContainer(container_id, number):
@@ -225,6 +232,10 @@ class Agent:
             case LimitContainer(container_id, limits):
                 self.disk.limit(container_id, limits)
                 self.containerizer.limit(effect)
+            case Probe():
+                self.prober.probe(effect)
+            case DropProbe(probe_id):
+                self.prober.drop(probe_id)
             case ContainerEnded():
                 self.rotator.forget(effect.container_id)
                 self.disk.forget(effect.container_id)
@@ -292,6 +303,7 @@ class Agent:
             self.containerizer.add(
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )
+            self.prober = Prober(self.loop.post)
             self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
             self.disk = DiskWatch(config, self.loop.post)
             for launched in containers(core.state):
@@ -328,7 +340,7 @@ class Agent:
             self.loop.stop()
             for helper in helpers:
                 helper.cancel()
-            await asyncio.gather(deciding, *helpers, return_exceptions=True)
+            await asyncio.gather(deciding, *helpers, self.prober.close(), return_exceptions=True)
             self.containerizer.close()
 
 

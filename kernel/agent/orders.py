@@ -14,7 +14,7 @@ from kernel.agent.tasks import Tasks
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
 from kernel.errors import CallError, PeerError
-from kernel.executor.command import KILL_GRACE_S, KillCause
+from kernel.executor.command import KillCause, kill_grace_s
 from kernel.wire.agent import (
     AcknowledgeUpdate,
     ExecutorExited,
@@ -27,7 +27,8 @@ from kernel.wire.agent import (
     ShutdownFramework,
 )
 from kernel.wire.ids import validate_id
-from kernel.wire.task import ExecutorInfo, ExecutorType, KillPolicy, Reason, TaskInfo, TaskState
+from kernel.wire.resources import Resources
+from kernel.wire.task import ExecutorInfo, ExecutorType, Reason, TaskInfo, TaskState
 
 
 class Orders:
@@ -119,7 +120,7 @@ class Orders:
         elif task.kind is Kind.CUSTOM:
             self.executors.kill(task, message.kill_policy)
         else:
-            self.tasks.end(task, KillCause.REQUEST, _grace_s(message.kill_policy, task.info.kill_policy))
+            self.tasks.end(task, KillCause.REQUEST, kill_grace_s(message.kill_policy, task.info.kill_policy))
 
     def shut_down_executor(self, message: ShutdownExecutor) -> None:
         """End an executor; a command task counts as its own."""
@@ -210,8 +211,12 @@ def _check(framework_id: str, executor: ExecutorInfo | None, infos: Sequence[Tas
         validate_id(framework_id, "framework_id")
         for info in infos:
             validate_id(info.task_id.value, "task_id")
+            Resources.of(info.resources)
+            if any(not limit.value >= 0 for limit in info.limits.values()):
+                raise CallError("limits: must be numbers from 0 on")
         if executor is not None:
             validate_id(executor.executor_id.value, "executor_id")
+            Resources.of(executor.resources)
     except CallError as error:
         raise PeerError(str(error)) from error
     if not infos or len({info.task_id.value for info in infos}) != len(infos):
@@ -221,11 +226,3 @@ def _check(framework_id: str, executor: ExecutorInfo | None, infos: Sequence[Tas
         raise PeerError(f"executor {executor.executor_id.value} has no command")
     if not custom and any(info.command is None for info in infos):
         raise PeerError("a task has neither a command nor a custom executor")
-
-
-def _grace_s(call: KillPolicy | None, task: KillPolicy | None) -> float:
-    """Seconds between SIGTERM and SIGKILL: the call's policy wins over the task's."""
-    for policy in (call, task):
-        if policy is not None and policy.grace_period is not None:
-            return max(0.0, policy.grace_period.nanoseconds / 1e9)
-    return KILL_GRACE_S

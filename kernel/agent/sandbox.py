@@ -49,6 +49,12 @@ def prepare(launch: LaunchContainer) -> None:
         raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
 
 
+def discard(path: str) -> None:
+    """Remove a file of ours from a sandbox, as far as its user leaves it to us: a link in its place goes, what it leads to stays."""
+    with contextlib.suppress(OSError):
+        os.unlink(path)
+
+
 def link(path: str, target: str) -> None:
     """Make a symlink, replacing one that is there. Raises OSError."""
     try:

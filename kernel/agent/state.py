@@ -18,6 +18,7 @@ from kernel.agent.containerizer.kinds import containerizer_of
 from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
 from kernel.clock import Now
 from kernel.errors import NotFound
+from kernel.executor.checks import CheckWatch, HealthWatch, Watch
 from kernel.executor.command import CommandRun, Limitation
 from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability
 from kernel.wire.resources import Resource
@@ -91,15 +92,16 @@ class UpdateQueue:
 
 
 class Task:
-    """A task. run: its process, unless a custom executor runs it. delivered: it was given to its executor.
+    """A task. run: its process, and check, health: how it is watched, unless a custom executor runs it. delivered: it was given to
+    its executor.
 
     container_id: empty for one in a custom executor. group: its number among the agent's groups, 0 none.
     kill_wanted: the executor is still to be told (None: no kill, or told). completion_due_s: by max_completion_time.
     """
 
     __slots__ = (
-        "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "group", "info", "kill_wanted",
-        "kind", "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
+        "check", "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "group", "health", "info",
+        "kill_wanted", "kind", "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
     )  # fmt: skip
 
     def __init__(
@@ -117,6 +119,8 @@ class Task:
         self.state = TaskState.TASK_STAGING
         self.statuses: tuple[TaskStatus, ...] = ()
         self.run: CommandRun | None = CommandRun() if container_id else None
+        self.check = CheckWatch(info.check) if container_id and info.check is not None else None
+        self.health = HealthWatch(info.health_check) if container_id and info.health_check is not None else None
         self.updates = UpdateQueue()
         self.delivered = False
         self.kill_wanted: KillPolicy | None = None
@@ -125,6 +129,10 @@ class Task:
     @property
     def terminal(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def watches(self) -> list[Watch]:
+        return [watch for watch in (self.check, self.health) if watch is not None]
 
     def note(self, status: TaskStatus) -> None:
         """Add to the history, which keeps the last status of each run of equal states."""
@@ -147,12 +155,13 @@ class Executor:
     """A custom or default executor. stream: where its events go, None while it has none.
 
     queued: tasks it was not given yet, one tuple for each LAUNCH or group. due_s: the next thing to happen to it
-    by itself: the end of its registration time or of its grace. idle_since_s: since when it has no live task.
+    by itself: the end of its registration time or of its grace. idle_since_s: since when it has no live task. unhealthy: a task of
+    this default executor was killed by its health check, which the ends of all that follow tell, too.
     """
 
     __slots__ = (
         "cause", "container_id", "containerizer", "due_s", "executor_id", "framework", "given", "idle_since_s", "info", "kind",
-        "launched_wall_s", "pid", "queued", "state", "stream",
+        "launched_wall_s", "pid", "queued", "state", "stream", "unhealthy",
     )  # fmt: skip
 
     def __init__(
@@ -173,6 +182,7 @@ class Executor:
         self.cause: Cause | None = None
         self.due_s: float | None = None
         self.idle_since_s: float | None = None
+        self.unhealthy = False
 
     def enter(self, state: ExecutorState) -> None:
         """Change state, as the table allows."""
@@ -233,6 +243,14 @@ class Framework:
         return state if self.partition_aware else TaskState.TASK_LOST
 
 
+class Probing(Struct):
+    """A probe under way. late: its command has taken too long and was killed."""
+
+    task: Task
+    watch: Watch
+    late: bool = False
+
+
 class Departure(Enum):
     """How the agent leaves."""
 
@@ -253,6 +271,7 @@ class AgentState:
         self.completed_frameworks: deque[Framework] = deque(maxlen=COMPLETED_FRAMEWORKS_MAX)
         self.containers: dict[str, Task | Executor] = {}  # All that have, or are about to have, a process.
         self.limitations: dict[str, Limitation] = {}  # Of containers that are being ended for them.
+        self.probes: dict[str, Probing] = {}  # By name; those that run a command are containers of the launcher's, but never in the above.
         self.streams: dict[str, Executor] = {}
         self.orphans: dict[tuple[str, str], UpdateQueue] = {}  # Updates for tasks we do not know; kept for one link only.
         self.recovered = False  # The launcher has told what it has.

@@ -9,13 +9,14 @@ import signal
 from collections.abc import Sequence
 
 from kernel.agent import checkpoint
+from kernel.agent.checks import Checks
 from kernel.agent.effects import ContainerEnded, Exit, SignalContainer
 from kernel.agent.frameworks import Frameworks
 from kernel.agent.launch import SHUTDOWN_MARGIN_S, shutdown_grace_s, task_container, unsupported
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
-from kernel.executor.command import Action, Kill, KillCause, Limitation, Report
+from kernel.executor.command import Action, Kill, KillCause, Limitation, Report, kill_grace_s
 from kernel.executor.default import LINGER_S, MATE_GRACE_S, brings_group_down, is_done
 from kernel.wire.task import ExecutorInfo, Reason, Source, TaskInfo, TaskState
 
@@ -25,6 +26,7 @@ class Tasks:
 
     def __init__(self, state: AgentState, updates: Updates, frameworks: Frameworks) -> None:
         self.state, self.updates, self.frameworks = state, updates, frameworks
+        self.checks = Checks(state, updates, self._end_unhealthy)
 
     # ---- Launching ------------------------------------------------------------------------------------
 
@@ -121,6 +123,7 @@ class Tasks:
         run, state = task.run, self.state
         if run is None:
             return
+        self.checks.stop(task)
         before = run.kill
         announce = task.framework.kills_are_announced and not task.framework.terminating
         actions = run.end(Kill(cause, state.now.mono_s, grace_s), announce)
@@ -134,6 +137,14 @@ class Tasks:
             self._check_kill(task)
         else:
             state.look_at(due_s, self._check_kill, task)
+
+    def _end_unhealthy(self, task: Task) -> None:
+        """Its health check failed too often."""
+        executor = task.framework.executors.get(task.executor_id) if task.kind is Kind.DEFAULT else None
+        if executor is not None and not executor.unhealthy:
+            executor.unhealthy = True
+            self.state.emit(checkpoint.keep_executor(executor))
+        self.end(task, KillCause.HEALTH, kill_grace_s(task.info.kill_policy))
 
     def shut_down(self, task: Task) -> None:
         """End a command task as SHUTDOWN does."""
@@ -160,6 +171,8 @@ class Tasks:
         assert task.run is not None
         if task.run.pid is None:
             task.run.pid = pid
+        if task.run.kill is None:
+            self.checks.begin(task)  # First: the report keeps since when.
         self._apply(task, task.run.started(pid))
 
     def launch_failed(self, task: Task, message: str) -> None:
@@ -180,6 +193,7 @@ class Tasks:
                 self.state.emit(SignalContainer(task.container_id, action.number))
 
     def _ended(self, task: Task) -> None:
+        self.checks.stop(task)
         framework = task.framework
         if task.kind is Kind.COMMAND:  # Its executor is only a name, but one that is counted.
             self.state.counts["slave/executors_terminated"] += 1

@@ -15,6 +15,7 @@ from kernel.agent import checkpoint
 from kernel.agent.effects import ToMaster
 from kernel.agent.state import AgentState, Kind, Task, UpdateQueue
 from kernel.agent.transitions import may_follow
+from kernel.executor.command import KillCause
 from kernel.wire.agent import AcknowledgeUpdate, StatusUpdate
 from kernel.wire.container import ContainerStatus, IPAddress, NetworkInfo
 from kernel.wire.ids import AgentID, ContainerID, ExecutorID, TaskID
@@ -25,6 +26,9 @@ log = logging.getLogger(__name__)
 RETRY_S = 10.0
 RETRY_S_MAX = 600.0
 END_TOLD_S = 1.0
+PENDING_MAX = 100  # Beyond, a check's update takes the place of the one before it: a scheduler may be away for long.
+
+_OF_CHECKS = (Reason.REASON_TASK_CHECK_STATUS_UPDATED, Reason.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED)
 
 _METRICS = {state: f"slave/tasks_{state.value.removeprefix('TASK_').lower()}" for state in TERMINAL}
 
@@ -59,6 +63,8 @@ class Updates:
             executor_id=ExecutorID(task.executor_id),
             timestamp=state.now.wall_s,
             uuid=state.new_uuid(),
+            healthy=_healthy(task, new_state),
+            check_status=task.check.found if task.check is not None else None,
             container_status=self.container_status(task),
             limitation=limitation,
         )
@@ -90,8 +96,12 @@ class Updates:
             self.state.counts[_METRICS[status.state]] += 1
         if task.framework.terminating or self.state.leaves_for_good:  # Nobody would take it.
             return
-        task.updates.pending.append(status)
-        self.state.emit(checkpoint.keep_updates(task))
+        pending = task.updates.pending
+        if len(pending) >= PENDING_MAX and status.reason in _OF_CHECKS and pending[-1].reason in _OF_CHECKS:
+            pending[-1] = status
+        else:
+            pending.append(status)
+        self.state.emit(checkpoint.keep_updates(task, self.state))
         if len(task.updates.pending) == 1:
             self._start(task)
         elif status.state in TERMINAL and self.state.registered:
@@ -143,7 +153,7 @@ class Updates:
         queue.acknowledged = queue.pending.popleft()
         if not queue.pending and queue.acknowledged.state in TERMINAL:
             return task
-        self.state.emit(checkpoint.keep_updates(task))
+        self.state.emit(checkpoint.keep_updates(task, self.state))
         if queue.pending:
             self._start(task)
         return None
@@ -199,6 +209,15 @@ class Updates:
         else:
             container_id, pid = ContainerID(task.container_id, parent), task.run.pid
         return ContainerStatus(container_id, self._networks, executor_pid=pid)
+
+
+def _healthy(task: Task, new_state: TaskState) -> bool | None:
+    """What a status of ours says of the task's health: while it runs what was found last, at its end only whether that was the cause."""
+    if new_state in TERMINAL:
+        executor = task.framework.executors.get(task.executor_id)
+        by_check = task.run is not None and task.run.kill is not None and task.run.kill.cause is KillCause.HEALTH
+        return False if by_check or (executor is not None and executor.unhealthy) else None
+    return task.health.healthy if task.health is not None and new_state is TaskState.TASK_RUNNING else None
 
 
 def _merged(given: ContainerStatus | None, ours: ContainerStatus | None) -> ContainerStatus | None:

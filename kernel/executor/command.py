@@ -13,10 +13,19 @@ from enum import Enum
 
 from msgspec import Struct
 
+from kernel.wire.command import KillPolicy
 from kernel.wire.resources import Resource
 from kernel.wire.task import Reason, Source, TaskResourceLimitation, TaskState
 
 KILL_GRACE_S = 3.0
+
+
+def kill_grace_s(*policies: KillPolicy | None) -> float:
+    """Seconds between SIGTERM and SIGKILL: the first policy that says it wins."""
+    for policy in policies:
+        if policy is not None and policy.grace_period is not None:
+            return max(0.0, policy.grace_period.nanoseconds / 1e9)
+    return KILL_GRACE_S
 
 
 class KillCause(Enum):
@@ -25,6 +34,7 @@ class KillCause(Enum):
     REQUEST = "request"  # Its scheduler, or the end of its executor or framework.
     COMPLETION_TIME = "completion_time"  # It ran longer than max_completion_time.
     GROUP = "group"  # Another task of its group failed or was killed.
+    HEALTH = "health"  # Its health check failed too often.
 
 
 class Kill(Struct, frozen=True):

@@ -18,9 +18,11 @@ from kernel.agent import effects as e
 from kernel.agent import views
 from kernel.agent.token import Claims
 from kernel.errors import KernelError
+from kernel.executor.checks import connected, exited
 from kernel.wire import agent as link
 from kernel.wire import executor as api
 from kernel.wire.agent import MasterMessage
+from kernel.wire.command import CheckCommand, CheckInfo, CheckType, HealthCheck, TCPCheckInfo
 from kernel.wire.task import CommandInfo, ExecutorType, Source, TaskState, TaskStatus
 from tests.builders import executor
 from tests.hostile.anything import Anything, picture
@@ -35,6 +37,11 @@ NOT_STATE = ("out", "now", "counts", "silence_due_s")
 WORK_DIR = "/work"
 DEFAULT = executor("group", type=ExecutorType.DEFAULT, command=None)
 CUSTOM = executor("custom", command=CommandInfo(value="x"))
+CHECKED = command(
+    "u",
+    health_check=HealthCheck(type=CheckType.TCP, tcp=TCPCheckInfo(80), delay_seconds=0.0, interval_seconds=0.1, grace_period_seconds=0.0),
+    check=CheckInfo(CheckType.COMMAND, CheckCommand(CommandInfo(value="x")), delay_seconds=0.0, interval_seconds=0.1),
+)
 WORDS = ("f", "g", "t", "c", "group", "custom", AGENT_ID, "n1", "n2")
 UUID = b"0123456789abcdef"
 
@@ -49,6 +56,9 @@ class Checked(Desk):
             for path in (launch.directory, *(path for path, _ in launch.links), *targets):
                 assert posixpath.normpath(path) == path
                 assert path.startswith(f"{WORK_DIR}/slaves/{AGENT_ID}/frameworks/"), path
+        for probe in self.all(e.LaunchProbe):
+            assert posixpath.dirname(probe.output) == probe.directory
+            assert probe.directory.startswith(f"{WORK_DIR}/slaves/{AGENT_ID}/frameworks/"), probe.directory
         for named in self.all(e.AgentNamed):
             assert named.agent_id == AGENT_ID
         return body
@@ -60,9 +70,10 @@ def busy() -> Checked:
     desk.give(e.LauncherState(()))
     register(desk, framework("f"), framework("g", checkpoint=True))
     for name in ("t", "u", "done"):
-        container = desk.run_task(command(name))
+        container = desk.run_task(CHECKED if name == "u" else command(name))
         desk.started(container)
     desk.exited(container)
+    desk.tick(1)
     container = desk.run_task(command("c", executor=CUSTOM))
     desk.started(container)
     subscribe(desk)
@@ -82,6 +93,7 @@ def honest(desk: Desk) -> list[Any]:
         link.Registered(AGENT_ID, "master", 3.0, 9.0),
         link.FrameworkUpdated(framework("f")),
         link.RunTask("f", command("n1"), True),
+        link.RunTask("f", replace(CHECKED, task_id=command("n9").task_id), True),
         link.RunTask("f", command("n2", executor=CUSTOM), False),
         link.RunTask("g", command("n3", executor=executor("n4")), True),
         link.RunTaskGroup("f", DEFAULT, (command("n5"), command("n6")), False),
@@ -110,7 +122,8 @@ def honest(desk: Desk) -> list[Any]:
         e.MasterLost(),
         e.MasterConnected(),
     ]
-    for container in list(state.containers):
+    for container in [*state.containers, *state.probes]:
+        told += [e.Probed(container, found) for found in (connected(True), connected(False), exited(7 << 8))]
         told += [e.ContainerStarted(container, 1), e.ContainerFailed(container, "x"), e.ContainerExited(container, e.Exit(0, 0.0))]
     return told
 
@@ -137,7 +150,7 @@ def any_input(desk: Desk, chance: random.Random, anything: Anything) -> Any:
                 e.ExecutorData(*ids, b"x", claims),
             ])  # fmt: skip
         case _:
-            container = chance.choice([*desk.core.state.containers, "no-such-container", "../x"])
+            container = chance.choice([*desk.core.state.containers, *desk.core.state.probes, "no-such-container", "../x"])
             known = e.KnownContainer(container, chance.choice([None, 0, 7]), chance.choice([None, e.Exit(None, 0.0), e.Exit(9, 1.0)]))
             return chance.choice([
                 e.ContainerStarted(container, 0),

@@ -21,6 +21,9 @@ class Runs(Protocol):
     def launch(self, launch: effects.LaunchContainer) -> None:
         """Start a container; a repeat changes nothing. Nothing here waits."""
 
+    def probe(self, probe: effects.LaunchProbe) -> None:
+        """Run the command of a check beside its task, which is a container here."""
+
     def limit(self, effect: effects.LimitContainer) -> None:
         """Hold a running container to other limits."""
 
@@ -74,6 +77,14 @@ class Containerizers:
     def launch(self, launch: effects.LaunchContainer) -> None:
         self._where[launch.container_id] = runs = self._runs[launch.containerizer]
         runs.launch(launch)
+
+    def probe(self, probe: effects.LaunchProbe) -> None:
+        """It goes where its task is."""
+        if (runs := self._where.get(probe.task_container_id)) is not None:
+            self._where[probe.container_id] = runs
+            runs.probe(probe)
+        else:
+            self._post(effects.ContainerFailed(probe.container_id, "its task has no container"))
 
     def limit(self, effect: effects.LimitContainer) -> None:
         if (runs := self._where.get(effect.container_id)) is not None:

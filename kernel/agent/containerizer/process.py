@@ -55,6 +55,7 @@ class ProcessContainerizer:
         self._images = ThreadPoolExecutor(max_workers=IMAGES_AT_ONCE, thread_name_prefix="images")
         self._providing: set[asyncio.Task[None]] = set()
         self._launches: list[effects.LaunchContainer] = []  # To be prepared by the next flush.
+        self._probes: list[effects.LaunchProbe] = []  # The same.
         self._preparing: dict[str, list[int]] = {}  # Container -> signals that came meanwhile.
         self._fetches: dict[str, asyncio.Task[None]] = {}  # Of those that are being prepared.
         self._news: deque[client.LauncherEvent] = deque()  # In the order told; the first is being looked into, or none is.
@@ -69,6 +70,10 @@ class ProcessContainerizer:
         if launch.container_id not in self._preparing:
             self._preparing[launch.container_id] = []
             self._launches.append(launch)
+
+    def probe(self, probe: effects.LaunchProbe) -> None:
+        self._preparing[probe.container_id] = []
+        self._probes.append(probe)
 
     def limit(self, effect: effects.LimitContainer) -> None:
         if self._isolation.limits:
@@ -89,6 +94,10 @@ class ProcessContainerizer:
 
     def flush(self) -> None:
         """Begin what was gathered."""
+        if self._probes:
+            probes, self._probes = self._probes, []
+            prepared = asyncio.get_running_loop().run_in_executor(self._worker, self._prepare_probes, probes)
+            prepared.add_done_callback(lambda future: self._begin_probes(future.result()))
         if self._launches:
             launches, self._launches = self._launches, []
             plain = [launch for launch in launches if launch.containerizer is Containerizer.PROCESS]
@@ -99,6 +108,10 @@ class ProcessContainerizer:
                     task = asyncio.create_task(self._provide(launch))
                     self._providing.add(task)
                     task.add_done_callback(self._providing.discard)
+
+    def _begin_probes(self, prepared: Sequence[client.Launch]) -> None:
+        for launch in prepared:
+            self._begin(launch.container, launch)
 
     async def _provide(self, launch: effects.LaunchContainer) -> None:
         """Have the container's image here, then go on."""
@@ -290,6 +303,16 @@ class ProcessContainerizer:
         except (sandbox.SandboxError, CgroupError, oci.BundleError) as error:
             self._isolation.ended(launch.container_id)
             return str(error)
+
+    def _prepare_probes(self, probes: Sequence[effects.LaunchProbe]) -> list[client.Launch]:
+        """How commands of checks are to be started: beside their tasks, with nothing of their own but a file."""
+        prepared = []
+        for probe in probes:
+            sandbox.discard(probe.output)
+            cgroups = self._isolation.join(probe.task_container_id)
+            files = probe.directory, probe.output, probe.output
+            prepared.append(client.Launch(probe.container_id, probe.argv, probe.env, *files, probe.executable, probe.user, cgroups=cgroups))
+        return prepared
 
     def _limit(self, effect: effects.LimitContainer) -> None:
         try:

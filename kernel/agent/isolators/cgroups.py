@@ -106,6 +106,10 @@ class Cgroups:
                 _set(folder, container_id, limits, new)
         except OSError as error:
             raise CgroupError(f"cannot set the control group {error.filename}: {error.strerror}") from error
+        return self.doors(container_id)
+
+    def doors(self, container_id: str) -> tuple[str, ...]:
+        """The files of a container's groups that take in whoever writes `0` into them."""
         return tuple(f"{folder.path}/{container_id}/{'tasks' if folder.version == 1 else 'cgroup.procs'}" for folder in self._folders)
 
     def update(self, container_id: str, limits: Limits) -> None:

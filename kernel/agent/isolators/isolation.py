@@ -44,6 +44,9 @@ class Isolation(Protocol):
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
         """Make ready for a container; return the control groups it is to be started in. Raises CgroupError."""
 
+    def join(self, container_id: str) -> tuple[str, ...]:
+        """The control groups of a container that runs, for something to be started beside it; none where it has none."""
+
     def watch(self, container_id: str) -> int | None:
         """A file descriptor that is readable once the memory of a container may have run out and `ran_out` is to be called; None
         where that is not needed, or too late: then it was done."""
@@ -113,6 +116,9 @@ class NoIsolation:
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
         return ()
 
+    def join(self, container_id: str) -> tuple[str, ...]:
+        return ()
+
     def watch(self, container_id: str) -> int | None:
         return None
 
@@ -148,6 +154,9 @@ class CgroupIsolation:
 
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
         return self.groups.make(container_id, limits)
+
+    def join(self, container_id: str) -> tuple[str, ...]:
+        return self.groups.doors(container_id) if self.groups.exists(container_id) else ()
 
     def watch(self, container_id: str) -> int | None:
         told = self.groups.watch_memory(container_id)

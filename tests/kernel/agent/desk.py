@@ -39,10 +39,11 @@ class Desk:
         run: int = 1,
         boot_id: str = "boot",
         key: bytes = b"",
+        seconds: float = 0.0,
     ) -> None:
         self.config = config
         self.store: dict[str, bytes] = dict(entries or {})
-        self.seconds = 0.0
+        self.seconds = seconds
         self.run = run
         self.effects: list[Any] = []
         self.sent: list[Any] = []
@@ -120,11 +121,9 @@ class Desk:
         self.master(RunTaskGroup(framework_id, executor, infos, launch_executor))
         return [launch.container_id for launch in self.all(LaunchContainer)]
 
-    def restart(self, boot_id: str = "boot") -> Desk:
+    def restart(self, boot_id: str = "boot", after_s: float = 0.0) -> Desk:
         """The agent is killed and started again: all that is left of it is its store."""
-        again = Desk(self.config, self.store, self.run + 1, boot_id)
-        again.seconds = self.seconds
-        return again
+        return Desk(self.config, self.store, self.run + 1, boot_id, seconds=self.seconds + after_s)
 
 
 def command(task_id: str = "t", **fields: Any) -> TaskInfo:

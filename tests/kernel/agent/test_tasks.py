@@ -9,7 +9,7 @@ import pytest
 
 from kernel.agent.effects import ContainerFailed, ForgetContainer, LaunchContainer, SignalContainer
 from kernel.wire.agent import ExecutorExited, KillTask, RunTask, ShutdownExecutor, ShutdownFramework
-from kernel.wire.command import CheckInfo, CommandInfo, HealthCheck, KillPolicy, Variable, VariableType
+from kernel.wire.command import CheckCommand, CheckInfo, CheckTcp, CheckType, CommandInfo, HealthCheck, KillPolicy, Variable, VariableType
 from kernel.wire.command import Environment as Env
 from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Volume, VolumeMode
 from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo, MesosInfo, NetworkInfo
@@ -87,8 +87,16 @@ IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("web:1")))
     [
         ({"command": CommandInfo()}, "value"),
         ({"command": CommandInfo(value="x", environment=Env((Variable("A", VariableType.SECRET),)))}, "secret"),
-        ({"health_check": HealthCheck()}, "health checks"),
-        ({"check": CheckInfo()}, "checks"),
+        ({"health_check": HealthCheck()}, "the health check: it needs a type"),
+        ({"check": CheckInfo()}, "the check: it needs a type"),
+        ({"check": CheckInfo(CheckType.TCP, tcp=CheckTcp(80), interval_seconds=float("nan"))}, "the check: its durations"),
+        (
+            {
+                "check": CheckInfo(CheckType.COMMAND, CheckCommand(CommandInfo(value="x"))),
+                "container": ContainerInfo(ContainerType.MESOS, mesos=IMAGE),
+            },
+            "the check: commands",
+        ),
         ({"container": ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i"))}, "docker"),
         ({"container": ContainerInfo(ContainerType.MESOS, mesos=IMAGE, network_infos=(NetworkInfo(name="n"),))}, "networks"),
         ({"container": ContainerInfo(ContainerType.MESOS, volumes=(Volume(VolumeMode.RW, "v"),))}, "volumes"),
