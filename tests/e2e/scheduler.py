@@ -1,0 +1,111 @@
+"""A framework as any v1 client may write it: plain HTTP and JSON (spec: mesos-v1, section 2)."""
+
+from __future__ import annotations
+
+import http.client
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+from tests.cluster import Cluster
+
+PATH = "/api/v1/scheduler"
+Json = dict[str, Any]
+
+
+class Scheduler:
+    """It acknowledges every update. statuses: all that were told; those of different tasks come in any order."""
+
+    def __init__(self, cluster: Cluster, name: str) -> None:
+        self.address = urlsplit(cluster.urls["master"]).netloc
+        self.stream = http.client.HTTPConnection(self.address, timeout=30)
+        info = {"user": "", "name": name, "roles": [name], "capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}]}
+        body = json.dumps({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}})
+        self.stream.request("POST", PATH, body, {"Content-Type": "application/json"})
+        self.answer = self.stream.getresponse()
+        self.stream_id = self.answer.getheader("Mesos-Stream-Id", "")
+        self.statuses: list[Json] = []
+        self.framework_id = self.next(lambda event: event["type"] == "SUBSCRIBED")["subscribed"]["framework_id"]
+
+    def close(self) -> None:
+        """End its tasks and leave."""
+        self.call("TEARDOWN", {})
+        self.stream.close()
+
+    def next(self, wanted: Callable[[Json], bool]) -> Json:
+        """The next event that is wanted."""
+        while True:
+            length = b""
+            while not length.endswith(b"\n"):
+                length += self.answer.read(1)
+            event: Json = json.loads(self.answer.read(int(length)))
+            if event["type"] == "UPDATE":
+                status = event["update"]["status"]
+                self.statuses.append(status)
+                if "uuid" in status:
+                    self.call("ACKNOWLEDGE", {name: status[name] for name in ("agent_id", "task_id", "uuid")})
+            if wanted(event):
+                return event
+
+    def status(self, task_id: str, state: str = "TASK_RUNNING", **fields: Any) -> Json:
+        """The first status of a task in that state with these fields, whether it has come already or is still to come."""
+
+        def matches(status: Json) -> bool:
+            found = {name: status.get(name) for name in fields}
+            return (status["task_id"]["value"], status["state"], found) == (task_id, state, fields)
+
+        seen = [status for status in self.statuses if matches(status)]
+        if seen:
+            return seen[0]
+        self.next(lambda event: event["type"] == "UPDATE" and matches(event["update"]["status"]))
+        return self.statuses[-1]
+
+    def call(self, type_: str, body: Json) -> None:
+        connection = http.client.HTTPConnection(self.address, timeout=30)
+        call = {"framework_id": self.framework_id, "type": type_, type_.lower(): body}
+        connection.request("POST", PATH, json.dumps(call), {"Content-Type": "application/json", "Mesos-Stream-Id": self.stream_id})
+        answer = connection.getresponse()
+        assert answer.status == 202, answer.read()
+        connection.close()
+
+    def launch(self, task_id: str, command: str, **fields: Any) -> None:
+        """Accept the next offer for a command task. fields: further ones of its TaskInfo."""
+        offer = self._offer()
+        tasks = [{**_task(task_id, command, offer), **fields}]
+        self._accept(offer, {"type": "LAUNCH", "launch": {"task_infos": tasks}})
+
+    def launch_group(self, executor_id: str, commands: dict[str, str], **fields: Any) -> None:
+        """Accept the next offer for one group of command tasks, by name. fields: further ones of the first one's TaskInfo."""
+        offer = self._offer()
+        executor = {
+            "type": "DEFAULT",
+            "executor_id": {"value": executor_id},
+            "framework_id": self.framework_id,
+            "resources": [_scalar("cpus", 0.1), _scalar("mem", 32), _scalar("disk", 10)],
+        }
+        tasks = [_task(name, command, offer) for name, command in commands.items()]
+        tasks[0] |= fields
+        self._accept(offer, {"type": "LAUNCH_GROUP", "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}})
+
+    def _offer(self) -> Json:
+        (offer, *_) = self.next(lambda event: event["type"] == "OFFERS")["offers"]["offers"]
+        found: Json = offer
+        return found
+
+    def _accept(self, offer: Json, operation: Json) -> None:
+        self.call("ACCEPT", {"offer_ids": [offer["id"]], "operations": [operation], "filters": {"refuse_seconds": 0}})
+
+
+def _task(task_id: str, command: str, offer: Json) -> Json:
+    return {
+        "name": task_id,
+        "task_id": {"value": task_id},
+        "agent_id": offer["agent_id"],
+        "resources": [_scalar("cpus", 0.1), _scalar("mem", 32)],
+        "command": {"value": command},
+    }
+
+
+def _scalar(name: str, value: float) -> Json:
+    return {"name": name, "type": "SCALAR", "scalar": {"value": value}}
