@@ -14,7 +14,7 @@ from kernel.master import registry
 from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
 from kernel.wire.agent import AgentFrame, MasterFrame
-from kernel.wire.command import Environment, Variable
+from kernel.wire.command import CheckType, Environment, HealthCheck, Variable
 from kernel.wire.ids import TaskID
 from kernel.wire.link import FrameOrder, Verdict
 from kernel.wire.nodes import MasterInfo
@@ -26,7 +26,7 @@ from tests.sim.network import End, Faults, Network, connect
 from tests.sim.world import Process, World
 
 HEARTBEAT_S = 15.0
-NEVER_RAN = frozenset({TaskState.TASK_GONE, TaskState.TASK_GONE_BY_OPERATOR})  # A launch lost on its way; by the agent's fate.
+NEVER_RAN = frozenset({TaskState.TASK_LOST, TaskState.TASK_GONE, TaskState.TASK_GONE_BY_OPERATOR})  # A launch lost on its way.
 
 
 class Master(Process):
@@ -237,6 +237,7 @@ class Cluster:
             self.framework_class(self.world, self.network, f"framework{i}", f"role{i}", self.master) for i in range(frameworks)
         ]
         self.submitted: dict[str, tuple[Framework, int, bool]] = {}  # By task: exit status, whether it was killed.
+        self.checked: dict[str, int] = {}  # By task with a health check: how many failures kill it.
         self._tasks = self._checked_turns = 0
         for agent in self.agents:
             agent.master = self.master
@@ -262,10 +263,26 @@ class Cluster:
             value=f"run {seconds} exit {status}{stubborn}",
             environment=Environment((Variable("SIM_TASK", value=task_id),)),
         )
-        info = TaskInfo(name=task_id, task_id=TaskID(task_id), agent_id=None, command=command)  # type: ignore[arg-type]
+        health = self._health_check(task_id) if chance.random() < 0.3 else None
+        info = TaskInfo(name=task_id, task_id=TaskID(task_id), agent_id=None, command=command, health_check=health)  # type: ignore[arg-type]
         wants = Resources.parse(chance.choice(("cpus:0.5;mem:64", "cpus:1;mem:512", "cpus:2;mem:128")))
         if framework.give(("submit", info, wants)) is None and framework.core is not None and framework.core.tasks.get(task_id) is not None:
             self.submitted[task_id] = (framework, status, False)
+
+    def _health_check(self, task_id: str) -> HealthCheck:
+        """One that always succeeds, may fail, or takes too long."""
+        chance = self.world.chance
+        self.checked[task_id] = failures_max = chance.choice((1, 2, 3))
+        variables = Environment((Variable("SIM_TASK", value=""), Variable("SIM_CHECKED", value=task_id)))
+        return HealthCheck(
+            delay_seconds=chance.choice((0.0, 2.0)),
+            interval_seconds=chance.choice((0.0, 3.0)),
+            timeout_seconds=2.0,
+            consecutive_failures=failures_max,
+            grace_period_seconds=chance.choice((0.0, 5.0)),
+            type=CheckType.COMMAND,
+            command=CommandInfo(value=f"run {chance.choice((0.1, 0.1, 3))} exit {chance.choice((0, 'any'))}", environment=variables),
+        )
 
     def kill_one(self) -> None:
         chance = self.world.chance
@@ -391,10 +408,12 @@ class Cluster:
     def check_end(self) -> None:
         """What must hold once all is at rest: nothing acknowledged was lost, doubled or guessed."""
         runs: Counter[str] = Counter()
+        failures: Counter[str] = Counter()
         statuses: dict[str, list[int | None]] = {}
         for agent in self.agents:
             for process in agent.machine.processes.values():
                 runs[process.task] += 1
+                failures[process.checked] += process.status != 0
                 statuses.setdefault(process.task, []).append(process.status)
         for framework in self.frameworks:
             assert framework.stopped is None, framework.stopped
@@ -411,7 +430,8 @@ class Cluster:
                 told = ends[0].message or "unknown"  # After a restart of the framework its text is not kept.
                 assert status != 0 or "unknown" in told or killed, f"{task_id} is told failed: {told}"
             elif state is TaskState.TASK_KILLED:
-                assert killed, f"{task_id} is told killed; nobody asked for it"
+                unhealthy = task_id in self.checked and failures[task_id] >= self.checked[task_id]
+                assert killed or unhealthy, f"{task_id} is told killed; nobody asked for it, {failures[task_id]} health checks failed"
             elif state in NEVER_RAN or (state is TaskState.TASK_DROPPED and killed):
                 assert runs[task_id] == 0, f"{task_id} is told {state.value}; it ran"
             else:

@@ -12,22 +12,25 @@ from kernel.agent.config import AgentConfig
 from kernel.agent.core import AgentCore
 from kernel.agent.launcher import core as launcher
 from kernel.agent.state import Identity, Node
-from kernel.wire.agent import AgentFrame, MasterFrame
+from kernel.wire.agent import AgentFrame, MasterFrame, StatusUpdate
 from kernel.wire.link import FrameOrder, Verdict
 from kernel.wire.resources import Resources
+from kernel.wire.task import TaskState
 from tests.sim.network import Network, connect
 from tests.sim.world import Crashed, Process, World
 
 LOCAL_S = 0.001  # A message on a machine's own socket.
-COMMAND = re.compile(r"run (\d+(?:\.\d+)?) exit (\d+)(?: (stubborn))?")
+COMMAND = re.compile(r"run (\d+(?:\.\d+)?) exit (\d+|any)(?: (stubborn))?")  # any: 0 or 1, by chance.
 
 
 class OsProcess(Struct):
-    """A process of a task. status: its raw wait status once it ended. stubborn: it ignores SIGTERM."""
+    """A process of a task, or of a check of the task `checked`. status: its raw wait status once it ended. stubborn: it ignores
+    SIGTERM."""
 
     container: str
     task: str
     pid: int
+    checked: str
     stubborn: bool
     status: int | None = None
 
@@ -47,11 +50,12 @@ class Machine:
         assert match is not None, launch.argv
         self._pids += 1
         task = launch.env.get("SIM_TASK", "")
-        process = OsProcess(launch.container, task, self._pids, bool(match[3]))
+        process = OsProcess(launch.container, task, self._pids, launch.env.get("SIM_CHECKED", ""), bool(match[3]))
         assert launch.container not in self.processes, "a container was started twice"
         self.processes[launch.container] = process
         self.runs.setdefault(task, []).append(launch.container)
-        self.world.after(float(match[1]), lambda: self.end(process, int(match[2]) << 8))
+        code = self.world.chance.choice((0, 1)) if match[2] == "any" else int(match[2])
+        self.world.after(float(match[1]), lambda: self.end(process, code << 8))
         return self._pids
 
     def signal(self, pid: int, number: int) -> None:
@@ -151,6 +155,7 @@ class Agent(Process):
         self.resources = Resources.parse(resources).messages()
         self.link: Any = None
         self.boots = 1
+        self.killing: set[tuple[str, str]] = set()  # Tasks that were told to be in TASK_KILLING.
         self._attached = False
         self._outbox: list[Any] = []
         self._order = FrameOrder()
@@ -264,6 +269,8 @@ class Agent(Process):
     def perform(self, effect: Any) -> None:
         match effect:
             case a.ToMaster(message):
+                if isinstance(message, StatusUpdate):
+                    self._look_at(message)
                 self._outbox.append(message)
             case a.CloseMasterLink():
                 end = self.link
@@ -271,15 +278,26 @@ class Agent(Process):
                     end.close()
                     self.world.after(0, lambda: self._hung_up(end))
             case a.LaunchContainer():
-                self._command(
-                    launcher.Launch(
-                        effect.container_id, effect.argv, effect.env, effect.directory, "out", "err", effect.executable, effect.user
-                    )
-                )
+                self._launch(effect, "out", "err")
+            case a.LaunchProbe():
+                self._launch(effect, effect.output, effect.output)
             case a.SignalContainer(container, number):
                 self._command(launcher.Signal(container, number))
             case a.ForgetContainer(container):
                 self._command(launcher.Forget(container))
+
+    def _launch(self, effect: a.LaunchContainer | a.LaunchProbe, out: str, err: str) -> None:
+        """As the launcher's client does, again when in doubt whether it has arrived."""
+        command = launcher.Launch(effect.container_id, effect.argv, effect.env, effect.directory, out, err, effect.executable, effect.user)
+        for _ in range(2 if self.world.chance.random() < 0.02 else 1):
+            self._command(command)
+
+    def _look_at(self, update: StatusUpdate) -> None:
+        """No task runs again after it is being killed."""
+        task, state = (update.framework_id, update.status.task_id.value), update.status.state
+        if state is TaskState.TASK_KILLING:
+            self.killing.add(task)
+        assert state is not TaskState.TASK_RUNNING or task not in self.killing, f"{task} is told running after killing"
 
     def flush(self) -> None:
         if self._outbox and self.link is not None:
