@@ -94,7 +94,7 @@ def owner(user: str) -> tuple[int, int]:
     """A user's ids. Raises SandboxError."""
     try:
         found = pwd.getpwnam(user)
-    except KeyError:
+    except (KeyError, ValueError):  # The latter for a zero byte.
         raise SandboxError(f"no user is called '{user}' on this agent") from None
     return found.pw_uid, found.pw_gid
 

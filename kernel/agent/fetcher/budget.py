@@ -8,7 +8,7 @@ import threading
 from kernel.agent.fetcher.plan import FetchError
 
 ENTRIES_MAX = 500_000  # Files and folders that one container may be given.
-FREE_SHARE_MIN = 0.05  # Of a file system: what is left to the agent and everybody else.
+FREE_SHARE_MIN, FREE_BYTES_MIN = 0.05, 10 << 30  # The smaller of both is left to the agent and everybody else.
 LOOK_EVERY_BYTES = 16 << 20
 
 
@@ -75,5 +75,5 @@ class Budget:
 
     def _look(self) -> None:
         system = os.statvfs(self._folder)
-        if system.f_bavail < system.f_blocks * FREE_SHARE_MIN:
+        if system.f_bavail * system.f_frsize < min(system.f_blocks * system.f_frsize * FREE_SHARE_MIN, FREE_BYTES_MIN):
             raise FetchError("the agent's disk is full")

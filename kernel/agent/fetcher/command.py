@@ -7,20 +7,25 @@ nothing of it is left behind: not by a cancel, and not by an agent that was kill
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 import os
 import shutil
 import signal
 import stat
 import subprocess
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from kernel.agent.fetcher.budget import Budget
 from kernel.agent.fetcher.local import Owner
-from kernel.agent.fetcher.plan import FetchError, Wanted
+from kernel.agent.fetcher.plan import PROGRESS_EVERY_S, FetchError, Wanted
 from kernel.agent.fetcher.tree import created
 from kernel.agent.launcher import processes
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY_S = 0.5
 ERROR_BYTES_MAX = 2000
@@ -30,6 +35,7 @@ _PASSED_ON_PREFIXES = ("HADOOP_", "LC_")
 _NOTE = ".running"  # Beside its folder: who it is.
 
 InThread = Callable[[Callable[[], Any]], Awaitable[Any]]
+Watch = Callable[[asyncio.Event], Awaitable[None]]
 
 
 def command_for(wanted: Wanted, commands: Mapping[str, Sequence[str]], hadoop_home: str) -> tuple[str, ...]:
@@ -57,7 +63,8 @@ async def run(
             os.chown(folder, owner.uid, owner.gid)
         filled = [part.replace("{uri}", wanted.uri).replace("{path}", path) for part in argv]
         with created(output) as errors:
-            status = await _run(filled, folder, errors, owner, budget, stall_s, in_thread)
+            watch = functools.partial(_watch, wanted.shown, folder, errors, budget, stall_s)
+            status = await _run(filled, folder, errors, owner, watch, in_thread)
         if status != 0:
             raise FetchError(_describe(argv[0], status, output).replace(wanted.uri, wanted.shown))
         _take_over(path, target)
@@ -75,19 +82,17 @@ def end_orphans(folder: Path) -> None:
             os.killpg(int(pid), signal.SIGKILL)
 
 
-async def _run(
-    argv: Sequence[str], folder: str, errors: int, owner: Owner | None, budget: Budget, stall_s: float, in_thread: InThread
-) -> int:
-    """Run a command to its end; return its exit status, negative for a signal."""
+async def _run(argv: Sequence[str], folder: str, errors: int, owner: Owner | None, watch: Watch, in_thread: InThread) -> int:
+    """Run a command to its end, or until watch raises; return its exit status, negative for a signal."""
     note = folder + _NOTE
     started: list[subprocess.Popen[bytes]] = []  # Also when we are cancelled while the thread starts it.
     ended, loop = asyncio.Event(), asyncio.get_running_loop()
     try:
-        await in_thread(lambda: started.append(_start(argv, folder, errors, owner, note)))
+        await in_thread(lambda: _start(argv, folder, errors, owner, note, started))
         watched = os.pidfd_open(started[0].pid)
         loop.add_reader(watched, ended.set)
         try:
-            await _watch(ended, folder, errors, budget, stall_s)
+            await watch(ended)
         finally:
             loop.remove_reader(watched)
             os.close(watched)
@@ -95,12 +100,14 @@ async def _run(
         for process in started:
             os.killpg(process.pid, signal.SIGKILL)  # Not reaped yet: the number is still its own. What it left running goes, too.
             await in_thread(process.wait)
-            os.unlink(note)
+            with suppress(FileNotFoundError):
+                os.unlink(note)
     status: int = started[0].returncode
     return status
 
 
-def _start(argv: Sequence[str], folder: str, errors: int, owner: Owner | None, note: str) -> subprocess.Popen[bytes]:
+def _start(argv: Sequence[str], folder: str, errors: int, owner: Owner | None, note: str, started: list[subprocess.Popen[bytes]]) -> None:
+    """Start a command and note who it is. started: where it is put first of all."""
     as_user: dict[str, Any] = {}
     environment = {name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)}
     environment.setdefault("PATH", COMMAND_PATH)
@@ -109,28 +116,30 @@ def _start(argv: Sequence[str], folder: str, errors: int, owner: Owner | None, n
         as_user = {"user": owner.uid, "group": owner.gid, "extra_groups": owner.groups}
         environment |= {"HOME": owner.home, "USER": owner.name, "LOGNAME": owner.name}
     try:
-        process = subprocess.Popen(
-            argv,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,
-            **as_user,
+        started.append(
+            subprocess.Popen(
+                argv,
+                cwd=folder,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+                **as_user,
+            )
         )
     except OSError as error:
         raise FetchError(f"cannot run {argv[0]}: {error.strerror}") from error
-    found = processes.stat(process.pid)
+    found = processes.stat(started[0].pid)
     assert found is not None, "it is not waited for yet"
-    Path(note).write_text(f"{process.pid} {found.start}")
-    return process
+    Path(note).write_text(f"{started[0].pid} {found.start}")
 
 
-async def _watch(ended: asyncio.Event, folder: str, errors: int, budget: Budget, stall_s: float) -> None:
+async def _watch(shown: str, folder: str, errors: int, budget: Budget, stall_s: float, ended: asyncio.Event) -> None:
     """Wait for the end as long as something is being written. Raises FetchError when it writes too much, or nothing any more."""
     loop = asyncio.get_running_loop()
     counted, grown_s = 0, loop.time()
+    shown_s = grown_s
     while not ended.is_set():
         try:
             async with asyncio.timeout(LOOK_EVERY_S):
@@ -143,6 +152,9 @@ async def _watch(ended: asyncio.Event, folder: str, errors: int, budget: Budget,
             counted, grown_s = written, loop.time()
         elif not ended.is_set() and loop.time() - grown_s > stall_s:
             raise FetchError(f"nothing came for {stall_s:g} s, after {written} bytes")
+        if loop.time() - shown_s > PROGRESS_EVERY_S:
+            shown_s = loop.time()
+            log.info("fetching %s: %d bytes", shown, written)
 
 
 def _written(folder: str) -> int:

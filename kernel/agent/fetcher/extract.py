@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from typing import IO, Any
 
 from kernel.agent.fetcher.budget import Budget
-from kernel.agent.fetcher.plan import FetchError
+from kernel.agent.fetcher.plan import FetchError, quoted
 from kernel.agent.fetcher.tree import PIECE_BYTES, Readable, Tree
 
 HEADER_BYTES_MAX = 1 << 20  # Tar's headers are read at once, whatever size they claim.
@@ -136,7 +136,7 @@ def _extract_member(tar: tarfile.TarFile, member: tarfile.TarInfo, into: Tree) -
         assert content is not None, "a regular file has content"
         into.add_file(member.name, member.mode, content, member.mtime)
     else:
-        raise FetchError(f"the archive has {member.name!r}, which is neither file, folder nor link")
+        raise FetchError(f"the archive has {quoted(member.name)}, which is neither file, folder nor link")
 
 
 # ---- Zip ------------------------------------------------------------------------------------------------
@@ -167,11 +167,11 @@ def _extract_entry(archive: zipfile.ZipFile, member: zipfile.ZipInfo, into: Tree
         into.add_folder(member.filename)
         return
     if member.flag_bits & 1:
-        raise FetchError(f"the archive has {member.filename!r}, which needs a password")
+        raise FetchError(f"the archive has {quoted(member.filename)}, which needs a password")
     if member.compress_type not in _ZIP_METHODS:
-        raise FetchError(f"the archive has {member.filename!r}, which is compressed in a way we do not know")
+        raise FetchError(f"the archive has {quoted(member.filename)}, which is compressed in a way we do not know")
     if kind not in (0, stat.S_IFREG, stat.S_IFLNK):
-        raise FetchError(f"the archive has {member.filename!r}, which is neither file, folder nor link")
+        raise FetchError(f"the archive has {quoted(member.filename)}, which is neither file, folder nor link")
     with archive.open(member) as content:
         if kind == stat.S_IFLNK:
             into.add_link(member.filename, os.fsdecode(content.read(4096)))

@@ -165,7 +165,7 @@ class _Job:
         """Use the cache. False when it is not wanted, or is of no use."""
         if wanted.cache is None or self._kept is None:
             return False
-        budget = Budget(self._settings.bytes_max, self._settings.work_dir)
+        budget = Budget(self._settings.bytes_max, str(self._kept.folder))
         key = (self._owner.name if self._owner is not None else "", wanted.cache)
         try:
             async with self._kept.hold(key, lambda: self._size(wanted, budget), lambda path: self._download(wanted, path, budget)) as path:
@@ -194,16 +194,13 @@ class _Job:
         async def in_thread(function: Callable[[], Any]) -> Any:
             return await self._in(self._writers, budget, function)
 
-        try:
-            if wanted.scheme == LOCAL:
-                await local.copy(wanted.path, target, self._owner, budget)
-            elif wanted.scheme in WEB:
-                await web.download(wanted, target, budget, settings.stall_s, in_thread)
-            else:
-                argv = command.command_for(wanted, settings.commands, settings.hadoop_home)
-                await command.run(wanted, argv, target, self._owner, budget, settings.stall_s, in_thread)
-        finally:
-            budget.check()
+        if wanted.scheme == LOCAL:
+            await local.copy(wanted.path, target, self._owner, budget)
+        elif wanted.scheme in WEB:
+            await web.download(wanted, target, budget, settings.stall_s, in_thread)
+        else:
+            argv = command.command_for(wanted, settings.commands, settings.hadoop_home)
+            await command.run(wanted, argv, target, self._owner, budget, settings.stall_s, in_thread)
 
     async def _use(self, wanted: Wanted, path: str) -> None:
         """Check a file, and extract it if it is an archive that is to be."""
@@ -242,7 +239,7 @@ def _owner(user: str | None) -> Owner | None:
         return None
     try:
         found = pwd.getpwnam(user)
-    except KeyError:
+    except (KeyError, ValueError):
         raise FetchError(f"no user is called '{user}' on this agent") from None
     if found.pw_uid == os.geteuid():
         return None

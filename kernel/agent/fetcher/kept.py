@@ -52,7 +52,7 @@ class Kept:
 
     def __init__(self, folder: Path, bytes_max: int) -> None:
         """folder: ours, and empty."""
-        self._folder, self.ledger = folder, Ledger(bytes_max)
+        self.folder, self.ledger = folder, Ledger(bytes_max)
         self._downloads: dict[Entry, asyncio.Task[None]] = {}
 
     @asynccontextmanager
@@ -104,4 +104,4 @@ class Kept:
             os.unlink(self._path(other))
 
     def _path(self, entry: Entry) -> str:
-        return f"{self._folder}/{entry.number}"
+        return f"{self.folder}/{entry.number}"

@@ -15,6 +15,8 @@ from kernel.wire.command import URI
 
 LOCAL = "file"
 WEB = ("http", "https")
+PROGRESS_EVERY_S = 10.0  # How often a long download is heard of in the log.
+SHOWN_MAX = 500  # Characters of a name or URI in a message.
 ARCHIVES = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".zip", ".gz")
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
@@ -56,7 +58,16 @@ def plan(uri: URI, frameworks_home: str = "") -> Wanted:
 
 def failed(shown: str, why: str) -> FetchError:
     """The error as its user reads it."""
-    return FetchError(f"Failed to fetch {shown}: {why}")
+    return FetchError(f"Failed to fetch {_cut(shown)}: {why}")
+
+
+def quoted(name: str) -> str:
+    """A name that somebody made up, as it may be part of a message."""
+    return repr(_cut(name))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= SHOWN_MAX else f"{text[:SHOWN_MAX]}..."
 
 
 def _plan(uri: URI, visible: str, frameworks_home: str) -> Wanted:
@@ -125,6 +136,6 @@ def _name(value: str, scheme: str) -> str:
 
 def _check_output(output: str) -> None:
     if output.startswith("/") or output.endswith("/") or "\0" in output or ".." in output.split("/"):
-        raise FetchError(f"the output_file {output!r} must be a path inside the sandbox, without '..'")
+        raise FetchError(f"the output_file {quoted(output)} must be a path inside the sandbox, without '..'")
     if posixpath.normpath(output) == ".":
-        raise FetchError(f"the output_file {output!r} names no file")
+        raise FetchError(f"the output_file {quoted(output)} names no file")

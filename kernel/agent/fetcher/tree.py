@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from kernel.agent.fetcher.budget import Budget
-from kernel.agent.fetcher.plan import FetchError
+from kernel.agent.fetcher.plan import FetchError, quoted
 
 PIECE_BYTES = 256 << 10
 FOLDER_MODE = 0o755
@@ -68,22 +68,22 @@ class Tree:
         parts = _parts(name)
         inside = posixpath.normpath(posixpath.join(*parts[:-1], target))
         if not parts or not target or target.startswith("/") or "\0" in target or inside.split("/")[0] == "..":
-            raise FetchError(f"the link {name!r} leads outside, to {target!r}")
+            raise FetchError(f"the link {quoted(name)} leads outside, to {quoted(target)}")
         self._budget.take_entry()
         self._links["/".join(parts)] = target
 
     def add_hard_link(self, name: str, target: str) -> None:
         source = _parts(target)
         if not source:
-            raise FetchError(f"the link {name!r} leads to {target!r}")
+            raise FetchError(f"the link {quoted(name)} leads to {quoted(target)}")
         try:
             with self._opened(source[:-1], make=False) as from_folder:
                 if not stat.S_ISREG(os.stat(source[-1], dir_fd=from_folder, follow_symlinks=False).st_mode):
-                    raise FetchError(f"the link {name!r} leads to {target!r}, which is not a file")
+                    raise FetchError(f"the link {quoted(name)} leads to {quoted(target)}, which is not a file")
                 with self.place(name) as (folder, last):
                     os.link(source[-1], last, src_dir_fd=from_folder, dst_dir_fd=folder, follow_symlinks=False)
         except FileNotFoundError:
-            raise FetchError(f"the link {name!r} leads to {target!r}, which is not there") from None
+            raise FetchError(f"the link {quoted(name)} leads to {quoted(target)}, which is not there") from None
 
     def _make_links(self) -> None:
         for name, target in self._links.items():
@@ -92,14 +92,14 @@ class Tree:
         root = os.path.realpath(self._folder)
         for name, target in self._links.items():  # Together they may lead where none does alone.
             if os.path.commonpath((root, os.path.realpath(f"{root}/{name}"))) != root:
-                raise FetchError(f"the link {name!r} leads outside, to {target!r}")
+                raise FetchError(f"the link {quoted(name)} leads outside, to {quoted(target)}")
 
     @contextmanager
     def place(self, name: str) -> Iterator[tuple[int, str]]:
         """The folder that something goes into, and its name there, which is free: the last of several has it, as with tar."""
         parts = _parts(name)
         if not parts:
-            raise FetchError(f"{name!r} is no name for a file")
+            raise FetchError(f"{quoted(name)} is no name for a file")
         self._budget.take_entry()
         with self._opened(parts[:-1]) as folder:
             try:
@@ -107,7 +107,7 @@ class Tree:
             except FileNotFoundError:
                 pass
             except (IsADirectoryError, PermissionError):
-                raise FetchError(f"{name!r} is there both as a file and as a folder") from None
+                raise FetchError(f"{quoted(name)} is there both as a file and as a folder") from None
             yield folder, parts[-1]
 
     @contextmanager
@@ -127,7 +127,7 @@ class Tree:
                 except OSError as error:
                     if error.errno not in (errno.ENOTDIR, errno.ELOOP):
                         raise
-                    raise FetchError(f"{'/'.join(parts)!r} is not a folder") from None
+                    raise FetchError(f"{quoted('/'.join(parts))} is not a folder") from None
                 os.close(fd)
                 fd = below
             yield fd
@@ -139,9 +139,9 @@ def _parts(name: str) -> list[str]:
     """A member's name as steps from the root; the root itself has none. Raises FetchError when it is not below the root."""
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or ".." in parts or "\0" in name:
-        raise FetchError(f"{name!r} would lie outside")
+        raise FetchError(f"{quoted(name)} would lie outside")
     if len(parts) > DEPTH_MAX:
-        raise FetchError(f"{name[:200]!r}... is more than {DEPTH_MAX} folders deep")
+        raise FetchError(f"{quoted(name)} is more than {DEPTH_MAX} folders deep")
     return parts
 
 

@@ -15,13 +15,12 @@ import aiohttp
 from yarl import URL
 
 from kernel.agent.fetcher.budget import Budget
-from kernel.agent.fetcher.plan import FetchError, Wanted
+from kernel.agent.fetcher.plan import PROGRESS_EVERY_S, FetchError, Wanted
 from kernel.agent.fetcher.tree import PIECE_BYTES, created, write_all
 
 log = logging.getLogger(__name__)
 
 REDIRECTS_MAX = 10
-PROGRESS_EVERY_S = 10.0
 # Bytes are kept as they are sent: an archive that its server calls encoded must not lose its suffix's meaning.
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "meseta-fetcher"}
 

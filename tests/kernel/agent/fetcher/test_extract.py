@@ -273,6 +273,18 @@ def test_too_deep(place: Place) -> None:
     place.refuse(tar(entry("d/" * 200 + "x")), ".tar", "folders deep")
 
 
+def test_a_message_does_not_repeat_a_long_name(place: Place) -> None:
+    with pytest.raises(FetchError) as caught:
+        place.extract(tar(entry("../" + "x" * 100_000)))
+    assert len(str(caught.value)) < 1000
+
+
+def test_a_disk_is_not_filled(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budgets, "FREE_SHARE_MIN", 1.0)
+    monkeypatch.setattr(budgets, "FREE_BYTES_MIN", 1 << 60)
+    place.refuse(tar(entry("a", b"x")), ".tar", "disk is full")
+
+
 def test_a_zip_whose_directory_would_fill_the_memory(place: Place) -> None:
     end = struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 0xFFFF, 0xFFFF, 1 << 30, 0, 0)
     place.refuse(end, ".zip", "too many files")
