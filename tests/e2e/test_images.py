@@ -156,3 +156,13 @@ def test_containers_outlive_agent_and_launcher(
 
 def running(machine: Cluster) -> list[dict[str, Any]]:
     return [task for task in machine.json("task", "list") if task["state"] == "TASK_RUNNING"]
+
+
+def test_files_are_fetched_with_the_rights_of_who_runs_in_the_image(machine: Cluster, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("echo fetched; stat -c %u script\n")
+    fetch = ("--cpus", "0.1", "--mem", "64", *IN, "--fetch")
+    assert machine.meseta("run", *fetch, str(script), "--", "sh", "script").stdout == "fetched\n0\n"
+    refused = machine.meseta("run", *fetch, "/etc/shadow", "--user", "nobody", "--", "cat", "shadow", check=False)
+    assert (refused.returncode, refused.stdout) == (125, "")
+    assert "Failed to fetch /etc/shadow: Permission denied" in refused.stderr

@@ -6,6 +6,7 @@ Members that are neither file, folder nor link are refused by name. Works in a t
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import lzma
 import os
@@ -31,7 +32,7 @@ _ZIP_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2)
 _ZIP_END = struct.Struct("<4s4H2LH")
 _BROKEN = (
     *(tarfile.TarError, zipfile.BadZipFile, lzma.LZMAError, zlib.error, gzip.BadGzipFile),
-    *(EOFError, ValueError, struct.error, NotImplementedError),
+    *(EOFError, ValueError, LookupError, OverflowError, struct.error, NotImplementedError),  # What libraries make of hostile numbers.
 )
 
 
@@ -54,7 +55,7 @@ def extract(archive: str, suffix: str, name: str, folder: str, budget: Budget) -
     except _BROKEN as error:
         raise FetchError(f"the archive is damaged, or not what its name says ({str(error) or type(error).__name__})") from error
     except OSError as error:
-        if error.errno is None:  # How bz2 says that it cannot read it.
+        if error.errno in (None, errno.EINVAL):  # How bz2 says that it cannot read it, and the kernel that there is no such place.
             raise FetchError(f"the archive is damaged, or not what its name says ({error})") from error
         raise
 

@@ -91,7 +91,7 @@ class Fetcher:
         self._kept = None if kept_in is None else Kept(kept_in, settings.cache_bytes)
 
     async def fetch(self, container_id: str, uris: Sequence[URI], sandbox: str, user: str | None) -> None:
-        """Bring files into a sandbox, one after another, and hand them over to a user, None for the agent's own.
+        """Bring files into a sandbox, one after another, and hand them over to a user, None for whoever owns the sandbox.
 
         All or nothing: the sandbox is not touched before everything is there. Raises FetchError. Cancelled, it ends at once and
         leaves nothing behind; the same container may then be fetched for again.
@@ -129,7 +129,7 @@ class _Job:
 
     async def run(self, wanted: Sequence[Wanted], sandbox: str, user: str | None) -> None:
         try:
-            self._owner = await self._in(self._writers, self.budget, functools.partial(_owner, user))
+            self._owner = await self._in(self._writers, self.budget, functools.partial(_owner, user, sandbox))
             shutil.rmtree(self._folder, ignore_errors=True)  # What a dying command may have put there after it was cleared.
             os.mkdir(self._folder, 0o711)
             os.mkdir(self._tree, 0o700)
@@ -166,7 +166,7 @@ class _Job:
         if wanted.cache is None or self._kept is None:
             return False
         budget = Budget(self._settings.bytes_max, str(self._kept.folder))
-        key = (self._owner.name if self._owner is not None else "", wanted.cache)
+        key = ("" if self._owner is None else repr(self._owner), wanted.cache)
         try:
             async with self._kept.hold(key, lambda: self._size(wanted, budget), lambda path: self._download(wanted, path, budget)) as path:
                 try:
@@ -233,17 +233,18 @@ class _Job:
             raise
 
 
-def _owner(user: str | None) -> Owner | None:
-    """Who a user is; None when he is the agent's own. Raises FetchError."""
-    if user is None:
-        return None
+def _owner(user: str | None, sandbox: str) -> Owner | None:
+    """Whom to fetch for; None when it is the agent's own user. Raises FetchError, OSError."""
     try:
-        found = pwd.getpwnam(user)
+        if user is not None:
+            found = pwd.getpwnam(user)
+            owner = Owner(found.pw_uid, found.pw_gid, tuple(os.getgrouplist(user, found.pw_gid)), user, found.pw_dir)
+        else:  # In an image users have other names, or none.
+            of = os.lstat(sandbox)
+            owner = Owner(of.st_uid, of.st_gid, (of.st_gid,), str(of.st_uid), "/")
     except (KeyError, ValueError):
         raise FetchError(f"no user is called '{user}' on this agent") from None
-    if found.pw_uid == os.geteuid():
-        return None
-    return Owner(user, found.pw_uid, found.pw_gid, tuple(os.getgrouplist(user, found.pw_gid)), found.pw_dir)
+    return None if owner.uid == os.geteuid() else owner
 
 
 def _sha256(path: str, budget: Budget) -> str:

@@ -22,12 +22,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Owner(NamedTuple):
-    """A user by his numbers. home: his folder."""
+    """A user by his numbers. What programs are told of him besides: name, and home, his folder."""
 
-    name: str
     uid: int
     gid: int
     groups: tuple[int, ...]
+    name: str
     home: str
 
 

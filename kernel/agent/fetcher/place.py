@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Iterator
 
 from kernel.agent.fetcher.local import Owner
+from kernel.agent.fetcher.plan import FetchError, quoted
 from kernel.agent.fetcher.tree import FOLDER, Tree
 
 
@@ -23,10 +23,14 @@ def put(source: str, tree: Tree, output: str, executable: bool) -> None:
 
 
 def hand_over(tree: str, sandbox: str, owner: Owner | None) -> None:
-    """Give all that is ready to a user, in his sandbox. What is there by the same names is replaced. Raises OSError."""
-    if owner is not None:
-        for name, folder in _entries(tree):
-            os.chown(name, owner.uid, owner.gid, dir_fd=folder, follow_symlinks=False)
+    """Give all that is ready to a user, in his sandbox. What is there by the same names is replaced. Raises FetchError, OSError."""
+    root = os.path.realpath(tree)
+    for folder, folders, files, fd in os.fwalk(root):
+        for name in (*folders, *files):
+            if os.path.islink(f"{folder}/{name}"):
+                _check_link(root, f"{folder}/{name}")
+            if owner is not None:
+                os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
     source = os.open(tree, FOLDER)
     try:
         target = os.open(sandbox, FOLDER)
@@ -39,10 +43,11 @@ def hand_over(tree: str, sandbox: str, owner: Owner | None) -> None:
         os.close(source)
 
 
-def _entries(tree: str) -> Iterator[tuple[str, int]]:
-    for _, folders, files, fd in os.fwalk(tree):
-        for name in (*folders, *files):
-            yield name, fd
+def _check_link(root: str, path: str) -> None:
+    """Links of several archives may lead outside where those of none do alone. Whoever mounts or serves a sandbox may follow them."""
+    if os.path.commonpath((root, os.path.realpath(path))) != root:
+        name = quoted(os.path.relpath(path, root))
+        raise FetchError(f"Failed to fetch: the link {name} of an archive leads outside, by links of another")
 
 
 def _move(name: str, source: int, target: int) -> None:

@@ -165,6 +165,17 @@ def test_a_file_does_not_go_through_the_link_of_an_archive(play: Play) -> None:
     play(scene)
 
 
+def test_archives_do_not_lead_outside_together(play: Play) -> None:
+    async def scene(bench: Bench) -> None:
+        bench.server.files["/1.tar"] = tar(entry("a", kind=b"2", link="b/.."))
+        bench.server.files["/2.tar"] = tar(entry("b", kind=b"2", link="."))
+        assert await bench.fetch("/2.tar", container="alone")
+        why = await bench.failure("/1.tar", "/2.tar")
+        assert why == "Failed to fetch: the link 'a' of an archive leads outside, by links of another"
+
+    play(scene)
+
+
 def test_redirects_are_followed_and_names_are_those_asked_for(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         assert await bench.fetch("/moved?with=query") == {"moved": b"content"}
@@ -364,6 +375,23 @@ def test_all_of_it_belongs_to_the_user(play: Play) -> None:
         found = list(bench.sandbox().rglob("*"))
         assert len(found) == 6
         assert {path.lstat().st_uid for path in found} == {pwd.getpwnam("nobody").pw_uid}
+
+    play(scene)
+
+
+@as_root
+def test_where_no_user_is_named_it_is_for_the_owner_of_the_sandbox(play: Play) -> None:
+    """As with images: who runs in them may have no name on this machine."""
+
+    async def scene(bench: Bench) -> None:
+        os.chown(bench.sandbox(), 54321, 54321)
+        secret = bench.home / "secret"
+        secret.write_text("of root")
+        secret.chmod(0o600)
+        assert (await bench.failure(URI(str(secret)))).endswith(": Permission denied")
+        os.chown(secret, 54321, 0)
+        assert await bench.fetch(URI(str(secret))) == {"secret": b"of root"}
+        assert (bench.sandbox() / "secret").stat().st_uid == 54321
 
     play(scene)
 
