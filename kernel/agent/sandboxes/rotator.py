@@ -4,7 +4,7 @@ Nobody sits between a task and its files, which are open for appending. So the b
 system can (ext4, XFS), as whole blocks from the front, by which nothing is lost; elsewhere by truncation, after as much was copied as
 there is. What was cut off so far is counted in `.stdout.rotated`, for those who follow (`read_following`).
 
-A sandbox belongs to a task's user, who may put anything there at any moment: only plain files of his with one name are touched.
+A sandbox belongs to a task's user, who may put anything there at any moment: only plain files of his, or ours, with one name are touched.
 """
 
 from __future__ import annotations
@@ -193,11 +193,12 @@ def _rotated(folder: int, name: str) -> list[int]:
 
 @contextlib.contextmanager
 def _opened(name: str, folder: int) -> Iterator[int]:
-    """A plain file of the sandbox's owner that has no other name: not one of somebody else's that he linked here. Raises OSError."""
+    """A plain file of the sandbox's owner, or of ours (containers with images), that has no other name: not one of somebody else's that
+    was linked here. Raises OSError."""
     located = os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     try:
         found = os.fstat(located)
-        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid != os.fstat(folder).st_uid:
+        if not stat.S_ISREG(found.st_mode) or found.st_nlink != 1 or found.st_uid not in (os.fstat(folder).st_uid, os.geteuid()):
             raise OSError(errno.EPERM, "not a file that is only its task's")
         file = os.open(f"/proc/self/fd/{located}", os.O_RDWR | os.O_CLOEXEC)
     finally:

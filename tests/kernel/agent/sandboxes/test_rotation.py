@@ -253,10 +253,21 @@ def test_only_plain_files_of_the_task_are_touched(sandbox: Path, tmp_path: Path,
         case "foreign":
             precious.rename(sandbox / "stdout")
             precious = sandbox / "stdout"
+            os.chown(precious, 65533, 65533)
             os.chown(sandbox, 65534, 65534)
     with pytest.raises(OSError):
         once(sandbox, LogLimit(10_000, 5))
     assert precious.read_bytes() == lines(0, 1000)
+
+
+@AS_ROOT
+def test_a_file_of_ours_is_rotated_as_its_own(sandbox: Path, files: SandboxFiles) -> None:
+    """Those of a container with an image are opened by root, in a sandbox of its user."""
+    append(sandbox / "stdout", lines(0, 1000))
+    os.chown(sandbox, 65534, 65534)
+    once(sandbox, LogLimit(10_000, 5))
+    assert (sandbox / "stdout.1").owner() == "root"
+    assert follow(files)[0] == lines(0, 1000)
 
 
 def test_what_lies_where_a_file_is_to_be_made_is_replaced_not_followed(sandbox: Path, tmp_path: Path) -> None:
