@@ -216,6 +216,8 @@ def routes(files: Files) -> Routes:
         ("&offset=0", "0123456789", 0),
         ("&offset=0&length=-1", "0123456789", 0),
         ("&offset=3&length=4", "3456", 3),
+        ("&offset=3&length=4&follow=true", "3456", 3),
+        ("&offset=-1&follow=true", "", 10),
         ("&offset=50", "", 50),
         ("&offset=0&length=0", "", 0),
     ],
