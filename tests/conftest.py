@@ -1,4 +1,5 @@
-"""Fixtures that start real clusters, see `tests/cluster.py`, and ZooKeeper servers, see `tests/zookeeper.py`."""
+"""Fixtures that start real clusters, see `tests/cluster.py`, ZooKeeper servers, see `tests/zookeeper.py`, and Docker engines,
+see `tests/docker.py`."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests import docker
 from tests.cluster import Cluster
 from tests.zookeeper import Zookeeper, started
 
@@ -54,3 +56,10 @@ def ensemble(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Zookeeper]:
     """Three servers of the test's own."""
     with started(tmp_path_factory.mktemp("ensemble"), 3) as servers:
         yield servers
+
+
+@pytest.fixture(scope="session")
+def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.DockerEngine]:
+    """One Docker engine with an image, shared: leave it running."""
+    with docker.started(tmp_path_factory.mktemp("docker")) as engine:
+        yield engine

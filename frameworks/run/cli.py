@@ -39,6 +39,9 @@ def _variables(_: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs for each task.")
 @click.option("--role", default="*", show_default=True, help="The role whose share is used.")
 @click.option("--image", metavar="IMAGE", help="Run inside this container image.")
+@click.option(
+    "--containerizer", type=click.Choice(["oci", "docker"]), help="Who runs the image: the agent (oci, default), or the Docker engine."
+)
 @click.option("--env", "variables", metavar="NAME=VALUE", multiple=True, callback=_variables, help="Environment; may be repeated.")
 @click.option(
     "--fetch",
@@ -63,6 +66,7 @@ def run(
     gpus: int,
     role: str,
     image: str | None,
+    containerizer: str | None,
     variables: dict[str, str],
     fetch: tuple[str, ...],
     user: str,
@@ -78,6 +82,8 @@ def run(
     Exit status: the task's; 128+n when signal n ended it; 125 when it could not run; with --instances 0 when all
     succeeded, else 1.
     """
+    if containerizer and not image:
+        raise click.UsageError("--containerizer needs an --image")
     try:
         urls, principal = masters(master, follows=True), credential(credential_file)
     except KernelError as error:
@@ -92,6 +98,7 @@ def run(
         wants=resources(cpus, mem, disk, gpus),
         role=role,
         image=image,
+        containerizer=containerizer or "oci",
         env=variables,
         instances=instances,
         detach=detach,

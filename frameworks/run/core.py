@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from frameworks.sdk.driver import Phase as Subscription
 from frameworks.sdk.scheduler import Scheduler, framework_info
-from frameworks.sdk.tasks import TERMINAL, Shape, TaskRecord, command, image, task
+from frameworks.sdk.tasks import TERMINAL, Shape, TaskRecord, command, docker_command, docker_image, image, task
 from kernel.clock import Now
 from kernel.wire.resources import Resources
 from kernel.wire.scheduler import Event
@@ -26,6 +26,7 @@ DETACHED_S = 31_536_000.0  # A year.
 CONNECT_S = 3.0
 WAITS_S = 2.0  # Without a launch for so long, people are told why.
 COULD_NOT_RUN = 125
+OCI, DOCKER = "oci", "docker"  # Who makes a container of an image: the agent itself, or the Docker engine of its machine.
 INTERRUPTED = 130
 
 _STATUS = re.compile(r"exited with status (\d+)")
@@ -40,6 +41,7 @@ class Job(Struct, frozen=True):
     wants: Resources
     role: str = "*"
     image: str | None = None
+    containerizer: str = OCI
     env: dict[str, str] = {}
     instances: int = 1
     detach: bool = False
@@ -149,6 +151,8 @@ class RunScheduler(Scheduler):
         self._begun_s = now.mono_s
         run = command(job.argv, job.env, uris=job.fetch)
         container = image(job.image) if job.image is not None else None
+        if job.image is not None and job.containerizer == DOCKER:
+            run, container = docker_command(job.argv, job.env), docker_image(job.image)
         shape = Shape(job.wants, job.role, name=job.name)
         for task_id in self.task_ids:
             self.add_shaped(task(task_id, run, name=job.name, container=container), shape)

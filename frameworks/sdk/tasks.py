@@ -22,6 +22,7 @@ from kernel.wire.task import (
     CommandInfo,
     ContainerInfo,
     ContainerType,
+    DockerInfo,
     Environment,
     KillPolicy,
     MesosInfo,
@@ -230,8 +231,18 @@ def command(
     return CommandInfo(fetched, environment, shell=False, value=argv[0], arguments=tuple(argv), user=user)
 
 
+def docker_command(argv: Sequence[str], env: Mapping[str, str] | None = None, user: str | None = None) -> CommandInfo:
+    """A command for a container of the Docker engine: it follows the image's entry point, and argv[0] is not said twice."""
+    return msgspec.structs.replace(command(argv, env, user), arguments=tuple(argv[1:]))
+
+
+def docker_image(name: str) -> ContainerInfo:
+    """A container of the Docker engine, on the network of its machine."""
+    return ContainerInfo(type=ContainerType.DOCKER, docker=DockerInfo(image=name))
+
+
 def image(name: str) -> ContainerInfo:
-    """A container made from a Docker image."""
+    """A container made from a Docker image, without an engine."""
     return ContainerInfo(type=ContainerType.MESOS, mesos=MesosInfo(image=Image(type=ImageType.DOCKER, docker=ImageDocker(name=name))))
 
 

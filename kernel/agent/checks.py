@@ -12,6 +12,8 @@ import signal
 import zlib
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from kernel.agent.effects import DropProbe, Probe, Probed, SignalContainer
 from kernel.agent.launch import probe_container
 from kernel.agent.state import AgentState, Probing, Task
@@ -58,7 +60,8 @@ class Checks:
         if isinstance(watch.target, CommandInfo):  # Its time begins when it has started: a launcher may be away.
             state.emit(probe_container(state, name, wanted.task, watch, watch.target))
         else:
-            state.emit(Probe(name, watch.target))
+            ip = wanted.task.ip  # Its container has a loopback of its own.
+            state.emit(Probe(name, replace(watch.target, host=ip) if ip else watch.target))
             self._limit(name, watch)
 
     def _limit(self, name: str, watch: Watch) -> None:

@@ -90,6 +90,16 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     ] = 10 << 20
     container_logger_max_stderr_size: Annotated[int, Setting("The same for stderr.", kind="size"), Meta(ge=0)] = 10 << 20
     container_logger_max_files: Annotated[int, Setting("Rotated files that are kept of each."), Meta(ge=0, le=1000)] = 5
+    containerizers: Annotated[
+        tuple[str, ...] | None,
+        Setting("mesos, docker or both (default: both; a Docker engine is looked for when a task asks for one).", kind="list"),
+    ] = None
+    docker_socket: Annotated[str, Setting("Socket of the Docker engine.", kind="path")] = "/var/run/docker.sock"
+    docker_config: Annotated[str, Setting("File with credentials for registries, as `docker login` writes it.", kind="path")] = ""
+    docker_remove_delay_s: Annotated[
+        Duration, Setting("How long a docker container is kept after its end.", kind="duration", flag="docker_remove_delay")
+    ] = 21600.0
+    docker_kill_orphans: Annotated[bool, Setting("End docker containers of this agent that it does not know.")] = True
     executor_environment_variables: Annotated[dict[str, str], Setting("Variables for all executors and tasks, as JSON.", kind="json")] = {}
     fetcher_cache_bytes: Annotated[
         int, Setting("How much is kept of what is fetched with `cache`; 0: nothing.", kind="size", flag="fetcher_cache_size"), Meta(ge=0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 
+from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.effects import (
     ContainerEnded,
     ContainerExited,
@@ -33,7 +34,7 @@ class Containers:
     def started(self, message: ContainerStarted) -> None:
         owner = self.state.containers.get(message.container_id)
         if isinstance(owner, Task):
-            self.tasks.started(owner, message.pid)
+            self.tasks.started(owner, message.pid, message.ip)
         elif owner is not None:
             self.executors.started(owner, message.pid)
         else:
@@ -92,7 +93,7 @@ class Containers:
                 self.failed(ContainerFailed(container_id, container.failure))
                 continue
             if container.pid is not None:
-                self.started(ContainerStarted(container_id, container.pid))
+                self.started(ContainerStarted(container_id, container.pid, container.ip))
             if container.exit is not None:
                 self.exited(ContainerExited(container_id, container.exit, container.limitation))
             elif isinstance(owner, Task):
@@ -112,7 +113,7 @@ class Containers:
         for container in known.values():
             if container.exit is not None or container.failure is not None:
                 self.state.emit(ForgetContainer(container.container_id))
-            else:
+            elif self.state.config.docker_kill_orphans or Containerizer.DOCKER not in message.told_of:
                 self.state.emit(SignalContainer(container.container_id, signal.SIGKILL))
 
     def _missing(self, container_id: str, owner: Task | Executor) -> None:

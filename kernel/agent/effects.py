@@ -86,13 +86,15 @@ class Exit(Struct, frozen=True, gc=False):
 
 
 class KnownContainer(Struct, frozen=True, gc=False):
-    """A container as the launcher knows it. Neither exit nor failure: it runs, or is just being started (no pid)."""
+    """A container as the launcher knows it. Neither exit nor failure: it runs, or is just being started (no pid). ip: see
+    ContainerStarted."""
 
     container_id: str
     pid: int | None
     exit: Exit | None = None
     failure: str | None = None
     limitation: Limitation | None = None
+    ip: str = ""
 
 
 class LauncherState(Struct, frozen=True):
@@ -104,8 +106,11 @@ class LauncherState(Struct, frozen=True):
 
 
 class ContainerStarted(Struct, frozen=True, gc=False):
+    """pid: 0 when its first process is gone already. ip: an address of its own, empty where it has the agent's."""
+
     container_id: str
     pid: int
+    ip: str = ""
 
 
 class ContainerFailed(Struct, frozen=True, gc=False):

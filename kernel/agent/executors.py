@@ -310,7 +310,7 @@ class Executors:
 
     def started(self, executor: Executor, pid: int) -> None:
         """Its process runs. What it took to fetch its files does not count as its own time."""
-        first, executor.pid = executor.pid is None, pid
+        first, executor.pid = executor.pid is None, pid or None
         if first and executor.state is ExecutorState.REGISTERING and _fetches(executor):
             self._await(executor, self.state.config.executor_registration_timeout_s)
 

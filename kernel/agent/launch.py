@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from itertools import chain
 
 from kernel.agent import layout
+from kernel.agent.config import AgentConfig
+from kernel.agent.containerizer import docker_options
 from kernel.agent.containerizer.kinds import Containerizer, containerizer_of
 from kernel.agent.containerizer.oci_spec import unsupported_in_image
 from kernel.agent.effects import LaunchContainer, LaunchProbe
@@ -27,30 +29,32 @@ CHECK_OUTPUT, HEALTH_CHECK_OUTPUT = ".meseta-check.output", ".meseta-health-chec
 SHUTDOWN_MARGIN_S = 2.0  # SHUTDOWN leaves a command task this much less than its executor's grace.
 
 
-def unsupported(task: TaskInfo) -> str | None:
+def unsupported(task: TaskInfo, config: AgentConfig) -> str | None:
     """What a task asks for that this release cannot give, in words for its user; None when it can run."""
     for name, check in (("check", task.check), ("health check", task.health_check)):
-        problem = _unsupported_check(check, task.container) if check is not None else None
+        problem = _unsupported_check(check, task.container, config) if check is not None else None
         if problem is not None:
             return f"the {name}: {problem}"
-    return _unsupported_parts(task.command, task.container)
+    return _unsupported_parts(task.command, task.container, task.resources, config)
 
 
-def _unsupported_check(check: CheckInfo | HealthCheck, container: ContainerInfo | None) -> str | None:
+def _unsupported_check(check: CheckInfo | HealthCheck, container: ContainerInfo | None, config: AgentConfig) -> str | None:
     what = target(check)
     if not isinstance(what, CommandInfo):
         return fault(check)
     if containerizer_of(container) is not Containerizer.PROCESS:
         return "commands are not supported yet for a task in an image"
-    return fault(check) or _unsupported_parts(what, None)
+    return fault(check) or _unsupported_parts(what, None, (), config)
 
 
-def unsupported_executor(executor: ExecutorInfo) -> str | None:
+def unsupported_executor(executor: ExecutorInfo, config: AgentConfig) -> str | None:
     """The same for an executor."""
-    return _unsupported_parts(executor.command, executor.container)
+    return _unsupported_parts(executor.command, executor.container, executor.resources, config)
 
 
-def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | None) -> str | None:
+def _unsupported_parts(
+    command: CommandInfo | None, container: ContainerInfo | None, given: Iterable[Resource], config: AgentConfig
+) -> str | None:
     if command is not None:
         if not command.value and containerizer_of(container) is Containerizer.PROCESS:
             return "a command needs a value"
@@ -58,11 +62,14 @@ def _unsupported_parts(command: CommandInfo | None, container: ContainerInfo | N
             for variable in command.environment.variables:
                 if variable.type is not VariableType.VALUE:
                     return f"the environment variable {variable.name} is a secret: secrets are not supported yet"
+    kind = containerizer_of(container)
+    engine = "docker" if kind is Containerizer.DOCKER else "mesos"
+    if config.containerizers is not None and engine not in config.containerizers:
+        return f"this agent runs no {engine} containers (--containerizers={','.join(config.containerizers)})"
     if container is None:
         return None
-    kind = containerizer_of(container)
     if kind is Containerizer.DOCKER:
-        return "docker containers are not supported yet"
+        return docker_options.problem(container, given)
     if kind is Containerizer.OCI:
         return unsupported_in_image(container)
     if container.volumes:
@@ -202,6 +209,8 @@ def _container(
     limits: Limits,
     *links: tuple[str, str],
 ) -> LaunchContainer:
+    if owner.containerizer is Containerizer.DOCKER:
+        return _docker_container(state, owner, command, env, directory, limits, links)
     env = env | _variables(command)
     if owner.containerizer is Containerizer.PROCESS:
         env.setdefault("PATH", PATH)  # An image has its own.
@@ -235,3 +244,23 @@ def _program(command: CommandInfo) -> tuple[str, tuple[str, ...]]:
     """What to execute, and its argv."""
     value = command.value or ""
     return (SHELL, ("sh", "-c", value)) if command.shell else (value, command.arguments or (value,))
+
+
+def _docker_container(
+    state: AgentState,
+    owner: Task | Executor,
+    command: CommandInfo,
+    env: dict[str, str],
+    directory: str,
+    limits: Limits,
+    links: tuple[tuple[str, str], ...],
+) -> LaunchContainer:
+    """The rules of Mesos's docker containerizer, which differ: without a shell the value and all arguments follow the image's entry
+    point, and the framework's user, one of this machine, means nothing in the image."""
+    env = env | _variables(command)
+    value = command.value or ""
+    shell = command.shell and bool(value)
+    argv = ("sh", "-c", value) if shell else ((value, *command.arguments) if value else command.arguments)
+    user = (command.user or None) if state.config.switch_user else None
+    kind, info = owner.containerizer, owner.info.container
+    return LaunchContainer(owner.container_id, "", argv, env, directory, user, links, limits, kind, info, shell, command.uris)

@@ -23,6 +23,7 @@ import msgspec
 from kernel.agent import detect, layout, sandbox, views
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.containerizer import Containerizers
+from kernel.agent.containerizer.docker_containers import DOCKER, DockerContainerizer
 from kernel.agent.containerizer.kinds import LAUNCHED
 from kernel.agent.containerizer.oci import Bundles
 from kernel.agent.containerizer.process import ProcessContainerizer
@@ -71,6 +72,7 @@ from kernel.wire.task import DomainInfo
 
 log = logging.getLogger(__name__)
 
+CONTAINERIZERS = frozenset({"docker", "mesos"})
 GOODBYE_S = 1.0  # How long the last messages to the master may take.
 
 
@@ -91,6 +93,9 @@ def complete(config: AgentConfig) -> AgentConfig:
         raise ConfigError(f"--ip: {config.ip!r} is no IP address") from None
     if not address.is_loopback and not config.http_credentials and not config.insecure:
         raise ConfigError(f"--ip: {config.ip} can be reached by others: give --http-credentials, or --insecure to let everyone in")
+    unknown = sorted({*(config.containerizers or ())} - CONTAINERIZERS)
+    if unknown:
+        raise ConfigError(f"--containerizers: {unknown[0]!r} is unknown; allowed are {', '.join(sorted(CONTAINERIZERS))}")
     advertise_ip = config.advertise_ip or (_own_address() if address.is_unspecified else "")
     switch_user = config.switch_user and os.geteuid() == 0
     try:
@@ -304,6 +309,7 @@ class Agent:
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )
             self.prober = Prober(self.loop.post)
+            self.containerizer.add(DOCKER, lambda post: DockerContainerizer(config, fetcher, post))
             self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
             self.disk = DiskWatch(config, self.loop.post)
             for launched in containers(core.state):

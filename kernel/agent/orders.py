@@ -85,7 +85,7 @@ class Orders:
             return self._drop(framework, infos, executor_id, Reason.REASON_EXECUTOR_TERMINATED, "Executor is terminating")
         if executor is None and self._is_command_task(framework, executor_id):
             return self._drop(framework, infos, executor_id, Reason.REASON_EXECUTOR_TERMINATED, "Executor id is that of a running task")
-        problem = unsupported_executor(info)
+        problem = unsupported_executor(info, self.state.config)
         if info.type is ExecutorType.DEFAULT:
             self.tasks.launch_group(framework, info, infos, problem)
         else:

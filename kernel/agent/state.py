@@ -97,11 +97,12 @@ class Task:
 
     container_id: empty for one in a custom executor. group: its number among the agent's groups, 0 none.
     kill_wanted: the executor is still to be told (None: no kill, or told). completion_due_s: by max_completion_time.
+    ip: its container's own address, empty where it has the agent's.
     """
 
     __slots__ = (
         "check", "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "group", "health", "info",
-        "kill_wanted", "kind", "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
+        "ip", "kill_wanted", "kind", "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +126,7 @@ class Task:
         self.delivered = False
         self.kill_wanted: KillPolicy | None = None
         self.completion_due_s: float | None = None
+        self.ip = ""
 
     @property
     def terminal(self) -> bool:

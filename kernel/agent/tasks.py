@@ -32,7 +32,7 @@ class Tasks:
 
     def launch_command(self, framework: Framework, info: TaskInfo) -> None:
         """Start a command task, or report why that cannot be."""
-        problem = unsupported(info)
+        problem = unsupported(info, self.state.config)
         if problem is not None:
             self.reject(framework, Kind.COMMAND, info, info.task_id.value, problem)
         else:
@@ -41,7 +41,7 @@ class Tasks:
     def launch_group(self, framework: Framework, executor_info: ExecutorInfo, infos: Sequence[TaskInfo], problem: str | None) -> None:
         """Start a group on a default executor, which is made when missing: all tasks of it or none."""
         executor_id = executor_info.executor_id.value
-        problems = [problem or unsupported(info) for info in infos]
+        problems = [problem or unsupported(info, self.state.config) for info in infos]
         if any(problems):
             for info, wrong in zip(infos, problems, strict=True):
                 if wrong is not None:
@@ -167,10 +167,11 @@ class Tasks:
 
     # ---- What the container did ------------------------------------------------------------------------
 
-    def started(self, task: Task, pid: int) -> None:
+    def started(self, task: Task, pid: int, ip: str = "") -> None:
         assert task.run is not None
+        task.ip = ip
         if task.run.pid is None:
-            task.run.pid = pid
+            task.run.pid = pid or None
         if task.run.kill is None:
             self.checks.begin(task)  # First: the report keeps since when.
         self._apply(task, task.run.started(pid))

@@ -208,7 +208,8 @@ class Updates:
             return None
         else:
             container_id, pid = ContainerID(task.container_id, parent), task.run.pid
-        return ContainerStatus(container_id, self._networks, executor_pid=pid)
+        networks = (NetworkInfo((IPAddress(ip_address=task.ip),)),) if task.ip else self._networks
+        return ContainerStatus(container_id, networks, executor_pid=pid)
 
 
 def _healthy(task: Task, new_state: TaskState) -> bool | None:

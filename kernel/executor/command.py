@@ -99,10 +99,10 @@ class CommandRun:
         self.hard = False  # SIGKILL was sent.
 
     def started(self, pid: int) -> list[Action]:
-        """The process runs. Nothing to report when it is being killed: no RUNNING may follow a KILLING."""
+        """The process runs, or did: pid 0 when it is gone. Nothing to report when it is being killed: no RUNNING may follow a KILLING."""
         if Phase.RUNNING not in NEXT[self.phase]:
             return []
-        self.phase, self.pid = Phase.RUNNING, pid
+        self.phase, self.pid = Phase.RUNNING, pid or None
         return [] if self.kill else [Report(TaskState.TASK_RUNNING)]
 
     def end(self, kill: Kill, announce: bool) -> list[Action]:

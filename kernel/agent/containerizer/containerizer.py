@@ -104,7 +104,11 @@ class Containerizers:
 
     async def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
         found: dict[str, Usage] = {}
-        for part in await asyncio.gather(*(runs.usage(pids) for runs in self._all)):
+        theirs: dict[Runs, dict[str, int]] = {runs: {} for runs in self._all}
+        for container_id, pid in pids.items():
+            if (runs := self._where.get(container_id)) is not None:
+                theirs[runs][container_id] = pid
+        for part in await asyncio.gather(*(runs.usage(own) for runs, own in theirs.items())):
             found |= part
         return found
 

@@ -104,6 +104,12 @@ def _groups(root: str, asked: Collection[str]) -> Cgroups:
     return groups
 
 
+def out_of_memory(limit_mib: int, peak_mib: int) -> Limitation:
+    """What is told of a container that wanted more memory than it may have."""
+    message = f"Memory limit exceeded: Requested: {limit_mib}MB Maximum Used: {peak_mib}MB"
+    return Limitation(Reason.REASON_CONTAINER_LIMITATION_MEMORY, message, Resources(mem=peak_mib * 1000).messages())
+
+
 class NoIsolation:
     """Nothing holds a container; what it uses is counted all the same."""
 
@@ -189,8 +195,7 @@ class CgroupIsolation:
         self._out_of_memory.discard(container_id)
         usage = self.groups.usage(container_id)
         limit_mib, peak_mib = (usage.mem_limit_bytes or 0) // MIB, (usage.mem_peak_bytes or 0) // MIB
-        message = f"Memory limit exceeded: Requested: {limit_mib}MB Maximum Used: {peak_mib}MB"
-        return Limitation(Reason.REASON_CONTAINER_LIMITATION_MEMORY, message, Resources(mem=peak_mib * 1000).messages())
+        return out_of_memory(limit_mib, peak_mib)
 
     def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
         return {container_id: self.groups.usage(container_id) for container_id in pids}

@@ -12,7 +12,7 @@ from kernel.wire.agent import ExecutorExited, KillTask, RunTask, ShutdownExecuto
 from kernel.wire.command import CheckCommand, CheckInfo, CheckTcp, CheckType, CommandInfo, HealthCheck, KillPolicy, Variable, VariableType
 from kernel.wire.command import Environment as Env
 from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Volume, VolumeMode
-from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo, MesosInfo, NetworkInfo
+from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo, MesosInfo, Network, NetworkInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorInfo, ExecutorType, Reason, Source, TaskState
 from tests.builders import executor
@@ -97,7 +97,7 @@ IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("web:1")))
             },
             "the check: commands",
         ),
-        ({"container": ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i"))}, "docker"),
+        ({"container": ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i", network=Network.USER))}, "USER"),
         ({"container": ContainerInfo(ContainerType.MESOS, mesos=IMAGE, network_infos=(NetworkInfo(name="n"),))}, "networks"),
         ({"container": ContainerInfo(ContainerType.MESOS, volumes=(Volume(VolumeMode.RW, "v"),))}, "volumes"),
         ({"container": ContainerInfo(ContainerType.MESOS, network_infos=(NetworkInfo(name="n"),))}, "networks"),
