@@ -48,11 +48,15 @@ class DockerEngine:
         return self.socket.exists() and self.docker("version", check=False).returncode == 0
 
     def stop(self, number: int = signal.SIGTERM) -> None:
-        """End it, and with it its containers."""
+        """End it; gently: and with it its containers."""
         if self.process is not None:
             self.process.send_signal(number)
             self.process.wait(60)
             self.process = None
+            containerd = self.folder / "exec" / "containerd" / "containerd.pid"
+            if number == signal.SIGKILL and containerd.exists():  # Its child dies with it. The next takes it for alive until it is reaped.
+                pid = int(containerd.read_text())
+                eventually(lambda: not os.path.exists(f"/proc/{pid}"), 30, "its containerd is gone")
 
     def clean_up(self) -> None:
         """Unmount what an engine leaves mounted in its folder."""
