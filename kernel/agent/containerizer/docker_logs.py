@@ -80,11 +80,13 @@ class Follower:
         told_again = bool(mark.at) and nanoseconds(mark.at) >= _parse(since)
         self._from = mark.at if told_again else ""
         self._skip = max(0, size - (mark.before if told_again else mark.total))
+        self._mark = mark
         self._at, self._before, self._total = ("", mark.before, mark.before) if told_again else (mark.at, mark.before, mark.total)
 
     @property
     def mark(self) -> Mark:
-        return Mark(self._at, self._before, self._total)
+        """What to note. Until the log has come to where the last note was made, that one holds."""
+        return self._mark if self._from else Mark(self._at, self._before, self._total)
 
     def take(self, entry: Entry) -> bytes:
         """What of this entry the file does not have yet."""
