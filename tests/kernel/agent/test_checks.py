@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from kernel.agent.effects import (
     ContainerFailed,
+    ContainerStarted,
     DropProbe,
     Exit,
     ForgetContainer,
@@ -106,6 +107,13 @@ def test_a_probe_over_the_network_goes_where_the_check_says() -> None:
     desk, _ = started(health_check=HealthCheck(type=CheckType.HTTP, http=HTTPCheckInfo(443, scheme="https"), **PACE))
     desk.tick(1)
     assert desk.one(Probe).target == HttpTarget("https", "127.0.0.1", 443, "/")
+
+
+def test_a_container_with_an_address_of_its_own_is_probed_there() -> None:
+    desk = running()
+    desk.give(ContainerStarted(desk.run_task(command("t", health_check=tcp())), 7, "172.17.0.2"))
+    desk.tick(1)
+    assert desk.one(Probe).target == TcpTarget("172.17.0.2", 81)
 
 
 def test_a_command_runs_beside_its_task() -> None:

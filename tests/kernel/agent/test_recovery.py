@@ -9,6 +9,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.effects import (
     ContainerExited,
     ContainerStarted,
@@ -24,10 +25,11 @@ from kernel.agent.effects import (
 from kernel.errors import StoreError
 from kernel.wire.agent import AcknowledgeUpdate, FrameworkUpdated, KillTask, Registered, RunTask, RunTaskGroup, StatusUpdate
 from kernel.wire.common import DurationInfo
+from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorType, Reason, TaskState
 from tests.builders import executor
-from tests.kernel.agent.desk import AGENT_ID, Desk, command, framework, register, running
+from tests.kernel.agent.desk import AGENT_ID, CONFIG, Desk, command, framework, register, running
 
 ENDED_S = 1_700_000_000.0
 
@@ -199,6 +201,42 @@ def test_what_the_launcher_has_and_we_do_not_is_ended() -> None:
     assert desk.all(ForgetContainer) == [ForgetContainer("ended"), ForgetContainer("no")]
     desk.exited("runs", 9)
     assert desk.all(ForgetContainer) == [ForgetContainer("runs")]
+
+
+@pytest.mark.parametrize("killed", [True, False])
+def test_the_docker_engine_s_orphans_are_ended_if_the_operator_wants_that(killed: bool) -> None:
+    desk = Desk(msgspec.structs.replace(CONFIG, docker_kill_orphans=killed))
+    desk.give(LauncherState((KnownContainer("runs", 7),), frozenset({Containerizer.DOCKER})))
+    assert desk.all(SignalContainer) == [SignalContainer("runs", signal.SIGKILL)] * killed
+
+
+def test_the_launcher_says_nothing_of_docker_containers_nor_the_engine_of_others() -> None:
+    desk = running()
+    docked = desk.run_task(command("docked", container=ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i"))))
+    plain = desk.run_task(command("plain"))
+    for container in (docked, plain):
+        desk.started(container)
+    desk.acknowledge_all()
+    again = desk.restart()
+    again.give(LauncherState((KnownContainer(plain, 7),)))
+    register(again)
+    assert again.updates() == []
+    again.give(LauncherState((), frozenset({Containerizer.DOCKER})))
+    (failed,) = again.updates()
+    assert (failed.task_id.value, failed.message) == ("docked", "exit status unknown")
+
+
+def test_a_container_s_own_address_is_told_and_known_after_a_restart() -> None:
+    desk = running()
+    docked = desk.run_task(command("t", container=ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i"))))
+    desk.acknowledge_all()
+    desk.give(ContainerStarted(docked, 7, "172.17.0.2"))
+    (status,) = desk.updates()
+    assert status.container_status is not None
+    assert status.container_status.network_infos[0].ip_addresses[0].ip_address == "172.17.0.2"
+    again = desk.restart()
+    again.give(LauncherState((KnownContainer(docked, 7, ip="172.17.0.2"),), frozenset({Containerizer.DOCKER})))
+    assert again.core.state.containers[docked].ip == "172.17.0.2"
 
 
 def test_a_launcher_that_was_away_is_told_again_what_to_kill() -> None:
