@@ -6,10 +6,12 @@ import msgspec
 import pytest
 
 from kernel.agent.config import AgentConfig
+from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.effects import LaunchContainer, LauncherState
 from kernel.agent.token import Claims, verify
 from kernel.wire.command import URI, CommandInfo, Environment, Variable
 from kernel.wire.common import DurationInfo
+from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo
 from kernel.wire.resources import Resources
 from tests.builders import executor
 from tests.kernel.agent.desk import CONFIG, Desk, command, framework, register, running
@@ -135,3 +137,33 @@ def test_an_executor_is_told_its_own_grace() -> None:
     assert made.env["MESOS_EXECUTOR_SHUTDOWN_GRACE_PERIOD"] == "90secs"
     assert made.env["MESOS_EXECUTOR_ID"] == "e"
     assert made.argv == ("sh", "-c", "run-executor")
+
+
+@pytest.mark.parametrize(
+    ("asked", "shell", "argv"),
+    [
+        (CommandInfo(value="echo x"), True, ("sh", "-c", "echo x")),
+        (CommandInfo(shell=False, value="a", arguments=("b",)), False, ("a", "b")),
+        (CommandInfo(shell=False, arguments=("b",)), False, ("b",)),
+        (CommandInfo(shell=False), False, ()),
+        (CommandInfo(), False, ()),
+    ],
+)
+def test_what_a_docker_container_runs_and_as_whom(asked: CommandInfo, shell: bool, argv: tuple[str, ...]) -> None:
+    """Value and arguments follow the image's entry point; the framework's user is none of the image's."""
+    desk = running(msgspec.structs.replace(CONFIG, switch_user=True), framework("f", user="ann"))
+    container = ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i"))
+    desk.run_task(command("t", command=asked, container=container))
+    made = desk.one(LaunchContainer)
+    assert (made.shell, made.argv, made.user, made.containerizer) == (shell, argv, None, Containerizer.DOCKER)
+    desk.run_task(command("u", command=msgspec.structs.replace(asked, user="bob"), container=container))
+    assert desk.one(LaunchContainer).user == "bob"
+
+
+@pytest.mark.parametrize(("kind", "enabled"), [(ContainerType.DOCKER, "mesos"), (ContainerType.MESOS, "docker")])
+def test_a_containerizer_that_is_switched_off_runs_nothing(kind: ContainerType, enabled: str) -> None:
+    desk = running(msgspec.structs.replace(CONFIG, containerizers=(enabled,)))
+    docker = DockerInfo("i") if kind is ContainerType.DOCKER else None
+    assert desk.run_task(command("t", container=ContainerInfo(kind, docker=docker))) == ""
+    (status,) = desk.updates()
+    assert f"--containerizers={enabled}" in str(status.message)
