@@ -245,6 +245,7 @@ class Agent:
                 self.rotator.forget(effect.container_id)
                 self.disk.forget(effect.container_id)
                 self.server.waiters.ended(effect)
+                self.server.sessions.container_ended(effect.container_id)
             case ToExecutor(stream, event):
                 self.server.streams.send(stream, event)
             case CloseExecutorStream(stream):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
+from enum import Enum
 from typing import Any
 
 from aiohttp import web
 
 from kernel.agent.config import AgentConfig
 from kernel.agent.effects import ContainerEnded, KillContainer, View
+from kernel.agent.session_api import SessionApi
+from kernel.agent.sessions import Sessions
 from kernel.errors import CallError, NotSupported
 from kernel.executor.command import describe
 from kernel.mainloop import MainLoop
@@ -35,11 +38,11 @@ MESSAGE_CONTENT_TYPE, MESSAGE_ACCEPT = "Message-Content-Type", "Message-Accept"
 READS = ("GET_STATE", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_TASKS", "GET_AGENT", "GET_RESOURCE_PROVIDERS")
 # Known and not built yet.
 LATER = frozenset({
-    "LAUNCH_CONTAINER", "REMOVE_CONTAINER", "LAUNCH_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER", "LAUNCH_NESTED_CONTAINER_SESSION",
-    "ATTACH_CONTAINER_INPUT", "ATTACH_CONTAINER_OUTPUT", "ADD_RESOURCE_PROVIDER_CONFIG", "UPDATE_RESOURCE_PROVIDER_CONFIG",
-    "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "UNKNOWN",
+    "LAUNCH_CONTAINER", "REMOVE_CONTAINER", "LAUNCH_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER", "ADD_RESOURCE_PROVIDER_CONFIG",
+    "UPDATE_RESOURCE_PROVIDER_CONFIG", "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "UNKNOWN",
 })  # fmt: skip
 
+STREAMED = ("LAUNCH_NESTED_CONTAINER_SESSION", "ATTACH_CONTAINER_OUTPUT")
 OfContainer = api.KillContainer | api.KillNestedContainer | api.WaitContainerCall | api.WaitNestedContainerCall
 Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
 
@@ -83,6 +86,8 @@ class OperatorApi:
         loop: Callable[[], MainLoop],
         files: Files,
         waiters: Waiters,
+        sessions: Sessions,
+        session_api: SessionApi,
         level: LoggingLevel,
         metrics: Metrics,
         measure: Measure,
@@ -90,6 +95,7 @@ class OperatorApi:
     ) -> None:
         self._config, self._loop, self._files, self._waiters, self._level = config, loop, files, waiters, level
         self._measure, self._prune_images = measure, prune
+        self._sessions, self._session_api = sessions, session_api
         self._measured = metrics
         # Type -> (handler, the part of the call it needs).
         self._handlers: dict[str, tuple[Handler, str | None]] = {
@@ -110,15 +116,28 @@ class OperatorApi:
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Answer one call. Unlike elsewhere the headers are all looked at before the body."""
-        _check_headers(request)
+        streams = _check_headers(request)
+        if streams is Streams.IN:
+            return await self._session_api.attach_input(request, _nested)
         call = codec.decode(await read_body(request), api.Call)
         kind = call.type or ""
         if kind in READS:
             return await response.json(request, await self._loop().submit(View(kind.lower())))
         if kind == "GET_CONTAINERS":
             return await response.json(request, await self._measure("get_containers", call.get_containers))
+        if kind == "ATTACH_CONTAINER_INPUT":
+            raise HttpError(415, f"Expecting 'Content-Type' of {RECORDIO} for ATTACH_CONTAINER_INPUT")
+        if kind == "LAUNCH_NESTED_CONTAINER_SESSION" and call.launch_nested_container_session is not None:
+            asked = call.launch_nested_container_session
+            return await self._session_api.launch(request, _nested(asked.container_id), asked)
+        if kind == "ATTACH_CONTAINER_OUTPUT" and call.attach_container_output is not None:
+            return await self._session_api.attach_output(request, _path(call.attach_container_output.container_id))
+        if streams is Streams.OUT:
+            raise HttpError(406, f"Expecting 'Accept' to allow {JSON}")
         if kind in LATER:
             raise NotSupported(f"{kind} is not built yet")
+        if kind in STREAMED:
+            raise CallError(f"Failed to validate agent::Call: Expecting '{kind.lower()}' to be present")
         if kind not in self._handlers:
             raise CallError("Failed to validate agent::Call: Expecting 'type' to be present")
         handler, part = self._handlers[kind]
@@ -167,11 +186,21 @@ class OperatorApi:
         number = SIGKILL if body.signal is None else body.signal
         if not 0 < number <= 64:
             raise CallError(f"kill_container.signal: {number} is no signal")
-        await self._loop().submit(KillContainer(_name(body), number))
+        session = self._sessions.get(_name(body))
+        if session is not None:
+            session.signal(number)
+        else:
+            await self._loop().submit(KillContainer(_name(body), number))
         return response.text(200)
 
     async def _wait(self, request: Request, body: api.WaitContainerCall | api.WaitNestedContainerCall) -> web.StreamResponse:
         name = _name(body)
+        session = self._sessions.get(name)
+        if session is not None:
+            await asyncio.shield(session.over)
+        over, status = self._sessions.status(name)
+        if over:
+            return await self._ended(request, body, status, describe(status))
         waiting = self._waiters.wait(body.container_id.value)
         try:
             await self._loop().submit(View("container", name))  # Raises NotFound.
@@ -179,34 +208,60 @@ class OperatorApi:
         finally:
             waiting.cancel()
         status = None if ended.exit is None else ended.exit.status
-        message = "the container was not started" if ended.exit is None else describe(status)
+        return await self._ended(request, body, status, "the container was not started" if ended.exit is None else describe(status))
+
+    async def _ended(
+        self, request: Request, body: api.WaitContainerCall | api.WaitNestedContainerCall, status: int | None, message: str
+    ) -> web.StreamResponse:
         if isinstance(body, api.WaitContainerCall):
             return await self._answer(request, "WAIT_CONTAINER", wait_container=api.WaitContainer(status, message=message))
         return await self._answer(request, "WAIT_NESTED_CONTAINER", wait_nested_container=api.WaitNestedContainer(status, message=message))
 
 
-def _check_headers(request: Request) -> None:
-    """Raises CallError, HttpError 406 and 415; NotSupported for a body of records, which only ATTACH_CONTAINER_INPUT has."""
+class Streams(Enum):
+    """Whether a call's body is records, or its answer is to be."""
+
+    NOT = "not"
+    IN = "in"
+    OUT = "out"
+
+
+def _check_headers(request: Request) -> Streams:
+    """Only ATTACH_CONTAINER_INPUT has a body of records. Raises CallError, HttpError 406 and 415."""
     media, of_records = content_type(request, (JSON, RECORDIO)), request.headers.get(MESSAGE_CONTENT_TYPE)
     if media == RECORDIO:
         if of_records is None:
             raise CallError(f"Expecting '{MESSAGE_CONTENT_TYPE}' to be present")
         if of_records != JSON:
             raise HttpError(415, f"Expecting '{MESSAGE_CONTENT_TYPE}' of {JSON}")
-        raise NotSupported("ATTACH_CONTAINER_INPUT is not built yet")
+        return Streams.IN
     if of_records is not None:
         raise HttpError(415, f"Expecting '{MESSAGE_CONTENT_TYPE}' to be not set for this 'Content-Type'")
-    acceptable(request)
-    if MESSAGE_ACCEPT in request.headers:
+    of_answer = request.headers.get(MESSAGE_ACCEPT)
+    if acceptable(request, (JSON, RECORDIO)) == RECORDIO:
+        if of_answer is not None and JSON not in of_answer and "*/*" not in of_answer:
+            raise HttpError(406, f"Expecting '{MESSAGE_ACCEPT}' to allow {JSON}")
+        return Streams.OUT
+    if of_answer is not None:
         raise HttpError(406, f"Expecting '{MESSAGE_ACCEPT}' to be not set for this 'Accept'")
+    return Streams.NOT
 
 
 def _name(call: OfContainer) -> str:
     """The container that a call names, as the core knows it: PARENT.ID for one inside another. Raises CallError."""
-    container_id: ContainerID | None = call.container_id
-    assert container_id is not None
-    if isinstance(call, api.KillNestedContainer | api.WaitNestedContainerCall) and container_id.parent is None:
+    if isinstance(call, api.KillNestedContainer | api.WaitNestedContainerCall):
+        return _nested(call.container_id)
+    return _path(call.container_id)
+
+
+def _nested(container_id: ContainerID) -> str:
+    if container_id.parent is None:
         raise CallError("Failed to validate agent::Call: Expecting 'container_id.parent' to be present")
+    return _path(container_id)
+
+
+def _path(leaf: ContainerID) -> str:
+    container_id: ContainerID | None = leaf
     names: list[str] = []
     while container_id is not None:
         validate_id(container_id.value, "container_id")

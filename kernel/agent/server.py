@@ -13,10 +13,12 @@ from aiohttp import web
 
 from kernel.agent import sandbox
 from kernel.agent.config import AgentConfig
-from kernel.agent.effects import View
+from kernel.agent.effects import LaunchContainer, View
 from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
 from kernel.agent.isolators.limits import Usage
 from kernel.agent.operator_api import OperatorApi, Waiters
+from kernel.agent.session_api import SessionApi
+from kernel.agent.sessions import Entry, Sessions
 from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net import common, logging_level, response
@@ -51,13 +53,17 @@ class Containers(Protocol):
 
     async def prune(self, keep: Collection[str]) -> None: ...
 
+    async def entry(
+        self, place: LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
+    ) -> Entry: ...
+
 
 class AgentServer:
     """The HTTP edge of one agent. Answers 503 until `begin` was called and the core knows what runs here."""
 
     def __init__(self, config: AgentConfig, authenticator: Authenticator | None, executor_key: bytes = b"") -> None:
         """executor_key: what the tokens of executors must be signed with; empty: they need none."""
-        self.streams, self.waiters = ExecutorStreams(), Waiters()
+        self.streams, self.waiters, self.sessions = ExecutorStreams(), Waiters(), Sessions()
         self.files = sandbox.SandboxFiles(config.work_dir)
         log = own_log()
         if log is not None:
@@ -84,6 +90,7 @@ class AgentServer:
     async def stop(self) -> None:
         """End all streams; the main loop must have stopped, or it would take this for the executors' doing."""
         self.streams.close_all()
+        await self.sessions.close()
         await self._http.stop()
 
     def loop(self) -> MainLoop:
@@ -101,7 +108,9 @@ class AgentServer:
 
     def _routes(self, executor_key: bytes) -> Routes:
         routes = Routes(prefix="/slave(1)")
-        operators = OperatorApi(self._config, self.loop, self.files, self.waiters, self._level, self._metrics, self._measure, self._prune)
+        sessions = SessionApi(self.loop, self.sessions, lambda: self._containers)
+        doors = self._config, self.loop, self.files, self.waiters, self.sessions, sessions
+        operators = OperatorApi(*doors, self._level, self._metrics, self._measure, self._prune)
         executors = ExecutorApi(self.loop, self.streams, executor_key, anywhere=self._config.insecure)
         files, pages, gate = FileApi(self.files), Pages(routes, "Meseta agent", "slave(1)"), self.gate
         routes.add("/", pages.index, realm=None)

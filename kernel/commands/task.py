@@ -117,6 +117,33 @@ def task_stats(task: str, watch: bool, master: str | None, credential_file: str 
     stats.show(_agent_of(asked, found, "wait until the agent is back"), found, watch=watch, as_json=as_json)
 
 
+@task.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("task")
+@click.option("-i", "--interactive", is_flag=True, help="Give it our input.")
+@click.option("-t", "--tty", "terminal", is_flag=True, help="Give it a terminal: ours.")
+@master_options
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+def task_exec(
+    task: str, interactive: bool, terminal: bool, master: str | None, credential_file: str | None, as_json: bool, command: tuple[str, ...]
+) -> int:
+    """Run COMMAND beside a running task: in its sandbox or image, as its user, with its limits; `-it TASK -- sh` opens a shell.
+
+    Exit status: the command's; 128+n when signal n ended it.
+    """
+    from kernel.commands import task_exec as sessions
+
+    principal = credential(credential_file)
+    asked = Master(masters(master), principal)
+    found = _find(asked, task)
+    peer = _agent_of(asked, found, "wait until the agent is back")
+    try:
+        return sessions.run(peer, principal, found, command, interactive=interactive or terminal, terminal=terminal)
+    except Refused as error:
+        raise CommandError(f"cannot run {command[0]} beside the task: {error}", field="command") from error
+    except Unreachable as error:
+        raise CommandError(f"cannot reach the task's agent: {error}", hint="is it running? see `meseta node list`") from error
+
+
 @task.command("kill")
 @click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
 @master_options

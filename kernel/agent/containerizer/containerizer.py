@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from kernel.agent import effects
 from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.isolators.limits import Usage
+from kernel.agent.sessions import Entry
 
 Post = Callable[[Any], None]
 
@@ -41,6 +42,11 @@ class Runs(Protocol):
 
     async def run(self) -> None:
         """Work until cancelled."""
+
+    async def entry(
+        self, place: effects.LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
+    ) -> Entry:
+        """How a process gets into one of its containers, see `kernel.agent.sessions`. Raises CallError where it cannot."""
 
     async def prune(self, keep: Collection[str]) -> None:
         """Forget images that nothing needs, but for these. Raises CallError for what is no name."""
@@ -114,6 +120,11 @@ class Containerizers:
 
     async def run(self) -> None:
         await asyncio.gather(*(runs.run() for runs in self._all))
+
+    async def entry(
+        self, place: effects.LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
+    ) -> Entry:
+        return await self._runs[place.containerizer].entry(place, argv, env, user, terminal)
 
     async def prune(self, keep: Collection[str]) -> None:
         for runs in self._all:

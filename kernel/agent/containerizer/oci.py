@@ -22,7 +22,8 @@ from kernel.agent.images.config import RunConfig
 from kernel.agent.images.store import Image, Store
 from kernel.agent.launcher import client
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
-from kernel.errors import KernelError
+from kernel.agent.sessions import Entry
+from kernel.errors import CallError
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +43,7 @@ def image_of(launch: LaunchContainer) -> tuple[str, bool]:
     return image.docker.name, not image.cached
 
 
-class BundleError(KernelError):
+class BundleError(CallError):
     """A container cannot be made ready; the text says why, for its user."""
 
 
@@ -87,6 +88,19 @@ class Bundles:
             runc,
             pidfile=pidfile,
         )
+
+    def entry(self, place: LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool) -> Entry:
+        """How a process gets into a container that runs: `runc exec`. Variables are those of its own process, and what of these differs."""
+        runc = shutil.which("runc", path=SYSTEM_PATH) or "runc"
+        options = ["--tty"] if terminal else []
+        if user is not None:
+            found = _user(user, None, f"{self._bundle(place.container_id)}/rootfs")
+            options += ["--user", f"{found.uid}:{found.gid}"]
+        for name, value in env.items():
+            if place.env.get(name) != value:
+                options += ["--env", f"{name}={value}"]
+        command = (runc, "--root", self._state, "exec", *options, place.container_id, *argv)
+        return Entry(command, {"PATH": SYSTEM_PATH, "TERM": env.get("TERM", "xterm")}, "/", None, lambda pid: None)
 
     def remove(self, container_id: str) -> None:
         """Take away all there is of a container, its processes included. One that is gone is fine."""

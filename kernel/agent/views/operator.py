@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from kernel.agent.state import AgentState
+from kernel.agent.effects import LaunchContainer
+from kernel.agent.launch import executor_container, task_container
+from kernel.agent.state import AgentState, Executor, Kind, Task
 from kernel.agent.views import statistics
 from kernel.agent.views.parts import all_frameworks, container_status, containers, executors, shown_resources, task_message
+from kernel.errors import NotFound
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
 from kernel.wire.ids import AgentID, ContainerID, FrameworkID
@@ -71,6 +74,16 @@ def get_containers(state: AgentState, arguments: tuple[api.GetContainersCall | N
     return codec.encode(api.Response("GET_CONTAINERS", get_containers=api.GetContainers(tuple(found))))
 
 
+def place(state: AgentState, name: str) -> LaunchContainer:
+    """How a running container was launched, for what is to be started beside it. Raises NotFound."""
+    owner = state.find_container(name)
+    if isinstance(owner, Task) and owner.run is not None and owner.run.pid is not None and not owner.terminal:
+        return task_container(state, owner)
+    if isinstance(owner, Executor) and owner.kind is Kind.CUSTOM and owner.pid is not None:
+        return executor_container(state, owner)
+    raise NotFound(f"Container {name} has no process that runs")
+
+
 def _response(part: str, make: Callable[[AgentState], Any]) -> Callable[[AgentState, Any], bytes]:
     kind = part.upper()
     return lambda state, _: codec.encode(api.Response(kind, **{part: make(state)}))
@@ -86,5 +99,6 @@ VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
     "get_resource_providers": _response("get_resource_providers", lambda _: api.GetResourceProviders()),
     "get_containers": get_containers,
     "processes": statistics.processes,
+    "place": place,
     "container": lambda state, name: state.find_container(name).container_id,
 }
