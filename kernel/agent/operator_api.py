@@ -40,9 +40,9 @@ READS = ("GET_STATE", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_
 LATER = frozenset({
     "LAUNCH_CONTAINER", "REMOVE_CONTAINER", "LAUNCH_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER", "ADD_RESOURCE_PROVIDER_CONFIG",
     "UPDATE_RESOURCE_PROVIDER_CONFIG", "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "UNKNOWN",
+    "ATTACH_CONTAINER_OUTPUT",
 })  # fmt: skip
 
-STREAMED = ("LAUNCH_NESTED_CONTAINER_SESSION", "ATTACH_CONTAINER_OUTPUT")
 OfContainer = api.KillContainer | api.KillNestedContainer | api.WaitContainerCall | api.WaitNestedContainerCall
 Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
 
@@ -127,17 +127,15 @@ class OperatorApi:
             return await response.json(request, await self._measure("get_containers", call.get_containers))
         if kind == "ATTACH_CONTAINER_INPUT":
             raise HttpError(415, f"Expecting 'Content-Type' of {RECORDIO} for ATTACH_CONTAINER_INPUT")
-        if kind == "LAUNCH_NESTED_CONTAINER_SESSION" and call.launch_nested_container_session is not None:
+        if kind == "LAUNCH_NESTED_CONTAINER_SESSION":
             asked = call.launch_nested_container_session
+            if asked is None:
+                raise CallError("Failed to validate agent::Call: Expecting 'launch_nested_container_session' to be present")
             return await self._session_api.launch(request, _nested(asked.container_id), asked)
-        if kind == "ATTACH_CONTAINER_OUTPUT" and call.attach_container_output is not None:
-            return await self._session_api.attach_output(request, _path(call.attach_container_output.container_id))
-        if streams is Streams.OUT:
+        if streams is Streams.OUT and kind not in LATER:
             raise HttpError(406, f"Expecting 'Accept' to allow {JSON}")
         if kind in LATER:
             raise NotSupported(f"{kind} is not built yet")
-        if kind in STREAMED:
-            raise CallError(f"Failed to validate agent::Call: Expecting '{kind.lower()}' to be present")
         if kind not in self._handlers:
             raise CallError("Failed to validate agent::Call: Expecting 'type' to be present")
         handler, part = self._handlers[kind]

@@ -13,7 +13,7 @@ from aiohttp import web
 
 from kernel.agent.effects import LaunchContainer, View
 from kernel.agent.sessions import Entry, Session, Sessions
-from kernel.errors import CallError, Conflict, NotSupported
+from kernel.errors import CallError, Conflict
 from kernel.mainloop import MainLoop
 from kernel.net import response
 from kernel.net.request import JSON, RECORDIO, Request
@@ -59,13 +59,6 @@ class SessionApi:
         finally:
             await asyncio.shield(session.end())
 
-    async def attach_output(self, request: Request, name: str) -> web.StreamResponse:
-        """ATTACH_CONTAINER_OUTPUT: only the one who starts a session has its output."""
-        if self._sessions.get(name) is not None:
-            raise Conflict("the output of a session belongs to the one who launched it")
-        await self._loop().submit(View("container", name))
-        raise NotSupported("attaching to the output of a task is not built yet; read its files")
-
     async def attach_input(self, request: Request, named: Callable[[ContainerID], str]) -> web.StreamResponse:
         """ATTACH_CONTAINER_INPUT: a request whose body goes on; the first record names the container."""
         session: Session | None = None
@@ -87,7 +80,7 @@ class SessionApi:
         finally:
             if session is not None:
                 session.attached = False
-                session.close_input()
+                session.end_input()
 
     def _attach(self, named: Callable[[ContainerID], str], body: api.AttachContainerInput) -> Session:
         if body.type is not api.AttachInputType.CONTAINER_ID or body.container_id is None:
@@ -125,5 +118,3 @@ def _argv(command: CommandInfo) -> tuple[str, ...]:
     if not command.value:
         raise CallError("launch_nested_container_session.command.value: a command that is not for a shell needs one")
     return (command.value, *command.arguments[1:])
-
-

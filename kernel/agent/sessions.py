@@ -29,6 +29,8 @@ from kernel.wire.container import WindowSize
 
 READ_BYTES = 64 * 1024
 INPUT_BYTES_MAX = 1 << 20  # Not taken by the process yet; then its sender waits.
+OUTPUT_BYTES_MAX = 1 << 20  # Not taken by its reader yet; then the process waits.
+LOOK_S = 0.02
 ENDED_MAX = 200
 SESSIONS_MAX = 200
 GRACE_S = 1.0
@@ -94,7 +96,26 @@ class Session:
         if data:
             self.output.send(codec.encode(ProcessIO(ProcessIOType.DATA, Data(self._outputs[fd], data))))
             if not self.output.closed:
+                if self.output.unread_bytes > OUTPUT_BYTES_MAX:
+                    self._pause(fd)
                 return
+        self._close_output(fd)
+
+    def _pause(self, fd: int) -> None:
+        """Read no more until the one who watches has; a transport tells nobody else when."""
+        loop = asyncio.get_running_loop()
+        loop.remove_reader(fd)
+        loop.call_later(LOOK_S, self._resume, fd)
+
+    def _resume(self, fd: int) -> None:
+        if fd not in self._outputs:
+            return
+        if self.output.unread_bytes > OUTPUT_BYTES_MAX and not self.output.closed:
+            self._pause(fd)
+        else:
+            asyncio.get_running_loop().add_reader(fd, self._read, fd)
+
+    def _close_output(self, fd: int) -> None:
         asyncio.get_running_loop().remove_reader(fd)
         del self._outputs[fd]
         os.close(fd)
@@ -120,7 +141,7 @@ class Session:
             return
         if not data and not self.terminal:
             self._ends = True
-        else:
+        elif not self._ends:
             self._waiting.append(data or b"\x04")
             self._waiting_bytes += len(data) or 1
         self._feed()
@@ -135,6 +156,7 @@ class Session:
                 break
             except OSError:  # It reads no more.
                 self._waiting.clear()
+                self._waiting_bytes = 0
                 self._ends = True
                 break
             self._waiting_bytes -= taken
@@ -155,6 +177,12 @@ class Session:
         if self.terminal and self._input >= 0:
             fcntl.ioctl(self._input, termios.TIOCSWINSZ, _window(size))
 
+    def end_input(self) -> None:
+        """Nobody sends more; what waits is still taken."""
+        if self._input >= 0:
+            self._ends = True
+            self._feed()
+
     def close_input(self) -> None:
         if self._input >= 0:
             asyncio.get_running_loop().remove_writer(self._input)
@@ -171,12 +199,13 @@ class Session:
                 pass
 
     async def end(self) -> None:
-        """SIGTERM, then SIGKILL."""
-        self.signal(signal.SIGTERM)
-        try:
-            await asyncio.wait_for(asyncio.shield(self.over), GRACE_S)
-        except TimeoutError:
-            self.signal(signal.SIGKILL)
+        """SIGTERM, then SIGKILL; what it left behind with its output open is not read on."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            self.signal(number)
+            if (await asyncio.wait({self.over}, timeout=GRACE_S))[0]:
+                return
+        for fd in list(self._outputs):
+            self._close_output(fd)
 
 
 class Sessions:

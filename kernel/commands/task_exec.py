@@ -121,9 +121,10 @@ class _Input(threading.Thread):
                     self._process_io(connection, {"type": "CONTROL", "control": control})
                 if not select.select([sys.stdin], [], [], 0.2)[0]:
                     continue
-                data = os.read(sys.stdin.fileno(), PIECE_BYTES)
-                self._data(connection, data)
-                self._ends = not data
+                if data := os.read(sys.stdin.fileno(), PIECE_BYTES):
+                    self._data(connection, data)
+                else:
+                    self._ends = True
             self._data(connection, b"")
             connection.send(b"0\r\n\r\n")
             connection.getresponse().read()
@@ -163,7 +164,7 @@ def _raw(terminal: bool) -> Iterator[None]:
         return
     before = termios.tcgetattr(sys.stdin)
     try:
-        tty.setraw(sys.stdin)
+        tty.setraw(sys.stdin, termios.TCSADRAIN)  # What was typed already counts.
         yield
     finally:
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -50,6 +50,12 @@ class RecordStream:
             self._waiting.append(payload)
             self._waiting_bytes += len(payload)
 
+    @property
+    def unread_bytes(self) -> int:
+        """What is still here; who can wait with more of it does not get cut off."""
+        written = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._waiting_bytes + written
+
     def send_fragments(self, fragments: Iterable[bytes]) -> None:
         """Send one large record, rendered and written little by little; what is sent after it comes after it."""
         if not self.closed:

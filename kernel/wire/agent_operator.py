@@ -43,7 +43,6 @@ from kernel.wire.values import Scalar
 __all__ = [
     "AddResourceProviderConfig",
     "AttachContainerInput",
-    "AttachContainerOutput",
     "AttachInputType",
     "Call",
     "Container",
@@ -203,10 +202,6 @@ class AttachContainerInput(ProtoMessage, frozen=True):
     process_io: ProcessIO | None = None
 
 
-class AttachContainerOutput(ProtoMessage, frozen=True):
-    container_id: ContainerID
-
-
 class LaunchContainer(ProtoMessage, frozen=True):
     """With container_id.parent the container is nested, else it stands alone."""
 
@@ -270,7 +265,6 @@ class Call(ProtoMessage, frozen=True):
     remove_nested_container: RemoveNestedContainer | None = None
     launch_nested_container_session: LaunchNestedContainerSession | None = None
     attach_container_input: AttachContainerInput | None = None
-    attach_container_output: AttachContainerOutput | None = None
     launch_container: LaunchContainer | None = None
     wait_container: WaitContainerCall | None = None
     kill_container: KillContainer | None = None

@@ -230,5 +230,3 @@ def _entries(path: str, rootfs: str) -> list[list[str]]:
     except OSError:
         return []
     return [fields for fields in lines if len(fields) >= 4]
-
-

@@ -254,9 +254,11 @@ def test_the_operator_api_looks_at_headers_before_the_body(tmp_path: Path) -> No
         records, of_text = {"Content-Type": "application/recordio"}, {"Message-Content-Type": "text/plain"}
         assert (await stage.post(OPERATOR, b"{", records))[0] == 400
         assert (await stage.post(OPERATOR, b"{", {**records, **of_text}))[0] == 415
-        assert (await stage.post(OPERATOR, b"{", {**records, "Message-Content-Type": "application/json"}))[0] == 501
+        assert (await stage.post(OPERATOR, b"{", {**records, "Message-Content-Type": "application/json"}))[0] == 400
         assert (await stage.post(OPERATOR, b"{", {**JSON, "Message-Content-Type": "application/json"}))[0] == 415
-        assert (await stage.post(OPERATOR, b"{", {**JSON, "Accept": "application/recordio"}))[0] == 406
+        of_records = {**JSON, "Accept": "application/recordio"}
+        assert (await stage.post(OPERATOR, {"type": "GET_VERSION"}, of_records))[0] == 406
+        assert (await stage.post(OPERATOR, b"{", {**of_records, "Message-Accept": "text/plain"}))[0] == 406
         assert (await stage.post(OPERATOR, b"{", {**JSON, "Message-Accept": "application/json"}))[0] == 406
 
     play(tmp_path, scene)
