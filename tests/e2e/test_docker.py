@@ -182,6 +182,16 @@ def test_a_task_beyond_its_memory_is_killed_and_says_so(docked: Cluster) -> None
     assert [resource.name for resource in status.limitation.resources] == ["mem"]
 
 
+def test_a_session_in_it_is_refused_and_says_what_there_is_instead(docked: Cluster) -> None:
+    sleeping = given(docked, "exec sleep 1000", parameters=parameters(init="true"))
+    name = sleeping.running().task_id.value
+    done = docked.meseta("task", "exec", name, "--", "true", check=False)
+    assert done.returncode == 1
+    assert "`docker exec mesos-" in done.stderr
+    docked.meseta("task", "kill", name)
+    assert sleeping.end().state is TaskState.TASK_KILLED
+
+
 def test_a_port_leads_into_a_container_which_has_an_address_and_is_measured(docked: Cluster) -> None:
     (port,) = free_ports(docked, 1)
     serving = given(

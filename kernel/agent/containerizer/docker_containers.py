@@ -35,6 +35,8 @@ from kernel.agent.fetcher.fetcher import Fetcher
 from kernel.agent.fetcher.plan import FetchError
 from kernel.agent.isolators.isolation import out_of_memory
 from kernel.agent.isolators.limits import Usage
+from kernel.agent.sessions import Entry
+from kernel.errors import CallError
 from kernel.executor.command import Limitation
 
 if TYPE_CHECKING:
@@ -142,6 +144,12 @@ class DockerContainerizer:
         running = [kept for name in pids if (kept := self._kept.get(name)) is not None and kept.started and kept.exit is None]
         told = await asyncio.gather(*map(one, running))
         return {kept.container_id: usage_of(stats) for kept, stats in zip(running, told, strict=True) if stats is not None}
+
+    async def entry(
+        self, place: effects.LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
+    ) -> Entry:
+        name = docker_options.container_name(place.container_id)
+        raise CallError(f"a container of the Docker engine has no sessions yet; on the agent's machine there is `docker exec {name}`")
 
     async def prune(self, keep: Collection[str]) -> None:
         """The engine's images are the engine's to prune."""
