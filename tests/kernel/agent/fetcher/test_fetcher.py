@@ -66,6 +66,14 @@ class Bench:
         assert self.half_done() == []
         return str(caught.value)
 
+    async def shared(self, count: int) -> None:
+        """Until so many wait for one download, which has begun."""
+        await self.server.asked.wait()
+        assert self.fetcher._kept is not None
+        (entry,) = self.fetcher._kept.ledger.entries.values()
+        while entry.holders < count:  # noqa: ASYNC110 - nothing tells it.
+            await asyncio.sleep(0.01)
+
     def half_done(self) -> list[str]:
         return os.listdir(self.home / "fetcher/staging")
 
@@ -454,7 +462,7 @@ def test_those_who_ask_at_once_wait_for_one_download(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         uri = URI(f"{bench.server.url}/held", cache=True)
         fetching = [asyncio.create_task(bench.fetch(uri, container=name)) for name in "abc"]
-        await bench.server.asked.wait()
+        await bench.shared(3)
         fetching[0].cancel()  # Who asked first is killed; the others do not notice.
         await asyncio.wait(fetching[:1])
         bench.server.release.set()
@@ -468,7 +476,7 @@ def test_when_nobody_waits_any_more_it_ends(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         uri = URI(f"{bench.server.url}/held", cache=True)
         fetching = [asyncio.create_task(bench.fetch(uri, container=name)) for name in "ab"]
-        await bench.server.asked.wait()
+        await bench.shared(2)
         for one in fetching:
             one.cancel()
         await asyncio.wait(fetching)
