@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -76,3 +80,27 @@ def settled(cluster: Cluster, within_s: float = 90.0) -> None:
     """Wait until every daemon works and every agent is active."""
     eventually(lambda: all(daemon["state"] == "running" for daemon in cluster.state()["daemons"]), within_s, "all daemons run")
     eventually(lambda: len(agents(cluster)) == cluster.agents, within_s, "all agents are active")
+
+
+@contextmanager
+def unsupervised(cluster: Cluster) -> Iterator[Callable[[], None]]:
+    """The agent is ours to kill, by the function given, and starts again at once: its supervisor would wait longer each time."""
+    pid = cluster.daemon("agent-1")["pid"]
+    command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+    environ = dict(pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if pair)
+    cluster.kill("up")
+    os.kill(pid, signal.SIGKILL)
+    with (cluster.work_dir / "log" / "agent-1.log").open("ab") as log:
+        running = [subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)]
+
+        def kill() -> None:
+            running[0].kill()
+            running[0].wait()
+            running[0] = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+        try:
+            yield kill
+        finally:
+            running[0].kill()
+            running[0].wait()
+            cluster.up()

@@ -6,11 +6,9 @@ import itertools
 import os
 import signal
 import socket
-import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +23,7 @@ from tests.cluster import Cluster, eventually
 from tests.docker import ENTRY_IMAGE, IMAGE, DockerEngine
 from tests.e2e.given import Given
 from tests.e2e.http import ask
+from tests.e2e.processes import unsupervised
 
 pytestmark = pytest.mark.e2e
 
@@ -306,30 +305,6 @@ def check_counts(cluster: Cluster, ended: Given, within_s: float) -> None:
         lines = output(cluster, task_id).splitlines()
         assert lines == [*(f"line {i + 1}" for i in range(len(lines) - 1)), f"end {len(lines) - 1}"]
         assert output(cluster, task_id, "stderr") == "bad\n"
-
-
-@contextmanager
-def unsupervised(cluster: Cluster) -> Iterator[Callable[[], None]]:
-    """The agent is ours to kill, by the function given, and starts again at once: its supervisor would wait longer each time."""
-    pid = cluster.daemon("agent-1")["pid"]
-    command = Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
-    environ = dict(pair.split("=", 1) for pair in Path(f"/proc/{pid}/environ").read_text().split("\0") if pair)
-    cluster.kill("up")
-    os.kill(pid, signal.SIGKILL)
-    with (cluster.work_dir / "log" / "agent-1.log").open("ab") as log:
-        running = [subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)]
-
-        def kill() -> None:
-            running[0].kill()
-            running[0].wait()
-            running[0] = subprocess.Popen(command, env=environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-
-        try:
-            yield kill
-        finally:
-            running[0].kill()
-            running[0].wait()
-            cluster.up()
 
 
 def survives_kills(cluster: Cluster, engine: DockerEngine, folder: Path, count: int, times: int, within_s: float) -> None:

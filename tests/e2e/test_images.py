@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
-from tests.e2e.processes import LAUNCHER, naming, settled
+from tests.e2e.processes import LAUNCHER, naming, settled, unsupervised
 from tests.images import base, entry, layer, save
 
 pytestmark = [
@@ -131,17 +131,16 @@ def test_containers_outlive_agent_and_launcher(
     process = machine.spawn([*MESETA, *command, "--", "sh", "-c", "until test -e open; do sleep 0.2; done; exit 7"], stderr=subprocess.PIPE)
     try:
         eventually(lambda: len(running(machine)) == count, 300, "all run")
-        for victim in chance.sample(["agent-1"] * agents + ["launcher"] * launchers, agents + launchers):
-            if victim == "launcher":
-                (pid,) = naming(machine.work_dir, LAUNCHER)
-                os.kill(pid, signal.SIGKILL)
-                eventually(lambda pid=pid: set(naming(machine.work_dir, LAUNCHER)) - {pid})  # type: ignore[misc]
-            else:
-                pid = machine.daemon(victim)["pid"]
-                os.kill(pid, signal.SIGKILL)
-                eventually(lambda pid=pid, victim=victim: machine.daemon(victim)["pid"] not in (pid, None))  # type: ignore[misc]
-            settled(machine, 120)
-            assert len(running(machine)) == count
+        with unsupervised(machine) as kill_agent:
+            for victim in chance.sample(["agent"] * agents + ["launcher"] * launchers, agents + launchers):
+                if victim == "launcher":
+                    (pid,) = naming(machine.work_dir, LAUNCHER)
+                    os.kill(pid, signal.SIGKILL)
+                    eventually(lambda pid=pid: set(naming(machine.work_dir, LAUNCHER)) - {pid})  # type: ignore[misc]
+                else:
+                    kill_agent()
+                settled(machine, 120)
+                assert len(running(machine)) == count
         for sandbox in machine.work_dir.glob("agent-1/slaves/*/frameworks/*/executors/*/runs/latest"):
             (sandbox / "open").touch()
         output, errors = process.communicate(timeout=600)
