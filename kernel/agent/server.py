@@ -13,12 +13,12 @@ from aiohttp import web
 
 from kernel.agent import sandbox
 from kernel.agent.config import AgentConfig
-from kernel.agent.effects import LaunchContainer, View
+from kernel.agent.effects import View
 from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
 from kernel.agent.isolators.limits import Usage
 from kernel.agent.operator_api import OperatorApi, Waiters
-from kernel.agent.session_api import SessionApi
-from kernel.agent.sessions import Entry, Sessions
+from kernel.agent.session_api import Enters, SessionApi
+from kernel.agent.sessions import Sessions
 from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net import common, logging_level, response
@@ -46,16 +46,12 @@ Numbers = Callable[[], Mapping[str, float]]
 AddDisk = Callable[[Mapping[str, Usage]], Mapping[str, Usage]]
 
 
-class Containers(Protocol):
+class Containers(Enters, Protocol):
     """What is asked of those who run containers, see `kernel.agent.containerizer.containerizer.Runs`."""
 
     async def usage(self, pids: Mapping[str, int]) -> Mapping[str, Usage]: ...
 
     async def prune(self, keep: Collection[str]) -> None: ...
-
-    async def entry(
-        self, place: LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
-    ) -> Entry: ...
 
 
 class AgentServer:

@@ -12,7 +12,7 @@ from typing import Protocol
 from aiohttp import web
 
 from kernel.agent.effects import LaunchContainer, View
-from kernel.agent.sessions import Entry, Session, Sessions
+from kernel.agent.sessions import Entry, Guest, Session, Sessions
 from kernel.errors import CallError, Conflict
 from kernel.mainloop import MainLoop
 from kernel.net import response
@@ -31,8 +31,8 @@ MESSAGE_CONTENT_TYPE = "Message-Content-Type"
 class Enters(Protocol):
     """Whoever runs containers: how a process gets into one."""
 
-    async def entry(self, place: LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool) -> Entry:
-        """place: how the container was launched. argv: empty for the user's shell. Raises CallError where that is not possible."""
+    async def entry(self, place: LaunchContainer, guest: Guest) -> Entry:
+        """place: how the container was launched. Raises CallError where that is not possible."""
 
 
 class SessionApi:
@@ -52,7 +52,7 @@ class SessionApi:
             env.setdefault("TERM", "xterm")
         if command.environment is not None:
             env.update((variable.name, variable.value or "") for variable in command.environment.variables)
-        entry = await self._enters().entry(place, _argv(command), env, command.user, terminal)
+        entry = await self._enters().entry(place, Guest(_argv(command), env, command.user, terminal))
         session = await self._sessions.start(name, place.container_id, entry, window, terminal)
         try:
             return await session.output.serve(request, {MESSAGE_CONTENT_TYPE: JSON}, RECORDIO)

@@ -46,6 +46,15 @@ class Entry(Struct, frozen=True):
     join: Callable[[int], None]
 
 
+class Guest(Struct, frozen=True):
+    """What is to run in a container. argv: with its program; user: None for the container's."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+    user: str | None
+    terminal: bool
+
+
 class Session:
     """One such process. output: its records, for the one who started it."""
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from kernel.agent import effects
 from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.isolators.limits import Usage
-from kernel.agent.sessions import Entry
+from kernel.agent.sessions import Entry, Guest
 
 Post = Callable[[Any], None]
 
@@ -43,9 +43,7 @@ class Runs(Protocol):
     async def run(self) -> None:
         """Work until cancelled."""
 
-    async def entry(
-        self, place: effects.LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
-    ) -> Entry:
+    async def entry(self, place: effects.LaunchContainer, guest: Guest) -> Entry:
         """How a process gets into one of its containers, see `kernel.agent.sessions`. Raises CallError where it cannot."""
 
     async def prune(self, keep: Collection[str]) -> None:
@@ -121,10 +119,8 @@ class Containerizers:
     async def run(self) -> None:
         await asyncio.gather(*(runs.run() for runs in self._all))
 
-    async def entry(
-        self, place: effects.LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
-    ) -> Entry:
-        return await self._runs[place.containerizer].entry(place, argv, env, user, terminal)
+    async def entry(self, place: effects.LaunchContainer, guest: Guest) -> Entry:
+        return await self._runs[place.containerizer].entry(place, guest)
 
     async def prune(self, keep: Collection[str]) -> None:
         for runs in self._all:

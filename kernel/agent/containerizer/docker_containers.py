@@ -35,7 +35,7 @@ from kernel.agent.fetcher.fetcher import Fetcher
 from kernel.agent.fetcher.plan import FetchError
 from kernel.agent.isolators.isolation import out_of_memory
 from kernel.agent.isolators.limits import Usage
-from kernel.agent.sessions import Entry
+from kernel.agent.sessions import Entry, Guest
 from kernel.errors import CallError
 from kernel.executor.command import Limitation
 
@@ -145,9 +145,7 @@ class DockerContainerizer:
         told = await asyncio.gather(*map(one, running))
         return {kept.container_id: usage_of(stats) for kept, stats in zip(running, told, strict=True) if stats is not None}
 
-    async def entry(
-        self, place: effects.LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
-    ) -> Entry:
+    async def entry(self, place: effects.LaunchContainer, guest: Guest) -> Entry:
         name = docker_options.container_name(place.container_id)
         raise CallError(f"a container of the Docker engine has no sessions yet; on the agent's machine there is `docker exec {name}`")
 

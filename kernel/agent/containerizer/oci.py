@@ -22,7 +22,7 @@ from kernel.agent.images.config import RunConfig
 from kernel.agent.images.store import Image, Store
 from kernel.agent.launcher import client
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
-from kernel.agent.sessions import Entry
+from kernel.agent.sessions import Entry, Guest
 from kernel.errors import CallError
 
 log = logging.getLogger(__name__)
@@ -89,18 +89,18 @@ class Bundles:
             pidfile=pidfile,
         )
 
-    def entry(self, place: LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool) -> Entry:
+    def entry(self, place: LaunchContainer, guest: Guest) -> Entry:
         """How a process gets into a container that runs: `runc exec`. Variables are those of its own process, and what of these differs."""
         runc = shutil.which("runc", path=SYSTEM_PATH) or "runc"
-        options = ["--tty"] if terminal else []
-        if user is not None:
-            found = _user(user, None, f"{self._bundle(place.container_id)}/rootfs")
+        options = ["--tty"] if guest.terminal else []
+        if guest.user is not None:
+            found = _user(guest.user, None, f"{self._bundle(place.container_id)}/rootfs")
             options += ["--user", f"{found.uid}:{found.gid}"]
-        for name, value in env.items():
+        for name, value in guest.env.items():
             if place.env.get(name) != value:
                 options += ["--env", f"{name}={value}"]
-        command = (runc, "--root", self._state, "exec", *options, place.container_id, *argv)
-        return Entry(command, {"PATH": SYSTEM_PATH, "TERM": env.get("TERM", "xterm")}, "/", None, lambda pid: None)
+        command = (runc, "--root", self._state, "exec", *options, place.container_id, *guest.argv)
+        return Entry(command, {"PATH": SYSTEM_PATH, "TERM": guest.env.get("TERM", "xterm")}, "/", None, lambda pid: None)
 
     def remove(self, container_id: str) -> None:
         """Take away all there is of a container, its processes included. One that is gone is fine."""

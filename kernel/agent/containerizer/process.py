@@ -29,7 +29,7 @@ from kernel.agent.isolators.cgroups import CgroupError
 from kernel.agent.isolators.isolation import Isolation
 from kernel.agent.isolators.limits import Usage
 from kernel.agent.launcher import client
-from kernel.agent.sessions import Entry
+from kernel.agent.sessions import Entry, Guest
 from kernel.errors import KernelError
 from kernel.executor.command import Limitation
 
@@ -132,12 +132,10 @@ class ProcessContainerizer:
         """What containers use, by the pids of their first processes."""
         return await asyncio.get_running_loop().run_in_executor(self._worker, self._isolation.usage, pids)
 
-    async def entry(
-        self, place: effects.LaunchContainer, argv: tuple[str, ...], env: dict[str, str], user: str | None, terminal: bool
-    ) -> Entry:
+    async def entry(self, place: effects.LaunchContainer, guest: Guest) -> Entry:
         """How a process gets into a container. Its user: the one asked for, else the container's."""
         if place.containerizer is Containerizer.OCI:
-            return self._bundles.entry(place, argv, env, user, terminal)
+            return self._bundles.entry(place, guest)
 
         def join(pid: int) -> None:
             try:
@@ -147,7 +145,7 @@ class ProcessContainerizer:
             except OSError as error:  # It has ended, or its container has.
                 log.info("process %d is not held with container %s: %s", pid, place.container_id, error.strerror)
 
-        return Entry(argv, env, place.directory, user or place.user, join)
+        return Entry(guest.argv, guest.env, place.directory, guest.user or place.user, join)
 
     async def prune(self, keep: Collection[str]) -> None:
         """Forget the images that no container has and that are not to be kept; not those that one is just about to have."""

@@ -487,10 +487,10 @@ def test_when_nobody_waits_any_more_it_ends(play: Play) -> None:
     play(scene)
 
 
-def test_a_failed_download_is_told_to_all_and_not_kept(play: Play) -> None:
+def test_a_failed_download_is_not_kept(play: Play) -> None:
     async def scene(bench: Bench) -> None:
         uri = URI(f"{bench.server.url}/missing", cache=True)
-        await asyncio.gather(bench.failure(uri, container="a"))
+        await bench.failure(uri)
         assert bench.kept() == []
         bench.server.files["/missing"] = b"there now"
         assert await bench.fetch(uri) == {"missing": b"there now"}
