@@ -117,6 +117,31 @@ def test_a_kill_ends_all_of_it(machine: Cluster) -> None:
     eventually(lambda: not left(machine), what=str(left(machine)))
 
 
+def test_a_session_is_inside_its_image(machine: Cluster) -> None:
+    command = [*MESETA, "run", "--name", "visited", "--cpus", "0.1", "--mem", "64", *IN, "--", "sh", "-c", "echo up; exec sleep 1000"]
+    process = machine.spawn(command)
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        (task,) = [task for task in machine.json("task", "list") if task["name"] == "visited"]
+        inside = "cat /etc/os-release; echo $COLOUR; read line; echo got $line; exit 5"
+        done = subprocess.run(
+            [*MESETA, "task", "exec", "-i", task["task_id"]["value"], "--", "sh", "-c", inside],
+            env=machine.environ,
+            input="ours\n",
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (done.returncode, done.stdout) == (5, 'NAME="Alpine-like"\nblue\ngot ours\n'), done.stderr
+        machine.meseta("task", "kill", task["task_id"]["value"])
+        process.wait(30)
+    finally:
+        process.kill()
+        process.communicate()
+    eventually(lambda: not left(machine), what=str(left(machine)))
+
+
 @pytest.mark.parametrize(
     ("count", "agents", "launchers"), [(12, 4, 1), pytest.param(200, 20, 5, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
