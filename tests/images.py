@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
-APPLETS = ("sh", "cat", "echo", "env", "id", "ls", "mkdir", "nc", "ps", "pwd", "sleep", "stat", "test", "true", "touch", "yes")
+APPLETS = "sh cat cut echo env hostname httpd id ip ls mkdir mount nc netstat ping ps pwd setsid sleep stat test touch true unshare wget yes".split()
 
 
 def entry(name: str, content: bytes | None = None, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:

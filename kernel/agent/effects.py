@@ -219,7 +219,8 @@ class LaunchProbe(Struct, frozen=True):
     """Run the command of a check: a short container of its own, known to the launcher by container_id as any other, but in the
     sandbox (directory) and the control groups of its task's container, which it may not outlive. Answered as LaunchContainer.
 
-    output: the file in the sandbox that takes what it says; what the last one said is removed.
+    env: the task's variables and its own; variables: its own. output: the file in the sandbox that takes what it says; what the last one
+    said is removed.
     """
 
     container_id: str
@@ -230,6 +231,7 @@ class LaunchProbe(Struct, frozen=True):
     directory: str
     user: str | None
     output: str
+    variables: dict[str, str] = {}
 
 
 class Probe(Struct, frozen=True, gc=False):

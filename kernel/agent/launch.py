@@ -42,8 +42,8 @@ def _unsupported_check(check: CheckInfo | HealthCheck, container: ContainerInfo 
     what = target(check)
     if not isinstance(what, CommandInfo):
         return fault(check)
-    if containerizer_of(container) is not Containerizer.PROCESS:
-        return "commands are not supported yet for a task in an image"
+    if containerizer_of(container) is Containerizer.DOCKER:
+        return "commands are not supported yet for a task of the Docker engine"
     return fault(check) or _unsupported_parts(what, None, (), config)
 
 
@@ -140,9 +140,12 @@ def probe_container(state: AgentState, probe_id: str, task: Task, watch: Watch, 
     """The command of a check of a running task: as the task's user, with its environment and the command's own."""
     host = task_container(state, task)
     executable, argv = _program(command)
-    env = host.env | _variables(command)
-    name = CHECK_OUTPUT if watch is task.check else HEALTH_CHECK_OUTPUT
-    return LaunchProbe(probe_id, host.container_id, executable, argv, env, host.directory, host.user, f"{host.directory}/{name}")
+    if task.containerizer is not Containerizer.PROCESS and not command.shell:
+        argv = (executable, *argv[1:])  # As a runtime of containers has it.
+    variables = _variables(command)
+    output = f"{host.directory}/{CHECK_OUTPUT if watch is task.check else HEALTH_CHECK_OUTPUT}"
+    env = host.env | variables
+    return LaunchProbe(probe_id, host.container_id, executable, argv, env, host.directory, host.user, output, variables)
 
 
 def executor_container(state: AgentState, executor: Executor) -> LaunchContainer:

@@ -69,7 +69,7 @@ class Scheduler:
         assert answer.status == 202, answer.read()
         connection.close()
 
-    def launch(self, task_id: str, command: str, **fields: Any) -> None:
+    def launch(self, task_id: str, command: str, /, **fields: Any) -> None:
         """Accept the next offer for a command task. fields: further ones of its TaskInfo."""
         offer = self._offer()
         tasks = [{**_task(task_id, command, offer), **fields}]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import shutil
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -15,24 +14,17 @@ from typing import Any
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
+from tests.e2e import in_images
+from tests.e2e.in_images import left
 from tests.e2e.processes import LAUNCHER, naming, settled, unsupervised
-from tests.images import base, entry, layer, save
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(os.geteuid() != 0, reason="only root may run images"),
-    pytest.mark.skipif(not shutil.which("runc") or not shutil.which("busybox"), reason="runc or busybox is not installed"),
-]
-IN = ("--image", "alpine-like:1")
+pytestmark = in_images.NEEDS
+IN = ("--image", in_images.IMAGE)
 
 
 @pytest.fixture(scope="module")
 def registry(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("registry")
-    release = layer([entry("etc/os-release", b'NAME="Alpine-like"\n'), entry("etc/.wh.group", b"")])
-    save(folder / "alpine-like:1.tar", [base(), release], Env=["PATH=/bin", "COLOUR=blue"], Cmd=["cat", "/etc/os-release"])
-    (folder / "broken:1.tar").write_bytes(b"this is no image")
-    return folder
+    return in_images.registry(tmp_path_factory.mktemp("registry"))
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +40,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory, registry: Path) -> Iterato
 
 def run(machine: Cluster, *arguments: str) -> subprocess.CompletedProcess[str]:
     return machine.meseta("run", "--cpus", "0.1", "--mem", "64", *IN, "--", *arguments, check=False)
-
-
-def left(machine: Cluster) -> dict[str, Any]:
-    """What containers leave on the machine while they run: bundles, mounts, control groups, processes."""
-    agent = machine.work_dir / "agent-1"
-    with open("/proc/self/mounts") as mounts:
-        mounted = [line for line in mounts if str(agent) in line]
-    groups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.count("/meseta/") and folder.count("-") >= 4]
-    bundles = list((agent / "oci" / "bundles").glob("*")) + list((agent / "oci" / "state").glob("*"))
-    return {kind: found for kind, found in {"mounts": mounted, "groups": groups, "bundles": bundles}.items() if found}
 
 
 def test_a_task_sees_its_image_and_not_the_machine(machine: Cluster) -> None:

@@ -17,10 +17,10 @@ from collections.abc import Collection
 
 from kernel.agent.containerizer import oci_spec
 from kernel.agent.containerizer.oci_spec import Bundle, User
-from kernel.agent.effects import LaunchContainer
+from kernel.agent.effects import LaunchContainer, LaunchProbe
 from kernel.agent.images.config import RunConfig
 from kernel.agent.images.store import Image, Store
-from kernel.agent.launcher import client
+from kernel.agent.launcher import client, processes
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.sessions import Entry, Guest
 from kernel.errors import CallError
@@ -28,6 +28,7 @@ from kernel.errors import CallError
 log = logging.getLogger(__name__)
 
 DELETE_S = 30.0
+PASSES_MAX = 100
 ENTRIES_MAX = 10_000  # Lines of a passwd file that are looked at.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -57,9 +58,7 @@ class Bundles:
 
     def prepare(self, launch: LaunchContainer, image: Image) -> client.Launch:
         """Make a container's bundle; return how it is started. Raises BundleError."""
-        runc = shutil.which("runc", path=SYSTEM_PATH)
-        if runc is None:
-            raise BundleError("images need runc, which is not installed on this agent")
+        runc = _runc()
         if os.geteuid() != 0:
             raise BundleError("images need an agent that runs as root")
         path = self._bundle(launch.container_id)
@@ -89,6 +88,31 @@ class Bundles:
             pidfile=pidfile,
         )
 
+    def has(self, container_id: str) -> bool:
+        """Whether it is a container with an image."""
+        return self.used and os.path.isdir(self._bundle(container_id))
+
+    def prepare_probe(self, probe: LaunchProbe) -> client.Launch:
+        """How the command of a check is started inside its task's container: by `runc exec`, with all that the task's process has. It has a
+        folder of its own beside the bundles, which says whose it is; `remove` ends what it left running. Raises BundleError."""
+        runc, path = _runc(), self._bundle(probe.container_id)
+        try:
+            with open(f"{self._bundle(probe.task_container_id)}/config.json", encoding="utf-8") as file:
+                process = json.load(file)["process"]
+            variables = {**probe.variables, CONTAINER_VARIABLE: probe.container_id}
+            told = {**process, "args": list(probe.argv), "env": oci_spec.overridden(process["env"], variables)}
+            os.makedirs(path, mode=0o700, exist_ok=True)
+            for name, text in (("host", probe.task_container_id), ("process.json", json.dumps(told))):
+                with open(f"{path}/{name}", "w", encoding="utf-8") as file:
+                    file.write(text)
+        except OSError as error:  # Its task's container has just ended, or the disk is full.
+            self.remove(probe.container_id)
+            raise BundleError(f"cannot make the command ready: {error.filename or ''}: {error.strerror}") from error
+        told_by = ("--process", f"{path}/process.json", "--pid-file", f"{path}/pid")
+        command = (runc, "--root", self._state, "--log", f"{path}/log", "exec", "--detach", *told_by, probe.task_container_id)
+        files = path, probe.output, probe.output
+        return client.Launch(probe.container_id, command, {"PATH": SYSTEM_PATH}, *files, runc, pidfile=f"{path}/pid")
+
     def entry(self, place: LaunchContainer, guest: Guest) -> Entry:
         """How a process gets into a container that runs: `runc exec`. Variables are those of its own process, and what of these differs."""
         runc = shutil.which("runc", path=SYSTEM_PATH) or "runc"
@@ -107,6 +131,9 @@ class Bundles:
         path = self._bundle(container_id)
         if not os.path.isdir(path):
             return
+        host = _text(f"{path}/host")
+        if host:
+            self._end_rest(host, container_id)
         if os.path.isdir(f"{self._state}/{container_id}"):
             runc = shutil.which("runc", path=SYSTEM_PATH) or "runc"
             command = [runc, "--root", self._state, "delete", "--force", container_id]
@@ -120,12 +147,8 @@ class Bundles:
         """The images that containers have."""
         found = set()
         for container_id in self.leftovers(()):
-            try:
-                with open(f"{self._bundle(container_id)}/image", encoding="utf-8") as file:
-                    found.add(file.read())
-            except OSError:  # It is just being made, or taken away.
-                continue
-        return found
+            found.add(_text(f"{self._bundle(container_id)}/image"))
+        return found - {""}  # Some are just being made, or taken away.
 
     def leftovers(self, known: Collection[str]) -> set[str]:
         """Containers that have bundles and are not known."""
@@ -133,6 +156,23 @@ class Bundles:
             return {entry.name for entry in os.scandir(f"{self._folder}/bundles")} - set(known)
         except FileNotFoundError:
             return set()
+
+    def _end_rest(self, host: str, container_id: str) -> None:
+        """End what was started inside a container by the command of a check that has ended. What left its group belongs to the container's
+        first process by then, but is in the container's control groups still."""
+        for _ in range(PASSES_MAX):  # What starts others faster than that ends with the task.
+            if not sum(processes.kill_marked(pid, container_id) for pid in self._members(host)):
+                return
+
+    def _members(self, container_id: str) -> list[int]:
+        """The processes of a container, by the control groups that runc has put it into."""
+        try:
+            with open(f"{self._state}/{container_id}/state.json", "rb") as file:
+                paths: dict[str, str] = json.load(file)["cgroup_paths"]
+        except (OSError, ValueError, KeyError):  # It has ended.
+            return []
+        texts = (_text(f"{path}/cgroup.procs") for path in paths.values())
+        return [int(pid) for pid in next(filter(None, texts), "").split()]
 
     @property
     def _state(self) -> str:
@@ -181,6 +221,23 @@ class Bundles:
         _make_sources(bundle)
         with open(f"{path}/config.json", "w", encoding="utf-8") as file:
             json.dump(oci_spec.spec(bundle, config), file)
+
+
+def _runc() -> str:
+    """Raises BundleError."""
+    runc = shutil.which("runc", path=SYSTEM_PATH)
+    if runc is None:
+        raise BundleError("images need runc, which is not installed on this agent")
+    return runc
+
+
+def _text(path: str) -> str:
+    """What is in a file; nothing where there is none."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read()
+    except OSError:
+        return ""
 
 
 def _make_sources(bundle: Bundle) -> None:

@@ -95,7 +95,13 @@ def environment(given: Mapping[str, str], image: RunConfig) -> list[str]:
     for entry in image.env or ():
         name, _, value = entry.partition("=")
         variables[name] = value
-    variables |= given
+    return overridden([f"{name}={value}" for name, value in variables.items()], given)
+
+
+def overridden(entries: Sequence[str], given: Mapping[str, str]) -> list[str]:
+    """Variables, as `NAME=VALUE`, with others that win over them."""
+    variables = dict(entry.split("=", 1) for entry in entries)
+    variables.update(given)
     return [f"{name}={value}" for name, value in variables.items()]
 
 

@@ -98,7 +98,7 @@ class ProcessContainerizer:
         if self._probes:
             probes, self._probes = self._probes, []
             prepared = asyncio.get_running_loop().run_in_executor(self._worker, self._prepare_probes, probes)
-            prepared.add_done_callback(lambda future: self._begin_probes(future.result()))
+            prepared.add_done_callback(lambda future: self._begin_probes(probes, future.result()))
         if self._launches:
             launches, self._launches = self._launches, []
             plain = [launch for launch in launches if launch.containerizer is Containerizer.PROCESS]
@@ -110,9 +110,9 @@ class ProcessContainerizer:
                     self._providing.add(task)
                     task.add_done_callback(self._providing.discard)
 
-    def _begin_probes(self, prepared: Sequence[client.Launch]) -> None:
-        for launch in prepared:
-            self._begin(launch.container, launch)
+    def _begin_probes(self, probes: Sequence[effects.LaunchProbe], prepared: Sequence[client.Launch | str]) -> None:
+        for probe, found in zip(probes, prepared, strict=True):
+            self._begin(probe.container_id, found)
 
     async def _provide(self, launch: effects.LaunchContainer) -> None:
         """Have the container's image here, then go on."""
@@ -320,11 +320,17 @@ class ProcessContainerizer:
             self._isolation.ended(launch.container_id)
             return str(error)
 
-    def _prepare_probes(self, probes: Sequence[effects.LaunchProbe]) -> list[client.Launch]:
-        """How commands of checks are to be started: beside their tasks, with nothing of their own but a file."""
-        prepared = []
+    def _prepare_probes(self, probes: Sequence[effects.LaunchProbe]) -> list[client.Launch | str]:
+        """How commands of checks are to be started: beside their tasks, with nothing of their own but a file; or why they cannot."""
+        prepared: list[client.Launch | str] = []
         for probe in probes:
             sandbox.discard(probe.output)
+            if self._bundles.has(probe.task_container_id):
+                try:
+                    prepared.append(self._bundles.prepare_probe(probe))
+                except oci.BundleError as error:
+                    prepared.append(str(error))
+                continue
             cgroups = self._isolation.join(probe.task_container_id)
             files = probe.directory, probe.output, probe.output
             prepared.append(client.Launch(probe.container_id, probe.argv, probe.env, *files, probe.executable, probe.user, cgroups=cgroups))

@@ -191,6 +191,23 @@ def kill_child(pid: int) -> None:
         pass
 
 
+def kill_marked(pid: int, container: str) -> bool:
+    """SIGKILL a process that was started in a container, if its environment says so and it is not dead. Not for children only."""
+    try:
+        pidfd = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        if container_of(pid) != container:  # The dead have no environment.
+            return False
+        signal.pidfd_send_signal(pidfd, signal.SIGKILL)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(pidfd)
+    return True
+
+
 def kill_rest_of_group(pid: int) -> None:
     """SIGKILL what a leader left in its group. Only before the leader is reaped: until then the number is surely its own."""
     try:

@@ -38,7 +38,8 @@ from kernel.wire.command import (
     TCPCheckInfo,
     Variable,
 )
-from kernel.wire.common import DurationInfo
+from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType
+from kernel.wire.container import ContainerInfo, MesosInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorType, Reason, Source, TaskState, TaskStatus
 from tests.builders import executor
@@ -137,6 +138,15 @@ def test_a_command_without_a_shell_has_its_arguments() -> None:
     desk, _ = started(check=shell("probe", shell=False, arguments=("p", "-v")))
     desk.tick(1)
     assert (desk.one(LaunchProbe).executable, desk.one(LaunchProbe).argv) == ("probe", ("p", "-v"))
+
+
+def test_in_an_image_a_command_is_what_is_executed() -> None:
+    """Its name is looked up in the image; with its own variables apart, as those of the task are in its container already."""
+    image = ContainerInfo(mesos=MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("image"))))
+    variables = Environment((Variable("C", value="check"),))
+    desk, _ = started(container=image, check=shell("probe", shell=False, arguments=("p", "-v"), environment=variables))
+    desk.tick(1)
+    assert (desk.one(LaunchProbe).argv, desk.one(LaunchProbe).variables) == (("probe", "-v"), {"C": "check"})
 
 
 def test_nothing_is_probed_before_the_task_runs() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kernel.agent.containerizer.oci_spec import Bundle, User, arguments, environment, spec, unsupported_in_image
+from kernel.agent.containerizer.oci_spec import Bundle, User, arguments, environment, overridden, spec, unsupported_in_image
 from kernel.agent.images.config import RunConfig
 from kernel.wire.common import HostPath, SandboxPath, Volume, VolumeMode, VolumeSource, VolumeSourceType
 from kernel.wire.container import (
@@ -48,6 +48,10 @@ def test_an_image_that_says_nothing_runs_nothing_by_itself() -> None:
 def test_the_tasks_variables_win_over_the_images() -> None:
     assert environment({"A": "task", "B": "x=y"}, IMAGE) == ["PATH=/bin", "A=task", "B=x=y"]
     assert environment({}, RunConfig())[0].startswith("PATH=/usr/local/sbin:")
+
+
+def test_a_commands_variables_win_over_its_tasks() -> None:
+    assert overridden(["A=1=2", "B="], {"B": "b", "C": "c"}) == ["A=1=2", "B=b", "C=c"]
 
 
 def test_a_user_who_is_not_root_has_no_capabilities_in_force() -> None:

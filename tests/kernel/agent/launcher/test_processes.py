@@ -51,6 +51,15 @@ def test_a_signal_spares_a_process_that_only_has_the_number() -> None:
     processes.send_signal(child.pid, found.start, signal.SIGKILL, whole_group=True)
 
 
+def test_what_was_started_in_a_container_is_known_by_its_mark() -> None:
+    child = subprocess.Popen(["/bin/sleep", "1000"], env={processes.CONTAINER_VARIABLE: "c1"})
+    assert not processes.kill_marked(child.pid, "c2")
+    assert not gone(child.pid)
+    assert processes.kill_marked(child.pid, "c1")
+    assert child.wait() == -signal.SIGKILL
+    assert not processes.kill_marked(child.pid, "c1")
+
+
 @pytest.mark.parametrize("script", ["exit 7", "kill -9 $$", "kill -SEGV $$", "exit 0"])
 def test_dead_children_are_seen_before_they_are_reaped(script: str) -> None:
     """Method: in a process of its own, as this one has children that are not ours to reap."""
