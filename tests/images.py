@@ -13,7 +13,10 @@ from pathlib import Path
 from typing import Any
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
-APPLETS = "sh cat cut echo env hostname httpd id ip ls mkdir mount nc netstat ping ps pwd setsid sleep stat test touch true unshare wget yes".split()
+APPLETS = (
+    "sh", "cat", "cut", "echo", "env", "hostname", "httpd", "id", "ip", "ls", "mkdir", "mount", "nc", "netstat", "ping", "ps", "pwd",
+    "setsid", "sleep", "stat", "test", "touch", "true", "unshare", "wget", "yes",
+)  # fmt: skip
 
 
 def entry(name: str, content: bytes | None = None, **fields: Any) -> tuple[tarfile.TarInfo, bytes]:
