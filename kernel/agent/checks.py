@@ -12,8 +12,7 @@ import signal
 import zlib
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
+from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.effects import DropProbe, Probe, Probed, SignalContainer
 from kernel.agent.launch import probe_container
 from kernel.agent.state import AgentState, Probing, Task
@@ -60,8 +59,7 @@ class Checks:
         if isinstance(watch.target, CommandInfo):  # Its time begins when it has started: a launcher may be away.
             state.emit(probe_container(state, name, wanted.task, watch, watch.target))
         else:
-            ip = wanted.task.ip  # Its container has a loopback of its own.
-            state.emit(Probe(name, replace(watch.target, host=ip) if ip else watch.target))
+            state.emit(Probe(name, watch.target, _network(wanted.task), wanted.task.ip))
             self._limit(name, watch)
 
     def _limit(self, name: str, watch: Watch) -> None:
@@ -151,3 +149,10 @@ class Checks:
             self._kill(task)
         else:
             self._wait(task, watch)
+
+
+def _network(task: Task) -> int:
+    """A process in the task's network, 0 where that is surely ours."""
+    if task.containerizer is Containerizer.PROCESS or task.run is None:
+        return 0
+    return task.run.pid or 0

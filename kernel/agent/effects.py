@@ -235,10 +235,15 @@ class LaunchProbe(Struct, frozen=True):
 
 
 class Probe(Struct, frozen=True, gc=False):
-    """Look once whether something answers; Probed follows. Nobody limits the time but DropProbe."""
+    """Look once whether something answers; Probed follows. Nobody limits the time but DropProbe.
+
+    pid: of a process whose network the target is in, 0 for ours. ip: the address of the target where that network may not be entered.
+    """
 
     probe_id: str
     target: HttpTarget | TcpTarget
+    pid: int = 0
+    ip: str = ""
 
 
 class DropProbe(Struct, frozen=True, gc=False):

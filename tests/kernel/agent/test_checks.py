@@ -110,11 +110,14 @@ def test_a_probe_over_the_network_goes_where_the_check_says() -> None:
     assert desk.one(Probe).target == HttpTarget("https", "127.0.0.1", 443, "/")
 
 
-def test_a_container_with_an_address_of_its_own_is_probed_there() -> None:
+def test_a_container_is_probed_from_inside_its_network() -> None:
+    """By a process that is in it; or at its address, where that is not possible."""
+    image = ContainerInfo(mesos=MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("image"))))
     desk = running()
-    desk.give(ContainerStarted(desk.run_task(command("t", health_check=tcp())), 7, "172.17.0.2"))
+    desk.give(ContainerStarted(desk.run_task(command("t", container=image, health_check=tcp())), 7, "172.17.0.2"))
     desk.tick(1)
-    assert desk.one(Probe).target == TcpTarget("172.17.0.2", 81)
+    probe = desk.one(Probe)
+    assert (probe.target, probe.pid, probe.ip) == (TcpTarget("127.0.0.1", 81), 7, "172.17.0.2")
 
 
 def test_a_command_runs_beside_its_task() -> None:

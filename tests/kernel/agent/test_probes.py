@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 import socket
 import ssl
@@ -14,11 +15,14 @@ from typing import Any
 
 import pytest
 from aiohttp import web
+from msgspec.structs import replace
 
+from kernel.agent.containerizer import netns
 from kernel.agent.effects import Probe, Probed
 from kernel.agent.probes import BODY_BYTES_MAX, Prober
 from kernel.executor.checks import HttpTarget, TcpTarget, answered, connected, nothing
 from kernel.wire.command import CheckStatusInfo, CheckType
+from tests.kernel.agent.containerizer.test_netns import network
 
 V4, V6 = "127.0.0.1", "::1"
 
@@ -58,11 +62,11 @@ class Pages:
 
 
 @asynccontextmanager
-async def pages(host: str = V4, tls: ssl.SSLContext | None = None) -> AsyncIterator[Pages]:
+async def pages(host: str = V4, tls: ssl.SSLContext | None = None, listener: socket.socket | None = None) -> AsyncIterator[Pages]:
     served = Pages()
     runner = web.ServerRunner(web.Server(served.answer, handler_cancellation=True), shutdown_timeout=0.1)
     await runner.setup()
-    await web.TCPSite(runner, host, 0, ssl_context=tls).start()
+    await (web.TCPSite(runner, host, 0, ssl_context=tls) if listener is None else web.SockSite(runner, listener)).start()
     served.port = runner.addresses[0][1]
     try:
         yield served
@@ -82,11 +86,11 @@ def play(scene: Callable[[], Awaitable[Any]]) -> Any:
     return asyncio.run(scene())  # type: ignore[arg-type]
 
 
-async def found(target: HttpTarget | TcpTarget) -> CheckStatusInfo:
+async def found(target: HttpTarget | TcpTarget, **fields: Any) -> CheckStatusInfo:
     """What a probe of it finds."""
     told: asyncio.Queue[Probed] = asyncio.Queue()
     prober = Prober(told.put_nowait)
-    prober.probe(Probe("p", target))
+    prober.probe(Probe("p", target, **fields))
     message = await told.get()
     await prober.close()
     assert message.probe_id == "p"
@@ -188,6 +192,48 @@ def test_many_probes_are_under_way_at_once() -> None:
             await prober.close()
 
     play(scene)
+
+
+# ---- From inside a network -------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may enter network namespaces")
+def test_a_probe_leaves_from_inside_the_network_of_a_process(tmp_path: Path) -> None:
+    """Also where a redirect leads; what is outside is not seen."""
+
+    async def scene(pid: int, listener: socket.socket) -> list[CheckStatusInfo]:
+        listener.bind((V4, 0))
+        async with pages(listener=listener) as inside, pages() as outside:
+            ports = inside.port, outside.port
+            probes = [found(HttpTarget("http", V4, port, "/to/202"), pid=pid) for port in ports]
+            probes += [found(TcpTarget(V4, port), pid=pid) for port in ports]
+            return [*await asyncio.gather(*probes), await found(TcpTarget(V4, inside.port))]
+
+    with network(tmp_path / "net") as pid:
+        listener = netns.open_socket(pid, socket.AF_INET, socket.SOCK_STREAM)
+        result = asyncio.run(scene(pid, listener))
+    assert result == [answered(202), NOTHING, connected(True), connected(False), connected(False)]
+
+
+def test_a_process_in_our_network_is_probed_from_here() -> None:
+    async def scene() -> CheckStatusInfo:
+        async with pages() as served:
+            return await found(HttpTarget("http", V4, served.port, "/"), pid=os.getpid())
+
+    assert play(scene) == answered(200)
+
+
+def test_where_a_network_cannot_be_entered_its_address_is_probed() -> None:
+    """An engine's process may be unknown here, or not be ours to look into. Without an address nothing is found: not what we have there."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+
+    async def scene() -> tuple[CheckStatusInfo, ...]:
+        async with pages() as served:
+            target = HttpTarget("http", "127.1.2.3", served.port, "/")
+            return await found(target, pid=gone.pid, ip=V4), await found(replace(target, host=V4), pid=gone.pid)
+
+    assert play(scene) == (answered(200), NOTHING)
 
 
 def has_v6() -> bool:
