@@ -50,7 +50,6 @@ class Cluster:
         return done.stdout
 
 
-
 def _free_offset() -> int:
     """A port offset under which our ports are free now."""
     while True:

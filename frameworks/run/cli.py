@@ -53,9 +53,7 @@ def _variables(_: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.option(
     "--instances", metavar="N", type=click.IntRange(1, 1_000_000), default=1, help="Run it N times; outputs stay in the sandboxes."
 )
-@click.option(
-    "--detach", is_flag=True, help="Print the tasks' ids when they run and leave them running; `meseta task kill` ends one."
-)
+@click.option("--detach", is_flag=True, help="Print the tasks' ids when they run and leave them running; `meseta task kill` ends one.")
 @master_options
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 def run(

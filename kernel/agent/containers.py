@@ -72,7 +72,7 @@ class Containers:
         self.state.limitations.pop(container_id, None)
         owner = self.state.containers.pop(container_id, None)
         if owner is not None:
-            self.state.emit(ContainerEnded(container_id, exit))
+            self.state.emit(ContainerEnded(container_id, self.state.container_name(owner), exit))
         return owner
 
     def reconcile(self, message: LauncherState) -> None:

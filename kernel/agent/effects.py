@@ -273,9 +273,10 @@ class ForgetContainer(Struct, frozen=True, gc=False):
 
 
 class ContainerEnded(Struct, frozen=True, gc=False):
-    """A container is gone; exit is None when it never started. For those who wait for it."""
+    """A container is gone; exit is None when it never started. For those who wait for it. name: PARENT.ID for one inside another."""
 
     container_id: str
+    name: str
     exit: Exit | None
 
 

@@ -6,7 +6,6 @@ says about itself is answered here.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection
 from enum import Enum
 from typing import Any
@@ -14,11 +13,10 @@ from typing import Any
 from aiohttp import web
 
 from kernel.agent.config import AgentConfig
-from kernel.agent.effects import ContainerEnded, KillContainer, View
-from kernel.agent.session_api import SessionApi
-from kernel.agent.sessions import Sessions
+from kernel.agent.container_api import ContainerApi
+from kernel.agent.effects import View
+from kernel.agent.stream_api import StreamApi
 from kernel.errors import CallError, NotSupported
-from kernel.executor.command import describe
 from kernel.mainloop import MainLoop
 from kernel.net import common, response
 from kernel.net.errors import HttpError
@@ -28,10 +26,7 @@ from kernel.net.metrics import Metrics
 from kernel.net.request import JSON, RECORDIO, Request, acceptable, content_type, read_body
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
-from kernel.wire.ids import ContainerID, validate_id
 
-SIGKILL = 9
-CONTAINER_ID_BYTES_MAX = 242
 MESSAGE_CONTENT_TYPE, MESSAGE_ACCEPT = "Message-Content-Type", "Message-Accept"
 
 # Reads that views render: each is answered by the view named as the call, in lower case.
@@ -40,37 +35,9 @@ READS = ("GET_STATE", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_
 LATER = frozenset({
     "LAUNCH_CONTAINER", "REMOVE_CONTAINER", "LAUNCH_NESTED_CONTAINER", "REMOVE_NESTED_CONTAINER", "ADD_RESOURCE_PROVIDER_CONFIG",
     "UPDATE_RESOURCE_PROVIDER_CONFIG", "REMOVE_RESOURCE_PROVIDER_CONFIG", "MARK_RESOURCE_PROVIDER_GONE", "UNKNOWN",
-    "ATTACH_CONTAINER_OUTPUT",
 })  # fmt: skip
 
-OfContainer = api.KillContainer | api.KillNestedContainer | api.WaitContainerCall | api.WaitNestedContainerCall
 Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
-
-
-class Waiters:
-    """Those who wait for the end of containers."""
-
-    def __init__(self) -> None:
-        self._waiting: dict[str, list[asyncio.Future[ContainerEnded]]] = {}
-
-    def wait(self, container_id: str) -> asyncio.Future[ContainerEnded]:
-        """Return the future end of a container that runs."""
-        future: asyncio.Future[ContainerEnded] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(container_id, []).append(future)
-        future.add_done_callback(lambda done: self._leave(container_id, done))
-        return future
-
-    def ended(self, effect: ContainerEnded) -> None:
-        for future in self._waiting.pop(effect.container_id, ()):
-            if not future.done():
-                future.set_result(effect)
-
-    def _leave(self, container_id: str, future: asyncio.Future[ContainerEnded]) -> None:
-        waiting = self._waiting.get(container_id, [])
-        if future in waiting:
-            waiting.remove(future)
-            if not waiting:
-                del self._waiting[container_id]
 
 
 Prune = Callable[[Collection[str]], Awaitable[None]]
@@ -85,17 +52,16 @@ class OperatorApi:
         config: AgentConfig,
         loop: Callable[[], MainLoop],
         files: Files,
-        waiters: Waiters,
-        sessions: Sessions,
-        session_api: SessionApi,
+        containers: ContainerApi,
+        streams: StreamApi,
         level: LoggingLevel,
         metrics: Metrics,
         measure: Measure,
         prune: Prune,
     ) -> None:
-        self._config, self._loop, self._files, self._waiters, self._level = config, loop, files, waiters, level
+        self._config, self._loop, self._files, self._level = config, loop, files, level
         self._measure, self._prune_images = measure, prune
-        self._sessions, self._session_api = sessions, session_api
+        self._streams = streams
         self._measured = metrics
         # Type -> (handler, the part of the call it needs).
         self._handlers: dict[str, tuple[Handler, str | None]] = {
@@ -108,17 +74,14 @@ class OperatorApi:
             "LIST_FILES": (self._list_files, "list_files"),
             "READ_FILE": (self._read_file, "read_file"),
             "PRUNE_IMAGES": (self._prune, "prune_images"),
-            "KILL_CONTAINER": (self._kill, "kill_container"),
-            "KILL_NESTED_CONTAINER": (self._kill, "kill_nested_container"),
-            "WAIT_CONTAINER": (self._wait, "wait_container"),
-            "WAIT_NESTED_CONTAINER": (self._wait, "wait_nested_container"),
+            **{kind: (handler, kind.lower()) for kind, handler in containers.handlers.items()},
         }
 
     async def handle(self, request: Request) -> web.StreamResponse:
         """Answer one call. Unlike elsewhere the headers are all looked at before the body."""
         streams = _check_headers(request)
         if streams is Streams.IN:
-            return await self._session_api.attach_input(request, _nested)
+            return await self._streams.attach_input(request)
         call = codec.decode(await read_body(request), api.Call)
         kind = call.type or ""
         if kind in READS:
@@ -127,11 +90,8 @@ class OperatorApi:
             return await response.json(request, await self._measure("get_containers", call.get_containers))
         if kind == "ATTACH_CONTAINER_INPUT":
             raise HttpError(415, f"Expecting 'Content-Type' of {RECORDIO} for ATTACH_CONTAINER_INPUT")
-        if kind == "LAUNCH_NESTED_CONTAINER_SESSION":
-            asked = call.launch_nested_container_session
-            if asked is None:
-                raise CallError("Failed to validate agent::Call: Expecting 'launch_nested_container_session' to be present")
-            return await self._session_api.launch(request, _nested(asked.container_id), asked)
+        if kind in self._streams.handlers:
+            return await self._streams.handlers[kind](request, _part(call, kind.lower()), RECORDIO if streams is Streams.OUT else JSON)
         if streams is Streams.OUT and kind not in LATER:
             raise HttpError(406, f"Expecting 'Accept' to allow {JSON}")
         if kind in LATER:
@@ -139,10 +99,7 @@ class OperatorApi:
         if kind not in self._handlers:
             raise CallError("Failed to validate agent::Call: Expecting 'type' to be present")
         handler, part = self._handlers[kind]
-        body = getattr(call, part) if part is not None else None
-        if part is not None and body is None:
-            raise CallError(f"Failed to validate agent::Call: Expecting '{part}' to be present")
-        return await handler(request, body)
+        return await handler(request, None if part is None else _part(call, part))
 
     async def _answer(self, request: Request, kind: str, **parts: Any) -> web.StreamResponse:
         return await response.json(request, codec.encode(api.Response(kind, **parts)))
@@ -178,42 +135,12 @@ class OperatorApi:
         await self._prune_images([image.docker.name for image in body.excluded_images if image.docker is not None])
         return response.text(200)
 
-    # ---- Containers -------------------------------------------------------------------------------------
 
-    async def _kill(self, request: Request, body: api.KillContainer | api.KillNestedContainer) -> web.StreamResponse:
-        number = SIGKILL if body.signal is None else body.signal
-        if not 0 < number <= 64:
-            raise CallError(f"kill_container.signal: {number} is no signal")
-        session = self._sessions.get(_name(body))
-        if session is not None:
-            session.signal(number)
-        else:
-            await self._loop().submit(KillContainer(_name(body), number))
-        return response.text(200)
-
-    async def _wait(self, request: Request, body: api.WaitContainerCall | api.WaitNestedContainerCall) -> web.StreamResponse:
-        name = _name(body)
-        session = self._sessions.get(name)
-        if session is not None:
-            await asyncio.shield(session.over)
-        over, status = self._sessions.status(name)
-        if over:
-            return await self._ended(request, body, status, describe(status))
-        waiting = self._waiters.wait(body.container_id.value)
-        try:
-            await self._loop().submit(View("container", name))  # Raises NotFound.
-            ended = await waiting
-        finally:
-            waiting.cancel()
-        status = None if ended.exit is None else ended.exit.status
-        return await self._ended(request, body, status, "the container was not started" if ended.exit is None else describe(status))
-
-    async def _ended(
-        self, request: Request, body: api.WaitContainerCall | api.WaitNestedContainerCall, status: int | None, message: str
-    ) -> web.StreamResponse:
-        if isinstance(body, api.WaitContainerCall):
-            return await self._answer(request, "WAIT_CONTAINER", wait_container=api.WaitContainer(status, message=message))
-        return await self._answer(request, "WAIT_NESTED_CONTAINER", wait_nested_container=api.WaitNestedContainer(status, message=message))
+def _part(call: api.Call, name: str) -> Any:
+    body = getattr(call, name)
+    if body is None:
+        raise CallError(f"Failed to validate agent::Call: Expecting '{name}' to be present")
+    return body
 
 
 class Streams(Enum):
@@ -243,28 +170,3 @@ def _check_headers(request: Request) -> Streams:
     if of_answer is not None:
         raise HttpError(406, f"Expecting '{MESSAGE_ACCEPT}' to be not set for this 'Accept'")
     return Streams.NOT
-
-
-def _name(call: OfContainer) -> str:
-    """The container that a call names, as the core knows it: PARENT.ID for one inside another. Raises CallError."""
-    if isinstance(call, api.KillNestedContainer | api.WaitNestedContainerCall):
-        return _nested(call.container_id)
-    return _path(call.container_id)
-
-
-def _nested(container_id: ContainerID) -> str:
-    if container_id.parent is None:
-        raise CallError("Failed to validate agent::Call: Expecting 'container_id.parent' to be present")
-    return _path(container_id)
-
-
-def _path(leaf: ContainerID) -> str:
-    container_id: ContainerID | None = leaf
-    names: list[str] = []
-    while container_id is not None:
-        validate_id(container_id.value, "container_id")
-        if "." in container_id.value or " " in container_id.value or len(container_id.value.encode()) > CONTAINER_ID_BYTES_MAX:
-            raise CallError(f"container_id: has at most {CONTAINER_ID_BYTES_MAX} bytes and neither periods nor spaces")
-        names.append(container_id.value)
-        container_id = container_id.parent
-    return ".".join(reversed(names))

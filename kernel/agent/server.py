@@ -13,12 +13,13 @@ from aiohttp import web
 
 from kernel.agent import sandbox
 from kernel.agent.config import AgentConfig
+from kernel.agent.container_api import ContainerApi, Waiters
 from kernel.agent.effects import View
 from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
 from kernel.agent.isolators.limits import Usage
-from kernel.agent.operator_api import OperatorApi, Waiters
-from kernel.agent.session_api import Enters, SessionApi
+from kernel.agent.operator_api import OperatorApi
 from kernel.agent.sessions import Sessions
+from kernel.agent.stream_api import Enters, StreamApi
 from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net import common, logging_level, response
@@ -104,8 +105,9 @@ class AgentServer:
 
     def _routes(self, executor_key: bytes) -> Routes:
         routes = Routes(prefix="/slave(1)")
-        sessions = SessionApi(self.loop, self.sessions, lambda: self._containers)
-        doors = self._config, self.loop, self.files, self.waiters, self.sessions, sessions
+        containers = ContainerApi(self.loop, self.waiters, self.sessions)
+        streams = StreamApi(self.loop, self.files, self.waiters, self.sessions, lambda: self._containers)
+        doors = self._config, self.loop, self.files, containers, streams
         operators = OperatorApi(*doors, self._level, self._metrics, self._measure, self._prune)
         executors = ExecutorApi(self.loop, self.streams, executor_key, anywhere=self._config.insecure)
         files, pages, gate = FileApi(self.files), Pages(routes, "Meseta agent", "slave(1)"), self.gate

@@ -61,6 +61,7 @@ class Session:
     def __init__(self, name: str, parent: str, terminal: bool) -> None:
         self.name, self.parent, self.terminal = name, parent, terminal
         self.output = RecordStream()
+        self.watchers: set[RecordStream] = set()  # Others who see it from some time on; who is slow is cut off.
         self.status: int | None = None  # Its raw wait status.
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.attached = False  # Somebody sends its input.
@@ -103,7 +104,9 @@ class Session:
         except OSError:  # The other end of a terminal is closed.
             data = b""
         if data:
-            self.output.send(codec.encode(ProcessIO(ProcessIOType.DATA, Data(self._outputs[fd], data))))
+            record = codec.encode(ProcessIO(ProcessIOType.DATA, Data(self._outputs[fd], data)))
+            for stream in (self.output, *self.watchers):
+                stream.send(record)
             if not self.output.closed:
                 if self.output.unread_bytes > OUTPUT_BYTES_MAX:
                     self._pause(fd)
@@ -141,7 +144,8 @@ class Session:
     def _finish(self) -> None:
         if self.status is not None and not self._outputs and not self.over.done():
             self.over.set_result(None)
-            self.output.close()
+            for stream in (self.output, *self.watchers):
+                stream.close()
 
     async def write(self, data: bytes) -> None:
         """Give the process input; none ends it, as the end of a file, or as Ctrl-D on a terminal."""
@@ -185,12 +189,6 @@ class Session:
         """Tell a terminal how large its window is."""
         if self.terminal and self._input >= 0:
             fcntl.ioctl(self._input, termios.TIOCSWINSZ, _window(size))
-
-    def end_input(self) -> None:
-        """Nobody sends more; what waits is still taken."""
-        if self._input >= 0:
-            self._ends = True
-            self._feed()
 
     def close_input(self) -> None:
         if self._input >= 0:

@@ -320,15 +320,18 @@ class AgentState:
     def find_container(self, name: str) -> Task | Executor:
         """Whose container this is; a default executor has one without a process. name: its id, PARENT.ID for one inside
         another. Raises NotFound."""
-        outer, _, inner = name.rpartition(".")
+        inner = name.rpartition(".")[2]
         executors = (executor for framework in self.frameworks.values() for executor in framework.executors.values())
         owner = self.containers.get(inner) or next((executor for executor in executors if executor.container_id == inner), None)
-        parent = ""
-        if isinstance(owner, Task) and owner.kind is Kind.DEFAULT:
-            parent = owner.framework.executors[owner.executor_id].container_id
-        if owner is None or outer != parent:
+        if owner is None or name != self.container_name(owner):
             raise NotFound(f"Container {name} cannot be found")
         return owner
+
+    def container_name(self, owner: Task | Executor) -> str:
+        """What its container goes by: PARENT.ID for a task in a default executor's."""
+        if isinstance(owner, Task) and owner.kind is Kind.DEFAULT:
+            return f"{owner.framework.executors[owner.executor_id].container_id}.{owner.container_id}"
+        return owner.container_id
 
     def look_at(self, due_s: float, check: Callable[[T], None], owner: T) -> None:
         """Have `check(owner)` called once, at the first Tick from due_s on. The check compares the owner's own

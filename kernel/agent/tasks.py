@@ -222,5 +222,5 @@ class Tasks:
             self.state.look_at(now_s + LINGER_S, self.check_done, executor)
         if is_done(live, len(tasks), now_s - executor.idle_since_s):
             executor.enter(ExecutorState.TERMINATED)
-            self.state.emit(ContainerEnded(executor.container_id, Exit(0, self.state.now.wall_s)))
+            self.state.emit(ContainerEnded(executor.container_id, executor.container_id, Exit(0, self.state.now.wall_s)))
             self.frameworks.executor_gone(executor, 0)

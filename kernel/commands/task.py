@@ -144,6 +144,29 @@ def task_exec(
         raise CommandError(f"cannot reach the task's agent: {error}", hint="is it running? see `meseta node list`") from error
 
 
+@task.command("attach")
+@click.argument("task")
+@click.option("--no-stdin", is_flag=True, help="Only show what it prints.")
+@master_options
+def task_attach(task: str, no_stdin: bool, master: str | None, credential_file: str | None, as_json: bool) -> int:
+    """Be the terminal of a running task that has one (`tty_info`), until it ends; Ctrl-P Ctrl-Q leaves it alone again.
+
+    Exit status: the task's; 128+n when signal n ended it; 0 when it was left.
+    """
+    from kernel.commands import task_exec as sessions
+
+    principal = credential(credential_file)
+    asked = Master(masters(master), principal)
+    found = _find(asked, task)
+    peer = _agent_of(asked, found, "wait until the agent is back")
+    try:
+        return sessions.attach(peer, principal, found, stdin=not no_stdin)
+    except Refused as error:
+        raise CommandError(f"cannot attach to the task: {error}", field="task") from error
+    except OSError as error:
+        raise CommandError(f"cannot reach the task's agent: {error}", hint="is it running? see `meseta node list`") from error
+
+
 @task.command("kill")
 @click.argument("tasks", metavar="TASK...", nargs=-1, required=True)
 @master_options

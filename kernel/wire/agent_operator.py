@@ -43,6 +43,7 @@ from kernel.wire.values import Scalar
 __all__ = [
     "AddResourceProviderConfig",
     "AttachContainerInput",
+    "AttachContainerOutput",
     "AttachInputType",
     "Call",
     "Container",
@@ -202,6 +203,10 @@ class AttachContainerInput(ProtoMessage, frozen=True):
     process_io: ProcessIO | None = None
 
 
+class AttachContainerOutput(ProtoMessage, frozen=True):
+    container_id: ContainerID
+
+
 class LaunchContainer(ProtoMessage, frozen=True):
     """With container_id.parent the container is nested, else it stands alone."""
 
@@ -265,6 +270,7 @@ class Call(ProtoMessage, frozen=True):
     remove_nested_container: RemoveNestedContainer | None = None
     launch_nested_container_session: LaunchNestedContainerSession | None = None
     attach_container_input: AttachContainerInput | None = None
+    attach_container_output: AttachContainerOutput | None = None
     launch_container: LaunchContainer | None = None
     wait_container: WaitContainerCall | None = None
     kill_container: KillContainer | None = None

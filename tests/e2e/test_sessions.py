@@ -141,6 +141,31 @@ def test_what_is_started_beside_a_task_ends_with_it(pool: Cluster, start_cluster
         owner.communicate()
 
 
+def test_what_a_task_prints_is_shown_from_now_on(start_cluster: Start) -> None:
+    """With its exit status; nothing is lost when its output is rotated meanwhile."""
+    cluster = start_cluster(agents=1, only="master,agent", environ={"MESETA_CONTAINER_LOGGER_MAX_STDOUT_SIZE": "64KB"})
+    numbers = [str(number) for number in range(1, 100_001)]
+    script = f"until test -e go; do echo tick; sleep 0.05; done; seq {numbers[-1]}; echo error >&2; exit 4"
+    owner = cluster.spawn([*MESETA, "run", "--name", "prints", "--", "sh", "-c", script], stdout=subprocess.DEVNULL)
+    try:
+        (found,) = eventually(lambda: [task for task in cluster.json("task", "list") if task["state"] == "TASK_RUNNING"])
+        name = found["task_id"]["value"]
+        refused = cluster.meseta("task", "attach", name, check=False)
+        assert refused.returncode == 1
+        assert "has no terminal, so its input cannot be ours; --no-stdin shows" in refused.stderr
+        watching = cluster.spawn([*MESETA, "task", "attach", name, "--no-stdin"], stderr=subprocess.PIPE)
+        assert watching.stdout is not None
+        assert watching.stdout.readline() == "tick\n"
+        cluster.meseta("task", "exec", name, "--", "touch", "go")
+        output, errors = watching.communicate(timeout=60)
+        assert [line for line in output.splitlines() if line != "tick"] == numbers
+        assert errors == "error\n"
+        assert watching.returncode == 4
+    finally:
+        owner.kill()
+        owner.communicate()
+
+
 def test_input_for_nothing_is_refused(pool: Cluster) -> None:
     nobody = {"value": "nobody", "parent": {"value": "none"}}
     answer = call(pool.urls["agent-1"], "LAUNCH_NESTED_CONTAINER_SESSION", launch_nested_container_session={"container_id": nobody})

@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from kernel.agent import stream_api
 from kernel.agent.core import AgentCore
 from kernel.agent.effects import (
     CloseExecutorStream,
@@ -379,3 +380,66 @@ def test_no_body_breaks_an_agent(path: str, bodies: list[bytes]) -> None:
         assert (await stage.get("/health"))[0] == 200
 
     play(Path("/nonexistent"), scene)
+
+
+def attach_output(container_id: Any) -> dict[str, Any]:
+    return {"type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": container_id}}
+
+
+OF_RECORDS = {**JSON, "Accept": "application/recordio", "Message-Accept": "application/json"}
+
+
+async def read_record(answer: aiohttp.ClientResponse) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(await answer.content.readexactly(int(await answer.content.readline())))
+    return found
+
+
+def test_output_is_followed_from_now_on_until_the_end(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        container = await stage.run(command("t"))
+        await stage.loop.submit(ContainerStarted(container, 7))
+        sandbox = tmp_path / f"slaves/{AGENT_ID}/frameworks/f/executors/t/runs/{container}"
+        sandbox.mkdir(parents=True)
+        (sandbox / "stdout").write_text("before\n")
+        async with stage.client.post(OPERATOR, data=json.dumps(attach_output({"value": container})), headers=OF_RECORDS) as answer:
+            assert answer.status == 200
+            assert answer.headers["Content-Type"] == "application/recordio"
+            (sandbox / "stdout").write_text("before\nstdout\n")
+            (sandbox / "stderr").write_text("stderr\n")
+            found = [await read_record(answer) for _ in range(2)]
+            told = {(record["data"]["type"], record["data"]["data"]) for record in found}
+            assert told == {("STDOUT", "c3Rkb3V0Cg=="), ("STDERR", "c3RkZXJyCg==")}
+            (sandbox / "stdout").write_text("before\nstdout\nlast\n")
+            await stage.loop.submit(ContainerExited(container, Exit(0, 0.0)))
+            assert (await read_record(answer))["data"]["data"] == "bGFzdAo="
+            assert await answer.content.read() == b"", "and that was all"
+        assert (await stage.post(OPERATOR, attach_output({"value": container}), OF_RECORDS))[0] == 404
+
+    play(tmp_path, scene)
+
+
+def test_a_silent_container_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_api, "HEARTBEAT_S", 0.01)
+
+    async def scene(stage: Stage) -> None:
+        container = await stage.run(command("t"))
+        await stage.loop.submit(ContainerStarted(container, 7))
+        async with stage.client.post(OPERATOR, data=json.dumps(attach_output({"value": container})), headers=OF_RECORDS) as answer:
+            beat = {"type": "CONTROL", "control": {"type": "HEARTBEAT", "heartbeat": {"interval": {"nanoseconds": 10_000_000}}}}
+            assert await read_record(answer) == beat
+
+    play(tmp_path, scene)
+
+
+def test_too_many_who_follow_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_api, "FOLLOWERS_MAX", 1)
+
+    async def scene(stage: Stage) -> None:
+        container = await stage.run(command("t"))
+        await stage.loop.submit(ContainerStarted(container, 7))
+        call = attach_output({"value": container})
+        async with stage.client.post(OPERATOR, data=json.dumps(call), headers=OF_RECORDS) as answer:
+            assert answer.status == 200
+            assert (await stage.post(OPERATOR, call, OF_RECORDS))[0] == 503
+
+    play(tmp_path, scene)

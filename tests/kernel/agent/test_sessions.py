@@ -12,6 +12,7 @@ import pytest
 from kernel.agent import sessions
 from kernel.agent.sessions import Entry, Session, Sessions
 from kernel.errors import CallError, Conflict, NotFound, Unavailable
+from kernel.net.stream import RecordStream
 
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 
@@ -52,6 +53,19 @@ def test_how_it_ended_is_known_afterwards(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_others_may_watch_and_do_not_hold_it_up(tmp_path: Path) -> None:
+    async def scene(stage: Stage) -> None:
+        session = await stage.start("c.s", "read line; echo $line")
+        watcher = RecordStream()
+        session.watchers.add(watcher)
+        await session.write(b"seen\n")
+        await session.over
+        assert watcher.closed
+        assert watcher.unread_bytes == session.output.unread_bytes > 0
+
+    play(tmp_path, scene)
+
+
 def test_only_the_last_ends_are_remembered_and_only_so_many_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sessions, "ENDED_MAX", 2)
     monkeypatch.setattr(sessions, "SESSIONS_MAX", 1)
@@ -76,7 +90,7 @@ def test_input_that_waits_is_taken_before_its_end(tmp_path: Path) -> None:
         waits = asyncio.create_task(session.write(b"y"))
         (tmp_path / "go").write_text("on\n")
         await waits
-        session.end_input()
+        await session.write(b"")
         await session.write(b"too late")
         await session.over
         assert (tmp_path / "got").read_bytes() == b"x" * (sessions.INPUT_BYTES_MAX + 1) + b"y"
