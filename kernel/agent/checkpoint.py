@@ -6,7 +6,7 @@ without a disk sync, because after a power loss all of it is void: the boot id t
 
 Ids become paths: what is read back is checked as if it came from outside.
 
-Keys: `agent`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, what a task is; `updates/FID/TID`, where it stands.
+Keys: `agent`; `drain`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, what a task is; `updates/FID/TID`, where it stands.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task, UpdateQueue
+from kernel.agent.state import AgentState, Cause, Drain, Executor, Framework, Kind, Task, UpdateQueue
 from kernel.agent.transitions import ExecutorState
 from kernel.errors import CallError, StoreError
 from kernel.executor.command import CommandRun, Kill, Phase
@@ -77,6 +77,7 @@ class UpdatesRecord(Struct, frozen=True, omit_defaults=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_agent = msgspec.msgpack.Decoder(AgentRecord).decode
+_decode_drain = msgspec.msgpack.Decoder(Drain).decode
 _decode_framework = msgspec.msgpack.Decoder(FrameworkRecord).decode
 _decode_executor = msgspec.msgpack.Decoder(ExecutorRecord).decode
 _decode_task = msgspec.msgpack.Decoder(TaskRecord).decode
@@ -85,6 +86,14 @@ _decode_updates = msgspec.msgpack.Decoder(UpdatesRecord).decode
 
 def keep_agent(state: AgentState) -> Persist:
     return Persist("agent", _encode(AgentRecord(state.agent_id, state.identity.boot_id, state.leaves_for_good)))
+
+
+def keep_drain(drain: Drain) -> Persist:
+    return Persist("drain", _encode(drain))
+
+
+def forget_drain() -> Persist:
+    return Persist("drain", None)
 
 
 def keep_framework(framework: Framework) -> Persist:
@@ -161,6 +170,8 @@ def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
     for name in entries:
         groups.setdefault(name.partition("/")[0], []).append(name)
     try:
+        for key in groups.get("drain", ()):
+            state.drain = _decode_drain(entries[key])
         for key in groups["frameworks"]:
             kept = _decode_framework(entries[key])
             framework = Framework(key.split("/", 1)[1], kept.info, state.config.max_completed_executors_per_framework)

@@ -13,6 +13,7 @@ from kernel.agent import checkpoint, views
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.kinds import LAUNCHED
 from kernel.agent.containers import Containers
+from kernel.agent.draining import Draining
 from kernel.agent.effects import (
     CloseMasterLink,
     ContainerExited,
@@ -45,6 +46,7 @@ from kernel.errors import PeerError, Unavailable
 from kernel.mainloop import Persist, Reply, Tick
 from kernel.wire.agent import (
     AcknowledgeUpdate,
+    DrainAgent,
     FrameworkMessage,
     FrameworkUpdated,
     KillTask,
@@ -72,7 +74,8 @@ class AgentCore:
         self.tasks = Tasks(state, self.updates, self.frameworks)
         self.executors = Executors(state, self.updates, self.frameworks, self.tasks)
         self.orders = Orders(state, self.updates, self.frameworks, self.tasks, self.executors)
-        self.registration = Registration(state, self.updates, self.frameworks, self.orders)
+        self.draining = Draining(state, self.tasks, self.executors)
+        self.registration = Registration(state, self.updates, self.frameworks, self.orders, self.draining)
         self.containers = Containers(state, self.tasks, self.executors)
         self._recover(entries)
         registration, orders = self.registration, self.orders
@@ -107,6 +110,7 @@ class AgentCore:
             ShutdownExecutor: orders.shut_down_executor,
             FrameworkMessage: orders.framework_message,
             MasterHeartbeat: lambda _: None,
+            DrainAgent: lambda message: self.draining.follow(message.config),
             Registered: registration.registered,
             ShutdownAgent: registration.expelled,
         }

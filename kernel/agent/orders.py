@@ -30,6 +30,8 @@ from kernel.wire.ids import validate_id
 from kernel.wire.resources import Resources
 from kernel.wire.task import ExecutorInfo, ExecutorType, Reason, TaskInfo, TaskState
 
+DRAINING = "Agent is draining"
+
 
 class Orders:
     """Checks an order against what is here and hands it to whoever carries it out."""
@@ -47,6 +49,8 @@ class Orders:
             return
         if info.executor is not None:
             self._run(framework, info.executor, (info,), message.launch_executor, group=False)
+        elif self.state.drain is not None:
+            self._drop(framework, (info,), info.task_id.value, Reason.REASON_AGENT_DRAINING, DRAINING)
         elif info.task_id.value in framework.executors:
             self._drop(framework, (info,), info.task_id.value, Reason.REASON_TASK_INVALID, "Its id is that of a running executor")
         else:
@@ -77,6 +81,9 @@ class Orders:
     def _run(self, framework: Framework, info: ExecutorInfo, infos: Sequence[TaskInfo], launch_executor: bool, group: bool) -> None:
         executor_id = info.executor_id.value
         executor = framework.executors.get(executor_id)
+        if self.state.drain is not None:
+            self._drop(framework, infos, executor_id, Reason.REASON_AGENT_DRAINING, DRAINING)
+            return self._tell_not_started(framework, executor_id)
         if executor is None and not launch_executor:
             return self._drop(framework, infos, executor_id, Reason.REASON_EXECUTOR_TERMINATED, "Executor terminated")
         if executor is not None and launch_executor:
@@ -90,9 +97,11 @@ class Orders:
             self.tasks.launch_group(framework, info, infos, problem)
         else:
             self.executors.launch(framework, info, infos, problem, group)
+        return self._tell_not_started(framework, executor_id)
+
+    def _tell_not_started(self, framework: Framework, executor_id: str) -> None:
         if executor_id not in framework.executors and self.state.registered:
             self.state.emit(ToMaster(ExecutorExited(framework.framework_id, executor_id, -1)))
-        return None
 
     def _is_command_task(self, framework: Framework, executor_id: str) -> bool:
         task = framework.tasks.get(executor_id)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kernel import __version__
 from kernel.agent import checkpoint, layout
+from kernel.agent.draining import Draining
 from kernel.agent.effects import AgentNamed, CloseMasterLink, Leave, Stop, ToMaster
 from kernel.agent.frameworks import Frameworks
 from kernel.agent.orders import Orders
@@ -30,8 +31,8 @@ NEVER_S = float("inf")
 class Registration:
     """Says who we are and keeps the link honest."""
 
-    def __init__(self, state: AgentState, updates: Updates, frameworks: Frameworks, orders: Orders) -> None:
-        self.state, self.updates, self.frameworks, self.orders = state, updates, frameworks, orders
+    def __init__(self, state: AgentState, updates: Updates, frameworks: Frameworks, orders: Orders, draining: Draining) -> None:
+        self.state, self.updates, self.frameworks, self.orders, self.draining = state, updates, frameworks, orders, draining
 
     # ---- The link --------------------------------------------------------------------------------------
 
@@ -97,6 +98,7 @@ class Registration:
         if not state.registered:
             state.registered = True
             self.updates.send_all()
+        self.draining.follow(message.drain)
 
     def heard(self) -> None:
         """A frame came in."""

@@ -20,7 +20,7 @@ from kernel.clock import Now
 from kernel.errors import NotFound
 from kernel.executor.checks import CheckWatch, HealthWatch, Watch
 from kernel.executor.command import CommandRun, Limitation
-from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability
+from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability, DrainConfig
 from kernel.wire.resources import Resource
 from kernel.wire.task import (
     TERMINAL,
@@ -253,6 +253,13 @@ class Probing(Struct):
     late: bool = False
 
 
+class Drain(Struct, frozen=True):
+    """The agent is being emptied, since when."""
+
+    config: DrainConfig
+    since_wall_s: float
+
+
 class Departure(Enum):
     """How the agent leaves."""
 
@@ -281,6 +288,7 @@ class AgentState:
         self.master_id = ""
         self.heartbeat_s = self.silence_s = 0.0
         self.heartbeat_due_s = self.silence_due_s = float("inf")
+        self.drain: Drain | None = None
         self.departure: Departure | None = None
         self.departure_reason = ""
         self.departure_due_s = float("inf")

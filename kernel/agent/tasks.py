@@ -201,7 +201,7 @@ class Tasks:
         executor = framework.executors.get(task.executor_id) if task.kind is Kind.DEFAULT else None
         if framework.terminating:
             self.frameworks.task_done(task)
-        elif executor is not None and task.group and brings_group_down(task.state):
+        elif executor is not None and task.group and brings_group_down(task.state) and self.state.drain is None:  # Else each has its own.
             for mate in executor.tasks():
                 if mate.group == task.group and not mate.terminal:
                     self.end(mate, KillCause.GROUP, MATE_GRACE_S)

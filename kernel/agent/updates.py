@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kernel.agent import checkpoint
 from kernel.agent.effects import ToMaster
-from kernel.agent.state import AgentState, Kind, Task, UpdateQueue
+from kernel.agent.state import AgentState, Drain, Kind, Task, UpdateQueue
 from kernel.agent.transitions import may_follow
 from kernel.executor.command import KillCause
 from kernel.wire.agent import AcknowledgeUpdate, StatusUpdate
@@ -30,6 +30,7 @@ PENDING_MAX = 100  # Beyond, a check's update takes the place of the one before 
 
 _OF_CHECKS = (Reason.REASON_TASK_CHECK_STATUS_UPDATED, Reason.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED)
 
+_KILLS = (TaskState.TASK_KILLING, TaskState.TASK_KILLED)
 _METRICS = {state: f"slave/tasks_{state.value.removeprefix('TASK_').lower()}" for state in TERMINAL}
 
 
@@ -89,6 +90,8 @@ class Updates:
         return True
 
     def _add(self, task: Task, status: TaskStatus) -> None:
+        if self.state.drain is not None and status.state in _KILLS:
+            status = _drained(task, status, self.state.drain)
         task.state = status.state
         task.note(status)
         self.state.counts["slave/valid_status_updates"] += 1
@@ -210,6 +213,12 @@ class Updates:
             container_id, pid = ContainerID(task.container_id, parent), task.run.pid
         networks = (NetworkInfo((IPAddress(ip_address=task.ip),)),) if task.ip else self._networks
         return ContainerStatus(container_id, networks, executor_pid=pid)
+
+
+def _drained(task: Task, status: TaskStatus, drain: Drain) -> TaskStatus:
+    """A kill on an agent that drains says so; whoever can understand it is told that the agent will never be back."""
+    gone = drain.config.mark_gone and status.state is TaskState.TASK_KILLED and task.framework.partition_aware
+    return replace(status, state=TaskState.TASK_GONE_BY_OPERATOR if gone else status.state, reason=Reason.REASON_AGENT_DRAINING)
 
 
 def _healthy(task: Task, new_state: TaskState) -> bool | None:

@@ -136,6 +136,7 @@ def _remember(s: MasterState, agent: Agent, to: AgentState, now: Now) -> None:
     else:
         s.gone[agent_id] = now.wall_s
         s.out.append(registry.keep_agent(agent_id, replace(record, gone_wall_s=now.wall_s)))
+        s.deactivate(agent_id, None)
         leave_address(s, agent_id, agent.address)
 
 
@@ -181,6 +182,7 @@ def give_up_agent(s: MasterState, agent_id: str, state: TaskState, reason: Reaso
     lost = s.unreachable.pop(agent_id)
     s.gone[agent_id] = now.wall_s
     s.out.append(registry.keep_agent(agent_id, registry.AgentRecord(lost.info, lost.ip, lost.wall_s, gone_wall_s=now.wall_s)))
+    s.deactivate(agent_id, None)
     leave_address(s, agent_id, lost.address)
     give_up(s, lost, agent_id, state, reason, message, now)
 
@@ -236,6 +238,7 @@ def forget_due(s: MasterState, key: str, now: Now) -> None:
         del s.unreachable[agent_id]
         _take_lost(s, lost, agent_id)  # Nothing is told: whoever asks about them hears that they are unknown.
         leave_address(s, agent_id, lost.address)
+        s.deactivate(agent_id, None)
         s.out.append(registry.forget_agent(agent_id))
     while s.gone:
         agent_id, gone_wall_s = next(iter(s.gone.items()))
@@ -277,6 +280,7 @@ def _recover(s: MasterState, record: registry.AgentRecord, agent_id: str, now: N
         agent = Agent(agent_id, record.info, record.ip, Resources.of(record.info.resources))
         agent.registered_wall_s = record.registered_wall_s
         agent.contact_due_s = now.mono_s + s.config.agent_reregister_timeout_s
+        agent.deactivation = s.deactivated.get(agent_id)
         s.agents[agent_id] = agent
         s.recovered.add(agent_id)
         s.deadlines.push(agent.contact_due_s, "agent", agent_id)

@@ -13,15 +13,18 @@ from typing import Any
 from kernel.clock import Now
 from kernel.errors import CallError, NotSupported, PeerError
 from kernel.mainloop import Reply, Tick
-from kernel.master import agents, frameworks, launching, reconciliation, registration, registry, render, tasks
+from kernel.master import agents, draining, frameworks, launching, reconciliation, registration, registry, render, tasks
 from kernel.master.allocator import Pass
 from kernel.master.config import MasterConfig
 from kernel.master.effects import (
     CloseStream,
+    DeactivateAgent,
+    DrainAgent,
     FromAgent,
     KillTaskByOperator,
     LinkClosed,
     MarkAgentGone,
+    ReactivateAgent,
     SchedulerCall,
     StreamClosed,
     SubscribeFramework,
@@ -61,6 +64,7 @@ class MasterCore:
         self._views = views
         self._stopwatch = stopwatch
         self._waiting_since: Now | None = None  # The first input since the last allocation.
+        self.state.deactivated.update(recorded.deactivated)
         frameworks.recover(self.state, recorded.frameworks, now)
         agents.recover(self.state, recorded.agents, now)
         self.state.deadlines.push(now.mono_s + agents.FORGET_S, "forget", "")
@@ -86,6 +90,8 @@ class MasterCore:
             handler(state, framework, message.body, now)
         else:
             _INPUTS[kind](self, message, now)
+        if state.emptied:
+            draining.settle(state, now)
         return state.out
 
     def settle(self, now: Now, budget_s: float) -> Sequence[Any]:
@@ -168,6 +174,15 @@ class MasterCore:
 
     def _gone(self, call: MarkAgentGone, now: Now) -> None:
         agents.mark_gone(self.state, call, now)
+
+    def _drain(self, call: DrainAgent, now: Now) -> None:
+        draining.drain(self.state, call, now)
+
+    def _deactivate(self, call: DeactivateAgent, now: Now) -> None:
+        draining.deactivate(self.state, call, now)
+
+    def _reactivate(self, call: ReactivateAgent, now: Now) -> None:
+        self.state.out.append(Reply(draining.reactivate(self.state, call)))
 
     def _subscribe_operator(self, call: SubscribeOperator, now: Now) -> None:
         state = self.state
@@ -259,6 +274,9 @@ _INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
     TeardownFramework: MasterCore._teardown,
     KillTaskByOperator: MasterCore._kill,
     MarkAgentGone: MasterCore._gone,
+    DrainAgent: MasterCore._drain,
+    DeactivateAgent: MasterCore._deactivate,
+    ReactivateAgent: MasterCore._reactivate,
     View: MasterCore._view,
 }
 _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {

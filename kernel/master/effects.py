@@ -81,6 +81,26 @@ class MarkAgentGone(Struct, frozen=True):
     agent_id: str
 
 
+class DrainAgent(Struct, frozen=True):
+    """An operator empties an agent. grace_ns: caps the kill grace of its tasks; mark_gone: once empty, it never comes back."""
+
+    agent_id: str
+    grace_ns: int | None = None
+    mark_gone: bool = False
+
+
+class DeactivateAgent(Struct, frozen=True):
+    """An operator has nothing more offered on an agent; what runs there goes on."""
+
+    agent_id: str
+
+
+class ReactivateAgent(Struct, frozen=True):
+    """An operator has a deactivated agent offered again. Replied with whether it is registered right now."""
+
+    agent_id: str
+
+
 class View(Struct, frozen=True):
     """A read: `kernel.master.views` renders what `name` asks for from the state, seen at one instant."""
 

@@ -231,5 +231,5 @@ def master_info(me: Leader) -> MasterInfo:
         hostname=me.hostname,
         version=MESOS_VERSION,
         address=Address(port=me.port, hostname=me.hostname, ip=me.ip),
-        capabilities=(MasterInfoCapability(MasterCapability.AGENT_UPDATE),),
+        capabilities=tuple(map(MasterInfoCapability, (MasterCapability.AGENT_UPDATE, MasterCapability.AGENT_DRAINING))),
     )

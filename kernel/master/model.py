@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from kernel.master.allocator import Allocation
 from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.quantities import Holdings
+from kernel.master.registry import Deactivation
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.framework import ENDS_WITH_TASKS
 from kernel.wire.nodes import AgentCapability
@@ -103,12 +104,12 @@ class Offer:
 
 
 class Agent:
-    """A machine that runs tasks. frameworks_known: those its link was told of, so far as they are not removed. rendered: as
-    that of a task."""
+    """A machine that runs tasks. deactivation: why nothing is offered there, None when it is. frameworks_known: those its link was
+    told of, so far as they are not removed. rendered: as that of a task."""
 
     __slots__ = (
-        "agent_id", "capabilities", "contact_due_s", "executors", "frameworks_known", "info", "ip", "link", "offered", "offers",
-        "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
+        "agent_id", "capabilities", "contact_due_s", "deactivation", "executors", "frameworks_known", "info", "ip", "link", "offered",
+        "offers", "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
     )  # fmt: skip
 
     def __init__(self, agent_id: str, info: AgentInfo, ip: str, total: Resources) -> None:
@@ -124,6 +125,7 @@ class Agent:
         self.software = ""
         self.capabilities: tuple[AgentCapability, ...] = ()
         self.contact_due_s = 0.0
+        self.deactivation: Deactivation | None = None
         self.registered_wall_s = 0.0
         self.reregistered_wall_s: float | None = None
         self.tasks: dict[TaskKey, Task] = {}
@@ -140,6 +142,11 @@ class Agent:
     def pid(self) -> str:
         return f"slave(1)@{self.ip}:{self.info.port}"
 
+    @property
+    def active(self) -> bool:
+        """Whether what is free there is offered."""
+        return self.state is AgentState.REGISTERED and self.deactivation is None
+
     def look(self) -> AgentLook:
         return AgentLook(
             self.agent_id,
@@ -150,7 +157,8 @@ class Agent:
             self.total,
             self.used,
             self.offered,
-            self.state,
+            self.active,
+            self.deactivation,
             self.software,
             self.capabilities,
         )

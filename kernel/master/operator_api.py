@@ -13,10 +13,20 @@ from typing import Any
 
 from aiohttp import web
 
-from kernel.errors import CallError, NotSupported
+from kernel.errors import CallError, Conflict, NotSupported
 from kernel.mainloop import MainLoop
 from kernel.master.config import MasterConfig
-from kernel.master.effects import KillTaskByOperator, MarkAgentGone, StreamClosed, SubscribeOperator, TeardownFramework, View
+from kernel.master.effects import (
+    DeactivateAgent,
+    DrainAgent,
+    KillTaskByOperator,
+    MarkAgentGone,
+    ReactivateAgent,
+    StreamClosed,
+    SubscribeOperator,
+    TeardownFramework,
+    View,
+)
 from kernel.master.streams import Streams
 from kernel.net import common, response
 from kernel.net.files import Files, in_thread, list_files, read_file
@@ -35,7 +45,7 @@ READS = frozenset({
 # Known and not built yet.
 LATER = frozenset({
     "UPDATE_WEIGHTS", "RESERVE_RESOURCES", "UNRESERVE_RESOURCES", "CREATE_VOLUMES", "DESTROY_VOLUMES", "GROW_VOLUME", "SHRINK_VOLUME",
-    "UPDATE_MAINTENANCE_SCHEDULE", "START_MAINTENANCE", "STOP_MAINTENANCE", "DRAIN_AGENT", "DEACTIVATE_AGENT", "REACTIVATE_AGENT",
+    "UPDATE_MAINTENANCE_SCHEDULE", "START_MAINTENANCE", "STOP_MAINTENANCE",
     "UPDATE_QUOTA", "SET_QUOTA", "REMOVE_QUOTA", "UNKNOWN",
 })  # fmt: skip
 
@@ -64,6 +74,9 @@ class OperatorApi:
             "TEARDOWN": (self._teardown, "teardown"),
             "MARK_AGENT_GONE": (self._mark_agent_gone, "mark_agent_gone"),
             "KILL_TASK": (self._kill_task, "kill_task"),
+            "DRAIN_AGENT": (self._drain_agent, "drain_agent"),
+            "DEACTIVATE_AGENT": (self._deactivate_agent, "deactivate_agent"),
+            "REACTIVATE_AGENT": (self._reactivate_agent, "reactivate_agent"),
         }
 
     async def handle(self, request: Request) -> web.StreamResponse:
@@ -138,4 +151,18 @@ class OperatorApi:
 
     async def _kill_task(self, request: Request, body: operator.KillTask) -> web.StreamResponse:
         await self._loop().submit(KillTaskByOperator(body.framework_id.value, body.task_id.value, body.kill_policy))
+        return response.text(200)
+
+    async def _drain_agent(self, request: Request, body: operator.DrainAgent) -> web.StreamResponse:
+        grace_ns = body.max_grace_period.nanoseconds if body.max_grace_period is not None else None
+        await self._loop().submit(DrainAgent(body.agent_id.value, grace_ns, body.mark_gone))
+        return response.text(200)
+
+    async def _deactivate_agent(self, request: Request, body: operator.DeactivateAgent) -> web.StreamResponse:
+        await self._loop().submit(DeactivateAgent(body.agent_id.value))
+        return response.text(200)
+
+    async def _reactivate_agent(self, request: Request, body: operator.ReactivateAgent) -> web.StreamResponse:
+        if not await self._loop().submit(ReactivateAgent(body.agent_id.value)):
+            raise Conflict(f"agent_id: agent '{body.agent_id.value}' is not registered now; it is offered again when it is")
         return response.text(200)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
-from kernel.master.transitions import AgentState
+from kernel.master.registry import Deactivation
 from kernel.wire.nodes import AgentCapability, AgentInfo
 from kernel.wire.resources import Resources
 from kernel.wire.task import TaskState, TaskStatus
@@ -37,7 +37,8 @@ class AgentLook(Struct, gc=False):
     total: Resources
     used: Resources
     offered: Resources
-    state: AgentState
+    active: bool
+    deactivation: Deactivation | None
     software: str
     capabilities: tuple[AgentCapability, ...]
 

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.errors import PeerError
-from kernel.master import agents, events, frameworks, registry
+from kernel.master import agents, draining, events, frameworks, registry
 from kernel.master.effects import ToAgent
 from kernel.master.model import Agent, Executor, Framework, Task, Unreachable
 from kernel.master.reports import Claim, Report, read
@@ -63,9 +63,11 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
     first = agent.state is AgentState.RECOVERED
     _link(s, agent, link, message, now)
     s.counts["master/slave_reregistrations" if message.agent_id else "master/slave_registrations"] += 1
-    s.out.append(ToAgent(link, Registered(agent.agent_id, s.master.id, s.config.agent_heartbeat_s, s.config.agent_silence_s)))
+    told = Registered(agent.agent_id, s.master.id, s.config.agent_heartbeat_s, s.config.agent_silence_s, draining.order(agent))
+    s.out.append(ToAgent(link, told))
     _reconcile(s, agent, message, report, returned, readmitted, now)
-    s.allocator.set_agent_active(agent.agent_id, True)
+    s.allocator.set_agent_active(agent.agent_id, agent.active)
+    s.emptied[agent.agent_id] = None
     if first:
         events.agent_added(s, agent)
     else:
@@ -107,6 +109,7 @@ def _admit(s: MasterState, agent_id: str, message: Register, total: Resources, n
     """Begin to know an agent: new, back from unreachable, or forgotten long ago."""
     agent = Agent(agent_id, _info(agent_id, message), message.ip, total)
     agent.registered_wall_s = now.wall_s
+    agent.deactivation = s.deactivated.get(agent_id)
     lost = s.unreachable.pop(agent_id, None)
     if lost is not None:
         agents.leave_address(s, agent_id, lost.address)

@@ -1,4 +1,4 @@
-"""What the master must remember beyond its own life: agents and frameworks, one record each.
+"""What the master must remember beyond its own life: agents and frameworks, one record each, and which agents are deactivated.
 
 Tasks are not here: agents report them when they register (spec: mesos-v1, section 9; unlike Mesos we also
 keep FrameworkInfo, so that a framework's identity never depends on its agents coming back).
@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from kernel.errors import StoreError
 from kernel.mainloop import Persist
+from kernel.wire.nodes import DrainConfig, DrainInfo, DrainState
 from kernel.wire.task import AgentInfo, FrameworkInfo
 
 REMOVED_MAX = 100_000  # Removed ids kept, oldest forgotten first.
@@ -41,11 +42,31 @@ class FrameworkRecord(Struct, frozen=True, omit_defaults=True):
     removed_wall_s: float | None = None
 
 
+class Deactivation(Struct, frozen=True, omit_defaults=True):
+    """Nothing more is offered on an agent. drain: how it is emptied, if it is; drained: whether it has nothing left."""
+
+    since_wall_s: float
+    drain: DrainConfig | None = None
+    drained: bool = False
+
+    @property
+    def draining(self) -> bool:
+        return self.drain is not None and not self.drained
+
+    @property
+    def drain_info(self) -> DrainInfo | None:
+        """As operators are told of it."""
+        if self.drain is None:
+            return None
+        return DrainInfo(DrainState.DRAINED if self.drained else DrainState.DRAINING, self.drain)
+
+
 class Registry(Struct):
     """All records, by id, as loaded."""
 
     agents: dict[str, AgentRecord]
     frameworks: dict[str, FrameworkRecord]
+    deactivated: dict[str, Deactivation] = field(default_factory=dict)
 
 
 def keep_agent(agent_id: str, record: AgentRecord) -> Persist:
@@ -64,6 +85,11 @@ def forget_framework(framework_id: str) -> Persist:
     return Persist(f"frameworks/{framework_id}", None)
 
 
+def keep_deactivation(agent_id: str, record: Deactivation | None) -> Persist:
+    """None: it is active again, or no more."""
+    return Persist(f"deactivated/{agent_id}", None if record is None else msgspec.json.encode(record))
+
+
 def load(records: Iterable[tuple[str, bytes]]) -> Registry:
     """Read what `keep_*` wrote. Raises StoreError for a record that cannot be read: starting without it
     would forget what was promised."""
@@ -75,6 +101,8 @@ def load(records: Iterable[tuple[str, bytes]]) -> Registry:
                 registry.agents[name] = msgspec.json.decode(value, type=AgentRecord)
             elif kind == "frameworks":
                 registry.frameworks[name] = msgspec.json.decode(value, type=FrameworkRecord)
+            elif kind == "deactivated":
+                registry.deactivated[name] = msgspec.json.decode(value, type=Deactivation)
         except (msgspec.MsgspecError, ValueError) as error:
             raise StoreError(f"the registry's record {key} cannot be read: {error}") from error
     return registry

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from kernel.master.model import Agent, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.state import MasterState
-from kernel.master.transitions import AgentState, FrameworkState
+from kernel.master.transitions import FrameworkState
 from kernel.net.common import MESOS_VERSION
 from kernel.wire import operator, scheduler
 from kernel.wire.common import URL, Address, TimeInfo
@@ -142,11 +142,12 @@ def agent_info(agent: Agent | AgentLook) -> AgentInfo:
 
 
 def agent_message(agent: Agent | AgentLook) -> operator.Agent:
+    deactivation = agent.deactivation
     return operator.Agent(
         agent_info=agent_info(agent),
-        active=agent.state is AgentState.REGISTERED,
+        active=agent.active,
         version=MESOS_VERSION,
-        deactivated=False,
+        deactivated=deactivation is not None,
         pid=agent.pid,
         registered_time=time_info(agent.registered_wall_s),
         reregistered_time=time_info(agent.reregistered_wall_s) if agent.reregistered_wall_s is not None else None,
@@ -155,6 +156,8 @@ def agent_message(agent: Agent | AgentLook) -> operator.Agent:
         offered_resources=agent.offered.messages(form=Form.ENDPOINT),
         capabilities=tuple(AgentInfoCapability(capability) for capability in agent.capabilities),
         meseta_version=agent.software,
+        drain_info=deactivation.drain_info if deactivation is not None else None,
+        estimated_drain_start_time=time_info(deactivation.since_wall_s) if deactivation is not None and deactivation.drain else None,
     )
 
 

@@ -10,6 +10,7 @@ from collections import Counter, OrderedDict
 from typing import Any
 
 from kernel.clock import Now
+from kernel.master import registry
 from kernel.master.allocator import Allocation, Allocator
 from kernel.master.config import MasterConfig
 from kernel.master.deadlines import Deadlines
@@ -52,6 +53,8 @@ class MasterState:
         self.agents: dict[str, Agent] = {}
         self.unreachable: OrderedDict[str, Unreachable] = OrderedDict()
         self.gone: OrderedDict[str, float] = OrderedDict()
+        self.deactivated: dict[str, registry.Deactivation] = {}  # By agent id, unreachable ones included.
+        self.emptied: dict[str, None] = {}  # Agents that drain and have lost what may have been their last task.
         self.frameworks: dict[str, Framework] = {}
         self.completed: OrderedDict[str, Framework] = OrderedDict()
         self.removed_ids: OrderedDict[str, None] = OrderedDict()
@@ -157,6 +160,21 @@ class MasterState:
         self.before(task)
         task.note(status)
 
+    def deactivate(self, agent_id: str, deactivation: registry.Deactivation | None) -> None:
+        """Note that nothing more is offered on an agent, and why; None: it is offered again, or no more."""
+        if self.deactivated.get(agent_id) == deactivation:
+            return
+        if deactivation is None:
+            del self.deactivated[agent_id]
+        else:
+            self.deactivated[agent_id] = deactivation
+        self.out.append(registry.keep_deactivation(agent_id, deactivation))
+        agent = self.agents.get(agent_id)
+        if agent is not None:
+            self.before(agent)
+            agent.deactivation = deactivation
+            self.allocator.set_agent_active(agent_id, agent.active)
+
     # ---- offers -----------------------------------------------------------------------------------------
 
     def add_offer(self, allocation: Allocation, now: Now) -> Offer:
@@ -220,6 +238,8 @@ class MasterState:
             framework.live[task.state._value_] -= 1
         if agent is not None:
             agent.tasks.pop((framework.framework_id, task.task_id), None)
+            if agent.deactivation is not None and not agent.tasks:
+                self.emptied[agent.agent_id] = None
 
     def complete_task(self, framework: Framework, agent: Agent | None, task: Task, now: Now) -> None:
         """Move a task that ended, and whose end the scheduler knows, to the framework's history."""

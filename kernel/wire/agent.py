@@ -12,7 +12,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
-from kernel.wire.nodes import AgentCapability
+from kernel.wire.nodes import AgentCapability, DrainConfig
 from kernel.wire.resources import Resource
 from kernel.wire.task import Attribute, DomainInfo, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
@@ -117,12 +117,13 @@ class AgentHeartbeat(_Message, frozen=True):
 
 class Registered(_Message, frozen=True):
     """The agent is admitted, known as agent_id. heartbeat_s: how often to send AgentHeartbeat;
-    silence_s: without any frame for so long, either side takes the link for dead."""
+    silence_s: without any frame for so long, either side takes the link for dead. drain: as in DrainAgent."""
 
     agent_id: ShortText
     master_id: ShortText
     heartbeat_s: float
     silence_s: float
+    drain: DrainConfig | None = None
 
 
 class ShutdownAgent(_Message, frozen=True):
@@ -198,6 +199,12 @@ class FrameworkMessage(_Message, frozen=True):
     data: bytes
 
 
+class DrainAgent(_Message, frozen=True):
+    """End all tasks and take no others, until told otherwise: config None ends it. Only for agents that are AGENT_DRAINING."""
+
+    config: DrainConfig | None = None
+
+
 class MasterHeartbeat(_Message, frozen=True):
     """Answer to an AgentHeartbeat."""
 
@@ -216,6 +223,7 @@ MasterMessage = (
     | ShutdownExecutor
     | FrameworkMessage
     | MasterHeartbeat
+    | DrainAgent
 )
 
 

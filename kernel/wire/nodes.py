@@ -36,7 +36,12 @@ class AgentCapability(Enum):
     TASK_RESOURCE_LIMITS = "TASK_RESOURCE_LIMITS"
 
 
-AGENT_CAPABILITIES = (AgentCapability.MULTI_ROLE, AgentCapability.HIERARCHICAL_ROLE, AgentCapability.RESERVATION_REFINEMENT)  # All have.
+AGENT_CAPABILITIES = (  # All have.
+    AgentCapability.MULTI_ROLE,
+    AgentCapability.HIERARCHICAL_ROLE,
+    AgentCapability.RESERVATION_REFINEMENT,
+    AgentCapability.AGENT_DRAINING,
+)
 
 
 class AgentInfoCapability(ProtoMessage, frozen=True):

@@ -135,6 +135,9 @@ def any_input(master: Conductor, chance: random.Random, anything: Anything) -> A
         e.StreamClosed(chance.choice(["s", "u", "none"])),
         e.LinkClosed(chance.choice([1, 2, 3])),
         e.MarkAgentGone(chance.choice(anything.words)),
+        e.DrainAgent(chance.choice(anything.words), chance.choice((None, 0, -1, 2**63)), chance.random() < 0.2),
+        e.DeactivateAgent(chance.choice(anything.words)),
+        e.ReactivateAgent(chance.choice(anything.words)),
         e.TeardownFramework(chance.choice(anything.words)),
     ])  # fmt: skip
 

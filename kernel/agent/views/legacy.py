@@ -31,6 +31,7 @@ from kernel.wire.legacy import (
     unreserved,
     without_secrets,
 )
+from kernel.wire.nodes import DrainConfig
 from kernel.wire.resources import Form, Resource, Resources
 from kernel.wire.task import ExecutorType
 
@@ -62,6 +63,8 @@ class AgentObject(Struct, omit_defaults=True):
     frameworks: list[FrameworkObject]
     completed_frameworks: list[FrameworkObject]
     domain: DomainInfo | None = None
+    drain_config: DrainConfig | None = None
+    estimated_drain_start_time_seconds: float | None = None
 
 
 class FrameworkObject(Struct, omit_defaults=True):
@@ -149,6 +152,8 @@ def state(s: AgentState, query: Query) -> bytes:
             shown,
             [_framework(s, framework) for framework in s.completed_frameworks],
             node.domain,
+            s.drain.config if s.drain is not None else None,
+            s.drain.since_wall_s if s.drain is not None else None,
         )
     )
 

@@ -13,6 +13,7 @@ from kernel.agent.views.parts import all_frameworks, container_status, container
 from kernel.errors import NotFound
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
+from kernel.wire.common import TimeInfo
 from kernel.wire.ids import AgentID, ContainerID, FrameworkID
 from kernel.wire.nodes import AgentInfo
 
@@ -52,6 +53,13 @@ def agent_info(state: AgentState) -> AgentInfo:
     config, node = state.config, state.node
     known = AgentID(state.agent_id) if state.agent_id else None
     return AgentInfo(config.public_hostname, config.public_port, shown_resources(node.resources), node.attributes, known, node.domain)
+
+
+def get_agent(state: AgentState) -> api.GetAgent:
+    drain = state.drain
+    if drain is None:
+        return api.GetAgent(agent_info(state))
+    return api.GetAgent(agent_info(state), drain.config, TimeInfo(int(drain.since_wall_s * 1e9)))
 
 
 def get_containers(state: AgentState, arguments: tuple[api.GetContainersCall | None, statistics.Usages]) -> bytes:
@@ -95,7 +103,7 @@ VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
     "get_executors": _response("get_executors", get_executors),
     "get_frameworks": _response("get_frameworks", get_frameworks),
     "get_operations": _response("get_operations", lambda _: api.GetOperations()),
-    "get_agent": _response("get_agent", lambda state: api.GetAgent(agent_info(state))),
+    "get_agent": _response("get_agent", get_agent),
     "get_resource_providers": _response("get_resource_providers", lambda _: api.GetResourceProviders()),
     "get_containers": get_containers,
     "processes": statistics.processes,

@@ -96,7 +96,7 @@ def state(s: MasterState, query: Query) -> Fragments:
 
 def _master_object(s: MasterState) -> MasterObject:
     master, version, started_s = s.master, version_info(), render.started_s(s)
-    registered = len(s.agents) - len(s.recovered)
+    registered, active = len(s.agents) - len(s.recovered), sum(agent.active for agent in s.links.values())
     pid, hostname = master.pid or "", master.hostname or ""
     return MasterObject(
         version=version.version,
@@ -109,8 +109,8 @@ def _master_object(s: MasterState) -> MasterObject:
         pid=pid,
         hostname=hostname,
         capabilities=tuple(capability.type.value for capability in master.capabilities if capability.type is not None),
-        activated_slaves=len(s.links),
-        deactivated_slaves=registered - len(s.links),
+        activated_slaves=active,
+        deactivated_slaves=registered - active,
         unreachable_slaves=len(s.unreachable),
         leader=pid,
         leader_info=LeaderObject(master.id, pid, master.port, hostname, master.domain),

@@ -121,13 +121,17 @@ def _mesos_name(name: str) -> str:
 
 def _of_agents(state: MasterState) -> Numbers:
     known = len(state.agents) - len(state.recovered)
-    connected = len(state.links)
+    connected, active = len(state.links), sum(agent.active for agent in state.links.values())
+    drains = Counter(deactivation.draining for deactivation in state.deactivated.values() if deactivation.drain is not None)
     found = {
-        "master/slaves_active": float(connected),
+        "master/slaves_active": float(active),
         "master/slaves_connected": float(connected),
         "master/slaves_disconnected": float(known - connected),
-        "master/slaves_inactive": float(known - connected),
+        "master/slaves_inactive": float(known - active),
         "master/slaves_unreachable": float(len(state.unreachable)),
+        "master/slaves_deactivated": float(len(state.deactivated)),
+        "master/slaves_draining": float(drains[True]),
+        "master/slaves_drained": float(drains[False]),
     }
     total = _total(agent.total for agent in state.agents.values() if agent.state is not AgentState.RECOVERED)
     used = _used(sums for framework in state.frameworks.values() for sums in framework.used.by_role.values())

@@ -12,7 +12,7 @@ from msgspec import Raw, Struct
 from kernel.master import render
 from kernel.master.model import Agent, Executor, Offer, Task
 from kernel.master.pictures import AgentLook, Picture, TaskLook
-from kernel.master.transitions import AgentState, FrameworkState
+from kernel.master.transitions import FrameworkState
 from kernel.net.common import MESOS_VERSION
 from kernel.wire.codec import encode
 from kernel.wire.common import DomainInfo, Label
@@ -27,6 +27,7 @@ from kernel.wire.legacy import (
     unreserved,
     without_secrets,
 )
+from kernel.wire.nodes import DrainInfo
 from kernel.wire.offer import OfferConstraints
 from kernel.wire.resources import AllocationInfo
 from kernel.wire.task import ExecutorType
@@ -107,10 +108,13 @@ class AgentObject(Struct, gc=False, omit_defaults=True):
     meseta_version: str
     domain: DomainInfo | None = None
     reregistered_time: float | None = None
+    drain_info: DrainInfo | None = None
+    estimated_drain_start_time_seconds: float | None = None
 
 
 def _agent_object(seen: Agent | AgentLook) -> AgentObject:
     info, total = seen.info, resources_object(seen.total)
+    deactivation = seen.deactivation
     reserved = reserved_by_role(seen.total)
     return AgentObject(
         seen.agent_id,
@@ -124,13 +128,15 @@ def _agent_object(seen: Agent | AgentLook) -> AgentObject:
         resources_object(seen.offered),
         {role: resources_object(part) for role, part in reserved.items()},
         resources_object(unreserved(seen.total)) if reserved else total,
-        seen.state is AgentState.REGISTERED,
-        False,
+        seen.active,
+        deactivation is not None,
         MESOS_VERSION,
         tuple(capability.value for capability in seen.capabilities),
         seen.software,
         info.domain,
         seen.reregistered_wall_s,
+        deactivation.drain_info if deactivation is not None else None,
+        deactivation.since_wall_s if deactivation is not None and deactivation.drain is not None else None,
     )
 
 

@@ -42,7 +42,8 @@ def _check_agent(state: MasterState, agent: Agent) -> None:
     assert agent.state in (AgentState.REGISTERED, AgentState.DISCONNECTED, AgentState.RECOVERED)
     assert (agent.link is not None) == (agent.state is AgentState.REGISTERED)
     assert agent.link is None or state.links[agent.link] is agent
-    assert not agent.offers or agent.state is AgentState.REGISTERED
+    assert not agent.offers or agent.active
+    assert agent.deactivation == state.deactivated.get(agent.agent_id)
     assert (agent.agent_id in state.recovered) == (agent.state is AgentState.RECOVERED)
     assert agent.agent_id not in state.gone
     assert agent.agent_id not in state.unreachable
@@ -114,6 +115,8 @@ def _check_indexes(state: MasterState) -> None:
     assert set(state.runs.values()) <= set(state.agents)
     assert len(state.runs) <= len(state.agents)
     assert not set(state.frameworks) & set(state.completed)
+    assert not set(state.deactivated) - set(state.agents) - set(state.unreachable)
+    assert not state.emptied
 
 
 def _shared(resources: Resources) -> dict[str, int]:
@@ -130,7 +133,7 @@ def _check_allocator(state: MasterState) -> None:
         assert seen.total == agent.total
         assert seen.held == total([agent.used, agent.offered])
         assert seen.free == agent.total.without(seen.held)
-        assert seen.active == (agent.state is AgentState.REGISTERED)
+        assert seen.active == agent.active
     sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for framework_id, framework in state.frameworks.items():
         assert inner.frameworks[framework_id].active == (framework.stream is not None)

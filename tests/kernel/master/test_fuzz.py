@@ -103,6 +103,7 @@ class Anybody:
             (3, self.link_closed),
             (1, self.mark_gone),
             (1, self.operate),
+            (2, self.drain),
             (5, self.time_passes),
             (3, self.look),
             (1, self.restart),
@@ -370,6 +371,11 @@ class Anybody:
     def operate(self) -> None:
         kill = e.KillTaskByOperator(self.some_framework(), self.chance.choice(TASKS))
         self.give(self.one_of(kill, e.SubscribeOperator("operator"), e.StreamClosed("operator")))
+
+    def drain(self) -> None:
+        agent_id, grace_ns = self.some_agent(), self.one_of(None, 0, 10**9, -1, 2**70)
+        drain = e.DrainAgent(agent_id, grace_ns, mark_gone=not self.mostly())
+        self.give(self.one_of(drain, e.DeactivateAgent(agent_id), e.ReactivateAgent(agent_id), e.ReactivateAgent(agent_id)))
 
     def time_passes(self) -> None:
         seconds = self.one_of(0.25, 1.0, 1.0, 5.0, 5.0, 5.0, 10.0, 70.0, 700.0, 15 * 86400.0)

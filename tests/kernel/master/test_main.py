@@ -109,9 +109,9 @@ def test_others_are_told_the_advertised_address() -> None:
 
 
 def test_master_info_says_what_this_master_can_do() -> None:
-    """AGENT_DRAINING and QUOTA_V2 would be promises; they come with what they name."""
+    """QUOTA_V2 would be a promise; it comes with what it names."""
     info = master_info(Leader("m", "m1", "10.0.0.5", 5050))
-    assert [capability.type for capability in info.capabilities] == [MasterCapability.AGENT_UPDATE]
+    assert [capability.type for capability in info.capabilities] == [MasterCapability.AGENT_UPDATE, MasterCapability.AGENT_DRAINING]
 
 
 def test_master_info_holds_the_address_in_both_forms() -> None:

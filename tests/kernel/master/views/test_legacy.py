@@ -34,7 +34,7 @@ AGENT = {
     "deactivated": False,
     "version": "1.11.0",
     "meseta_version": "1.0",
-    "capabilities": ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT"],
+    "capabilities": ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "AGENT_DRAINING"],
 }
 SITE = {
     "id": "site",

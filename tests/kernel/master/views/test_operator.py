@@ -155,7 +155,12 @@ def test_agents():
         "registered_time": {"nanoseconds": (int(WALL_S) + 1) * 10**9},
         "total_resources": total,
         "offered_resources": total,
-        "capabilities": [{"type": "MULTI_ROLE"}, {"type": "HIERARCHICAL_ROLE"}, {"type": "RESERVATION_REFINEMENT"}],
+        "capabilities": [
+            {"type": "MULTI_ROLE"},
+            {"type": "HIERARCHICAL_ROLE"},
+            {"type": "RESERVATION_REFINEMENT"},
+            {"type": "AGENT_DRAINING"},
+        ],
     }
 
 
