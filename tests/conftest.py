@@ -11,6 +11,7 @@ import pytest
 
 from tests import docker
 from tests.cluster import Cluster
+from tests.e2e.docked import cluster_beside
 from tests.zookeeper import Zookeeper, started
 
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # A background job of a shell: what the tests start would ignore Ctrl-C, too.
@@ -63,3 +64,27 @@ def docker_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[docker.D
     """One Docker engine with an image, shared: leave it running."""
     with docker.started(tmp_path_factory.mktemp("docker")) as engine:
         yield engine
+
+
+@pytest.fixture(scope="session")
+def docked(docker_engine: docker.DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of one agent beside the engine, shared: name your tasks so that others' do not disturb."""
+    shared = cluster_beside(docker_engine, tmp_path_factory.mktemp("docked"))
+    try:
+        shared.up()
+        yield shared
+    finally:
+        shared.down()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """As `--dist loadfile`, but one worker runs all tests of docker: two engines on a machine disturb each other."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "docker" if file.startswith("tests/e2e/test_docker") else file
+
+    return Scheduling(config, log) if config.getvalue("dist") == "loadfile" else None

@@ -32,19 +32,22 @@ SHUTDOWN_MARGIN_S = 2.0  # SHUTDOWN leaves a command task this much less than it
 def unsupported(task: TaskInfo, config: AgentConfig) -> str | None:
     """What a task asks for that this release cannot give, in words for its user; None when it can run."""
     for name, check in (("check", task.check), ("health check", task.health_check)):
-        problem = _unsupported_check(check, task.container, config) if check is not None else None
+        problem = _unsupported_check(check) if check is not None else None
         if problem is not None:
             return f"the {name}: {problem}"
     return _unsupported_parts(task.command, task.container, task.resources, config)
 
 
-def _unsupported_check(check: CheckInfo | HealthCheck, container: ContainerInfo | None, config: AgentConfig) -> str | None:
+def _unsupported_check(check: CheckInfo | HealthCheck) -> str | None:
     what = target(check)
-    if not isinstance(what, CommandInfo):
-        return fault(check)
-    if containerizer_of(container) is Containerizer.DOCKER:
-        return "commands are not supported yet for a task of the Docker engine"
-    return fault(check) or _unsupported_parts(what, None, (), config)
+    return fault(check) or (_unsupported_command(what) if isinstance(what, CommandInfo) else None)
+
+
+def _unsupported_command(command: CommandInfo) -> str | None:
+    for variable in command.environment.variables if command.environment is not None else ():
+        if variable.type is not VariableType.VALUE:
+            return f"the environment variable {variable.name} is a secret: secrets are not supported yet"
+    return None
 
 
 def unsupported_executor(executor: ExecutorInfo, config: AgentConfig) -> str | None:
@@ -58,10 +61,8 @@ def _unsupported_parts(
     if command is not None:
         if not command.value and containerizer_of(container) is Containerizer.PROCESS:
             return "a command needs a value"
-        if command.environment is not None:
-            for variable in command.environment.variables:
-                if variable.type is not VariableType.VALUE:
-                    return f"the environment variable {variable.name} is a secret: secrets are not supported yet"
+        if problem := _unsupported_command(command):
+            return problem
     kind = containerizer_of(container)
     engine = "docker" if kind is Containerizer.DOCKER else "mesos"
     if config.containerizers is not None and engine not in config.containerizers:

@@ -16,6 +16,7 @@ import signal
 import struct
 import subprocess
 import termios
+import tty
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping, Sequence
 
@@ -37,13 +38,15 @@ GRACE_S = 1.0
 
 
 class Entry(Struct, frozen=True):
-    """How a process gets into a container. user: None for our own; join: called with its pid once it is there."""
+    """How a process gets into a container. user: None for our own; join: called with its pid once it is there. raw: its terminal only
+    leads on to another one."""
 
     argv: tuple[str, ...]
     env: Mapping[str, str]
     directory: str
     user: str | None
     join: Callable[[int], None]
+    raw: bool = False
 
 
 class Guest(Struct, frozen=True):
@@ -282,6 +285,8 @@ def _spawn(entry: Entry, window: WindowSize | None, terminal: bool) -> tuple[sub
     try:
         if window is not None:
             fcntl.ioctl(master, termios.TIOCSWINSZ, _window(window))
+        if entry.raw:
+            tty.setraw(slave, termios.TCSANOW)
         if who is not None:
             os.fchown(slave, who.uid, -1)
         setsid = shutil.which("setsid") or "/usr/bin/setsid"  # Makes the terminal the controlling one, which Popen cannot.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import signal
 import socket
@@ -15,102 +14,24 @@ from typing import Any
 import pytest
 
 from frameworks.sdk.tasks import docker_command, task
-from kernel.wire.common import DockerVolume, Parameter, Volume, VolumeMode, VolumeSource, VolumeSourceType
+from kernel.wire.common import DockerVolume, Volume, VolumeMode, VolumeSource, VolumeSourceType
 from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo, DockerPortMapping, Network
 from kernel.wire.resources import Resources
-from kernel.wire.task import CommandInfo, Reason, TaskState, TaskStatus
+from kernel.wire.task import CommandInfo, Reason, TaskState
 from tests.cluster import Cluster, eventually
 from tests.docker import ENTRY_IMAGE, IMAGE, DockerEngine
+from tests.e2e.docked import LAUNCH_FAILED, free_ports, given, nothing_left, numbers, output, parameters, printed, run, sandbox, told
 from tests.e2e.given import Given
 from tests.e2e.http import ask
 from tests.e2e.processes import unsupervised
 
 pytestmark = pytest.mark.e2e
 
-numbers = itertools.count()
-LAUNCH_FAILED = (TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LAUNCH_FAILED)
-
-
-def cluster_beside(engine: DockerEngine, folder: Path, **settings: str) -> Cluster:
-    """Of one agent; containers are removed a second after their end."""
-    environ = {"MESETA_DOCKER_SOCKET": str(engine.socket), "MESETA_DOCKER_REMOVE_DELAY": "1secs", **settings}
-    return Cluster(folder, agents=1, only="master,agent", environ=environ)
-
-
-@pytest.fixture(scope="module")
-def docked(docker_engine: DockerEngine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """A cluster beside the engine, shared."""
-    cluster = cluster_beside(docker_engine, tmp_path_factory.mktemp("cluster"))
-    try:
-        cluster.up()
-        yield cluster
-    finally:
-        cluster.down()
-
 
 @pytest.fixture(autouse=True)
 def nothing_is_left(docked: Cluster, docker_engine: DockerEngine) -> Iterator[None]:
-    """Whatever a test does, no container and no note of one is left, nor is a nameless volume."""
-    yield
-    if docker_engine.process is not None:
-        eventually(lambda: not docker_engine.names(), 30, "all containers are removed")
-        assert not docker_engine.docker("volume", "ls", "--quiet", "--filter", "dangling=true").stdout.replace("kept\n", "")
-    assert not list(notes(docked).iterdir())
-
-
-def notes(cluster: Cluster) -> Path:
-    return cluster.work_dir / "agent-1" / "meta" / "docker"
-
-
-def run(cluster: Cluster, *command: str, image: str = IMAGE) -> Any:
-    return cluster.meseta("run", "--image", image, "--containerizer", "docker", "--", *command, check=False)
-
-
-def given(
-    cluster: Cluster, command: CommandInfo | str, wants: str = "cpus:0.1;mem:32", kill_grace_s: float | None = None, **fields: Any
-) -> Given:
-    """Launch a task; fields: of its ContainerInfo, or of the DockerInfo in it."""
-    docker = {name: fields.pop(name) for name in DockerInfo.__struct_fields__ if name in fields}
-    info = ContainerInfo(ContainerType.DOCKER, docker=DockerInfo(**{"image": IMAGE, **docker}), **fields)
-    if isinstance(command, str):
-        command = CommandInfo(value=command)
-    return Given(cluster, [(task(f"docked-{next(numbers)}", command, container=info, kill_grace_s=kill_grace_s), Resources.parse(wants))])
-
-
-def sandbox(cluster: Cluster, task_id: str) -> Path:
-    (place,) = cluster.work_dir.glob(f"agent-1/slaves/latest/frameworks/*/executors/{task_id}/runs/latest")
-    return place
-
-
-def output(cluster: Cluster, task_id: str, stream: str = "stdout") -> str:
-    return (sandbox(cluster, task_id) / stream).read_text()
-
-
-def printed(cluster: Cluster, ended: Given) -> str:
-    """What the only task, which must succeed, wrote."""
-    status = ended.end()
-    assert status.state is TaskState.TASK_FINISHED, f"{status} {cluster.logs()}"
-    return output(cluster, status.task_id.value)
-
-
-def parameters(**pairs: str) -> tuple[Parameter, ...]:
-    return tuple(Parameter(name.replace("_", "-"), value) for name, value in pairs.items())
-
-
-def told(status: TaskStatus) -> tuple[TaskState, Reason | None]:
-    return status.state, status.reason
-
-
-def free_ports(cluster: Cluster, count: int) -> list[int]:
-    """Ports that the agent offers and nobody listens on."""
-    found = []
-    for port in range(31100, 31900):
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)):
-                found.append(port)
-        if len(found) == count:
-            return found
-    raise AssertionError("no free ports")
+    with nothing_left(docked, docker_engine):
+        yield
 
 
 # ---- Running --------------------------------------------------------------------------------------------
@@ -179,16 +100,6 @@ def test_a_task_beyond_its_memory_is_killed_and_says_so(docked: Cluster) -> None
     assert status.message == "Memory limit exceeded: Requested: 32MB Maximum Used: 32MB; Command terminated with signal Killed"
     assert status.limitation is not None
     assert [resource.name for resource in status.limitation.resources] == ["mem"]
-
-
-def test_a_session_in_it_is_refused_and_says_what_there_is_instead(docked: Cluster) -> None:
-    sleeping = given(docked, "exec sleep 1000", parameters=parameters(init="true"))
-    name = sleeping.running().task_id.value
-    done = docked.meseta("task", "exec", name, "--", "true", check=False)
-    assert done.returncode == 1
-    assert "`docker exec mesos-" in done.stderr
-    docked.meseta("task", "kill", name)
-    assert sleeping.end().state is TaskState.TASK_KILLED
 
 
 def test_a_port_leads_into_a_container_which_has_an_address_and_is_measured(docked: Cluster) -> None:

@@ -15,6 +15,7 @@ import docker
 from docker import errors, utils
 
 from kernel.agent.containerizer.docker_state import EngineAway, EngineError, NoSuchContainer, State, state_of
+from kernel.agent.sessions import Guest
 
 ANSWER_S = 300.0  # What it may take at most: an engine that starts a hundred containers at once is slow.
 
@@ -73,6 +74,20 @@ class Engine:
         """Send a signal to its first process; to one that has ended it is nothing."""
         with self._asking() as client, _passing(404, 409):
             client.kill(name, number)
+
+    def prepare(self, name: str, guest: Guest, mark: str, *, reads: bool) -> str:
+        """Have a command ready to be run in a container, see `docker_exec`; returns what it is called. guest.env: beyond the container's
+        own; guest.user: as the image knows them; reads: it gets input. Raises NoSuchContainer also for a container that does not run."""
+        with self._asking() as client:
+            env = [*(f"{name}={text}" for name, text in guest.env.items()), mark]
+            try:
+                made = client.exec_create(name, list(guest.argv), stdin=reads, tty=guest.terminal, environment=env, user=guest.user or "")
+            except errors.APIError as error:
+                if error.status_code == 409 and not state_of(client.inspect_container(name)).running:
+                    raise NoSuchContainer(_text(error)) from error
+                raise
+            wanted: str = made["Id"]
+            return wanted
 
     def limit(self, name: str, body: Mapping[str, Any]) -> None:
         """Hold a running container to other limits."""

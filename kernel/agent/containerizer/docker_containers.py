@@ -15,18 +15,21 @@ import logging
 import os
 import signal
 import time
+import uuid
 from collections.abc import Awaitable, Collection, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kernel.agent import effects, sandbox
 from kernel.agent.config import AgentConfig
-from kernel.agent.containerizer import docker_options
+from kernel.agent.containerizer import docker_exec, docker_options
 from kernel.agent.containerizer.containerizer import Post
 from kernel.agent.containerizer.docker_parameters import DockerOptionError
+from kernel.agent.containerizer.docker_probes import DockerProbes
 from kernel.agent.containerizer.docker_state import EngineAway, EngineError, NoSuchContainer, State, usage_of
 from kernel.agent.containerizer.docker_streams import Output, Streams, copy_log
 from kernel.agent.containerizer.kinds import Containerizer
@@ -35,8 +38,9 @@ from kernel.agent.fetcher.fetcher import Fetcher
 from kernel.agent.fetcher.plan import FetchError
 from kernel.agent.isolators.isolation import out_of_memory
 from kernel.agent.isolators.limits import Usage
+from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.sessions import Entry, Guest
-from kernel.errors import CallError
+from kernel.errors import CallError, Unavailable
 from kernel.executor.command import Limitation
 
 if TYPE_CHECKING:
@@ -48,11 +52,13 @@ DOCKER = frozenset({Containerizer.DOCKER})
 STARTERS = 4  # Calls under way at once. An engine starts no more than some three or four containers a second.
 CONTROLLERS = 2  # Those that end and remove must not wait behind launches.
 PULLERS = 2
+GUESTS = 2  # What is run beside tasks must not wait behind them, either.
 RETRY_S, RETRY_S_MAX = 0.1, 2.0
 ENDING = frozenset({signal.SIGTERM, signal.SIGKILL})  # Signals that end a container which has not started.
 LOG_S_MAX = 30.0  # How long the rest of the log may take after the end.
 ABANDONED_S = 30.0  # After so long a container that was made and never started is nobody's.
 LEAVE_S = 30.0
+ENTRY_S = 8.0  # Whoever wants to get in waits no longer.
 STATS_AT_ONCE = 8
 
 
@@ -91,6 +97,8 @@ class DockerContainerizer:
         self._pulls: dict[str, asyncio.Task[None]] = {}
         self._starters, self._controllers = Workers(STARTERS, "docker-start"), Workers(CONTROLLERS, "docker-control")
         self._pullers, self._disk = Workers(PULLERS, "docker-pull"), Workers(1, "docker-disk")
+        self._guests = Workers(GUESTS, "docker-exec")
+        self._probes = DockerProbes(config.docker_socket, self._guests, lambda: self._connected, post)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._broken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._wanted, self._back = asyncio.Event(), asyncio.Event()
@@ -105,14 +113,15 @@ class DockerContainerizer:
             self._begin(self._launch(launch, self._keep(launch.container_id, launch.directory)))
 
     def probe(self, probe: effects.LaunchProbe) -> None:
-        """Nothing of ours is run in an engine's container; tasks whose checks are commands are refused before."""
-        self._post(effects.ContainerFailed(probe.container_id, "checks by commands are not supported in docker containers yet"))
+        self._begin(self._probes.run(probe))
 
     def limit(self, effect: effects.LimitContainer) -> None:
         if (container := self._kept.get(effect.container_id)) is not None and container.started:
             self._begin(self._limit(container, effect))
 
     def signal(self, container_id: str, number: int) -> None:
+        if self._probes.kill(container_id):
+            return
         container = self._kept.get(container_id)
         if container is None or container.exit is not None or container.failure is not None:
             return
@@ -146,8 +155,17 @@ class DockerContainerizer:
         return {kept.container_id: usage_of(stats) for kept, stats in zip(running, told, strict=True) if stats is not None}
 
     async def entry(self, place: effects.LaunchContainer, guest: Guest) -> Entry:
-        name = docker_options.container_name(place.container_id)
-        raise CallError(f"a container of the Docker engine has no sessions yet; on the agent's machine there is `docker exec {name}`")
+        """By the engine, which has the container's variables and knows the users of its image."""
+        wanted = replace(guest, env={name: text for name, text in guest.env.items() if place.env.get(name) != text})
+        name, mark = docker_options.container_name(place.container_id), f"{CONTAINER_VARIABLE}={uuid.uuid4()}"
+        try:
+            async with asyncio.timeout(ENTRY_S):
+                made = await self._guests.run(lambda: self._connected.prepare(name, wanted, mark, reads=True))
+        except TimeoutError:
+            raise Unavailable(f"the Docker engine does not answer within {ENTRY_S:g} s") from None
+        except EngineError as error:
+            raise CallError(f"nothing can be run in container {place.container_id}: {error}") from error
+        return Entry(docker_exec.command(self._config.docker_socket, made, mark), {}, "/", None, lambda pid: None, raw=True)
 
     async def prune(self, keep: Collection[str]) -> None:
         """The engine's images are the engine's to prune."""
@@ -176,7 +194,7 @@ class DockerContainerizer:
                     await self._controllers.run(self._connected.remove, [state.name for state in left])
 
     def close(self) -> None:
-        for workers in (self._starters, self._controllers, self._pullers, self._disk):
+        for workers in (self._starters, self._controllers, self._pullers, self._disk, self._guests):
             workers.close()
         for container in self._kept.values():
             container.output.close()
@@ -236,7 +254,8 @@ class DockerContainerizer:
                 self._remove_at(state.name, state.ended_s + self._config.docker_remove_delay_s)
         if abandoned:
             self._begin(self._sweep(abandoned))
-        self._post(effects.LauncherState(tuple(container.known for container in self._kept.values()), DOCKER))
+        known = *(container.known for container in self._kept.values()), *self._probes.known()
+        self._post(effects.LauncherState(known, DOCKER))
 
     async def _sweep(self, abandoned: Iterable[State]) -> None:
         await asyncio.sleep(ABANDONED_S)

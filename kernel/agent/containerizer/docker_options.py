@@ -73,8 +73,13 @@ def create_body(launch: LaunchContainer, place: Place, user: tuple[int, int] | N
     elif launch.argv:
         body["Cmd"] = list(launch.argv)
     if user is not None:
-        body["User"] = f"{user[0]}:{user[1]}"
+        body["User"] = user_text(user)
     return _merged(body, from_info(launch.info, launch.directory, place.sandbox_directory))
+
+
+def user_text(user: tuple[int, int] | None) -> str:
+    """The engine's words for ids; empty for whoever the container's user is."""
+    return "" if user is None else f"{user[0]}:{user[1]}"
 
 
 def image(info: ContainerInfo) -> str:

@@ -79,6 +79,7 @@ def test_a_task_of_a_framework_nobody_told_of_is_refused() -> None:
     assert (status.state, status.reason) == (TaskState.TASK_LOST, Reason.REASON_INVALID_FRAMEWORKID)
 
 
+SECRET = Env((Variable("A", VariableType.SECRET),))
 IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("web:1")))
 
 
@@ -86,17 +87,11 @@ IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("web:1")))
     ("fields", "word"),
     [
         ({"command": CommandInfo()}, "value"),
-        ({"command": CommandInfo(value="x", environment=Env((Variable("A", VariableType.SECRET),)))}, "secret"),
+        ({"command": CommandInfo(value="x", environment=SECRET)}, "secret"),
         ({"health_check": HealthCheck()}, "the health check: it needs a type"),
         ({"check": CheckInfo()}, "the check: it needs a type"),
         ({"check": CheckInfo(CheckType.TCP, tcp=CheckTcp(80), interval_seconds=float("nan"))}, "the check: its durations"),
-        (
-            {
-                "check": CheckInfo(CheckType.COMMAND, CheckCommand(CommandInfo(value="x"))),
-                "container": ContainerInfo(ContainerType.MESOS, mesos=IMAGE),
-            },
-            "the check: commands",
-        ),
+        ({"check": CheckInfo(CheckType.COMMAND, CheckCommand(CommandInfo(value="x", environment=SECRET)))}, "the check: the environment"),
         ({"container": ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i", network=Network.USER))}, "USER"),
         ({"container": ContainerInfo(ContainerType.MESOS, mesos=IMAGE, network_infos=(NetworkInfo(name="n"),))}, "networks"),
         ({"container": ContainerInfo(ContainerType.MESOS, volumes=(Volume(VolumeMode.RW, "v"),))}, "volumes"),
