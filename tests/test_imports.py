@@ -72,7 +72,7 @@ HOMES = {
     "aiohttp": r"kernel/net/|kernel/(master|agent)/|bench/|chronos/api|frameworks/\w+/api|hadoop_adapter/",
     "celery": r"frameworks/celery_pool/",
     "click": r"kernel/(cli|flags|up)\.py|kernel/commands/|(frameworks/\w+|chronos|hadoop_adapter|web|bench)/(cli|main|report)\.py",
-    "croniter": r"chronos/schedule\.py",
+    "croniter": r"chronos/schedule/cron\.py",
     "docker": r"kernel/agent/containerizer/docker\.py",
     "flask": r"web/",
     "kazoo": r"kernel/((store|election)/)?zookeeper\.py",
