@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.errors import NotFound, PeerError
-from kernel.master import events, registry
+from kernel.master import events, inverse_offers, registry
 from kernel.master.effects import CloseLink, FromAgent, LinkClosed, MarkAgentGone, ToAgent
 from kernel.master.model import Address, Agent, Framework, Task, Unreachable
 from kernel.master.state import MasterState
@@ -85,6 +85,7 @@ def disconnect(s: MasterState, agent: Agent, now: Now, reason: str = "") -> None
     agent.state = AgentState.DISCONNECTED
     s.allocator.set_agent_active(agent.agent_id, False)
     s.rescind_all(agent, now)
+    inverse_offers.withdraw_all(s, agent)
 
 
 def contact_due(s: MasterState, agent_id: str, now: Now) -> None:
@@ -110,6 +111,7 @@ def remove_agent(s: MasterState, agent: Agent, now: Now, to: AgentState, state: 
     agent_id = agent.agent_id
     _remember(s, agent, to, now)
     s.rescind_all(agent, now)
+    inverse_offers.forget_agent(s, agent)
     for key, task in list(agent.tasks.items()):
         _lose_task(s, s.frameworks[key[0]], agent, task, to, state, message, now)
     for key, executor in list(agent.executors.items()):
@@ -281,6 +283,7 @@ def _recover(s: MasterState, record: registry.AgentRecord, agent_id: str, now: N
         agent.registered_wall_s = record.registered_wall_s
         agent.contact_due_s = now.mono_s + s.config.agent_reregister_timeout_s
         agent.deactivation = s.deactivated.get(agent_id)
+        agent.unavailability = s.machines.unavailability(record.info.hostname, record.ip)
         s.agents[agent_id] = agent
         s.recovered.add(agent_id)
         s.deadlines.push(agent.contact_due_s, "agent", agent_id)

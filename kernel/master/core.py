@@ -13,7 +13,19 @@ from typing import Any
 from kernel.clock import Now
 from kernel.errors import CallError, NotSupported, PeerError
 from kernel.mainloop import Reply, Tick
-from kernel.master import agents, draining, frameworks, launching, reconciliation, registration, registry, render, tasks
+from kernel.master import (
+    agents,
+    draining,
+    frameworks,
+    inverse_offers,
+    launching,
+    maintenance,
+    reconciliation,
+    registration,
+    registry,
+    render,
+    tasks,
+)
 from kernel.master.allocator import Pass
 from kernel.master.config import MasterConfig
 from kernel.master.effects import (
@@ -26,12 +38,15 @@ from kernel.master.effects import (
     MarkAgentGone,
     ReactivateAgent,
     SchedulerCall,
+    StartMaintenance,
+    StopMaintenance,
     StreamClosed,
     SubscribeFramework,
     SubscribeOperator,
     TeardownFramework,
     ToStream,
     ToStreamInFragments,
+    UpdateSchedule,
     View,
 )
 from kernel.master.model import Framework, Offer
@@ -65,6 +80,7 @@ class MasterCore:
         self._stopwatch = stopwatch
         self._waiting_since: Now | None = None  # The first input since the last allocation.
         self.state.deactivated.update(recorded.deactivated)
+        maintenance.recover(self.state, recorded.maintenance, now)
         frameworks.recover(self.state, recorded.frameworks, now)
         agents.recover(self.state, recorded.agents, now)
         self.state.deadlines.push(now.mono_s + agents.FORGET_S, "forget", "")
@@ -184,6 +200,15 @@ class MasterCore:
     def _reactivate(self, call: ReactivateAgent, now: Now) -> None:
         self.state.out.append(Reply(draining.reactivate(self.state, call)))
 
+    def _update_schedule(self, call: UpdateSchedule, now: Now) -> None:
+        maintenance.update_schedule(self.state, call, now)
+
+    def _start_maintenance(self, call: StartMaintenance, now: Now) -> None:
+        maintenance.start(self.state, call, now)
+
+    def _stop_maintenance(self, call: StopMaintenance, now: Now) -> None:
+        maintenance.stop(self.state, call, now)
+
     def _subscribe_operator(self, call: SubscribeOperator, now: Now) -> None:
         state = self.state
         while len(state.operators) >= state.config.max_operator_event_stream_subscribers:
@@ -221,10 +246,6 @@ def _unknown(s: MasterState, framework: Framework, call: scheduler.Unknown, now:
     raise NotSupported("UNKNOWN is no call")
 
 
-def _answer_inverse_offers(s: MasterState, framework: Framework, call: Any, now: Now) -> None:
-    """Inverse offers come with maintenance; until then none is outstanding, and ended ones are ignored."""
-
-
 def _check_acknowledge(call: SchedulerCall) -> None:
     _check_uuid(call.body.uuid, "acknowledge.uuid")
 
@@ -250,8 +271,8 @@ _CALLS: dict[type, tuple[str, Callable[[MasterState, Framework, Any, Now], None]
     scheduler.Teardown: ("master/messages_unregister_framework", _teardown_call),
     scheduler.Accept: ("master/messages_launch_tasks", launching.accept),
     scheduler.Decline: ("master/messages_decline_offers", launching.decline),
-    scheduler.AcceptInverseOffers: ("accept_inverse_offers", _answer_inverse_offers),
-    scheduler.DeclineInverseOffers: ("decline_inverse_offers", _answer_inverse_offers),
+    scheduler.AcceptInverseOffers: ("accept_inverse_offers", inverse_offers.accept),
+    scheduler.DeclineInverseOffers: ("decline_inverse_offers", inverse_offers.decline),
     scheduler.Revive: ("master/messages_revive_offers", frameworks.revive),
     scheduler.Suppress: ("master/messages_suppress_offers", frameworks.suppress),
     scheduler.Kill: ("master/messages_kill_task", tasks.kill),
@@ -277,6 +298,9 @@ _INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
     DrainAgent: MasterCore._drain,
     DeactivateAgent: MasterCore._deactivate,
     ReactivateAgent: MasterCore._reactivate,
+    UpdateSchedule: MasterCore._update_schedule,
+    StartMaintenance: MasterCore._start_maintenance,
+    StopMaintenance: MasterCore._stop_maintenance,
     View: MasterCore._view,
 }
 _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
@@ -284,4 +308,5 @@ _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
     "forget": agents.forget_due,
     "forsaken": frameworks.forsaken_due,
     "framework": frameworks.failover_due,
+    "inverse": inverse_offers.due,
 }

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.errors import CallError
-from kernel.master import agents
+from kernel.master import agents, inverse_offers
 from kernel.master.effects import DeactivateAgent, DrainAgent, MarkAgentGone, ReactivateAgent
 from kernel.master.model import Agent
 from kernel.master.registry import Deactivation
@@ -34,6 +34,7 @@ def drain(s: MasterState, call: DrainAgent, now: Now) -> None:
     s.deactivate(call.agent_id, Deactivation(now.wall_s, config))
     if agent is not None:
         s.rescind_all(agent, now)
+        inverse_offers.withdraw_all(s, agent)
         if agent.tasks and _can_drain(agent):
             s.tell_agent(agent, link.DrainAgent(config))
         s.emptied[agent.agent_id] = None

@@ -9,6 +9,8 @@ from msgspec import Struct
 
 from kernel.wire import scheduler
 from kernel.wire.agent import AgentMessage, MasterMessage
+from kernel.wire.nodes import MachineID
+from kernel.wire.operator import Schedule
 from kernel.wire.task import KillPolicy
 
 # ---- Inputs ---------------------------------------------------------------------------------------------
@@ -99,6 +101,24 @@ class ReactivateAgent(Struct, frozen=True):
     """An operator has a deactivated agent offered again. Replied with whether it is registered right now."""
 
     agent_id: str
+
+
+class UpdateSchedule(Struct, frozen=True):
+    """An operator plans maintenance, in place of what was planned before."""
+
+    schedule: Schedule
+
+
+class StartMaintenance(Struct, frozen=True):
+    """An operator takes machines down that are scheduled."""
+
+    machines: tuple[MachineID, ...]
+
+
+class StopMaintenance(Struct, frozen=True):
+    """An operator brings machines up that are down."""
+
+    machines: tuple[MachineID, ...]
 
 
 class View(Struct, frozen=True):

@@ -44,7 +44,7 @@ def agent_removed(s: MasterState, agent_id: str) -> None:
 
 def framework_changed(s: MasterState, framework: Framework, added: bool) -> None:
     if s.operators:
-        message = render.framework_message(render.FrameworkLook.of(framework), framework.offers.values())
+        message = render.framework_message(render.FrameworkLook.of(framework), framework.offers.values(), framework.inverse_offers.values())
         if added:
             _tell(s, operator.Event("FRAMEWORK_ADDED", framework_added=operator.FrameworkAdded(message)))
         else:

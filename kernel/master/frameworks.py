@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.errors import CallError, Forbidden
-from kernel.master import events, registry, render
+from kernel.master import events, inverse_offers, registry, render
 from kernel.master.allocator import Demand, FrameworkOptions
 from kernel.master.effects import CloseStream, SchedulerCall, StreamClosed, SubscribeFramework, TeardownFramework, ToStream
 from kernel.master.model import Framework, Task, roles_of
@@ -61,6 +61,7 @@ def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> Framework |
             s.out.append(CloseStream(framework.stream))
             del s.streams[framework.stream]
             take_back_offers(s, framework, now, tell=False)
+            inverse_offers.take_back(s, framework)
     known = framework.state is not FrameworkState.RECOVERED
     framework.state = FrameworkState.ACTIVE
     framework.stream = call.stream
@@ -151,6 +152,7 @@ def stream_closed(s: MasterState, closed: StreamClosed, now: Now) -> None:
     framework.stream = None
     framework.state = FrameworkState.DISCONNECTED
     take_back_offers(s, framework, now, tell=False)
+    inverse_offers.take_back(s, framework)
     s.allocator.set_framework_active(framework.framework_id, False)
     await_failover(s, framework, framework.info.failover_timeout, now)
 
@@ -205,6 +207,7 @@ def remove_framework(s: MasterState, framework: Framework, now: Now) -> None:
     """End a framework with all it runs; its id never comes back (section 2.5)."""
     framework_id = framework.framework_id
     take_back_offers(s, framework, now, tell=False)
+    inverse_offers.take_back(s, framework)
     for task in list(framework.tasks.values()):
         s.complete_task(framework, s.agents[task.agent_id], task, now)
         _end_task(s, framework, task, now)
@@ -292,6 +295,7 @@ def revive(s: MasterState, framework: Framework, call: scheduler.Revive, now: No
     if roles.keys() <= set(framework.roles):
         framework.suppressed -= frozenset(roles or framework.roles)
         s.allocator.revive(framework.framework_id, roles, now)
+        inverse_offers.revive(s, framework)
 
 
 def request(s: MasterState, framework: Framework, call: scheduler.Request, now: Now) -> None:

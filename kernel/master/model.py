@@ -13,7 +13,8 @@ from kernel.master.quantities import Holdings
 from kernel.master.registry import Deactivation
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.framework import ENDS_WITH_TASKS
-from kernel.wire.nodes import AgentCapability
+from kernel.wire.nodes import AgentCapability, Unavailability
+from kernel.wire.operator import InverseOfferAnswer
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.task import (
     TERMINAL,
@@ -103,13 +104,37 @@ class Offer:
         self.role, self.resources = allocation.role, allocation.resources
 
 
+class InverseOffer:
+    """A framework is asked to leave an agent before that is unavailable."""
+
+    __slots__ = ("agent", "framework", "made_s", "offer_id")
+
+    def __init__(self, offer_id: str, framework: Framework, agent: Agent, made_s: float) -> None:
+        self.offer_id, self.framework, self.agent, self.made_s = offer_id, framework, agent, made_s
+
+
+class Inquiry:
+    """What a framework was asked of an agent, and said. offer: the one that is out; answer: the last, and wall_s when it came (or
+    when it was first asked); quiet_until_s: when it may be asked again."""
+
+    __slots__ = ("answer", "offer", "quiet_until_s", "wall_s")
+
+    def __init__(self, wall_s: float) -> None:
+        self.offer: InverseOffer | None = None
+        self.answer = InverseOfferAnswer.UNKNOWN
+        self.wall_s = wall_s
+        self.quiet_until_s = 0.0
+
+
 class Agent:
     """A machine that runs tasks. deactivation: why nothing is offered there, None when it is. frameworks_known: those its link was
-    told of, so far as they are not removed. rendered: as that of a task."""
+    told of, so far as they are not removed. unavailability: when it is to be under maintenance, if it is; inquiries: what those who
+    use it said to that, by framework id. rendered: as that of a task."""
 
     __slots__ = (
-        "agent_id", "capabilities", "contact_due_s", "deactivation", "executors", "frameworks_known", "info", "ip", "link", "offered",
-        "offers", "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total", "used",
+        "agent_id", "capabilities", "contact_due_s", "deactivation", "executors", "frameworks_known", "info", "inquiries", "ip", "link",
+        "offered", "offers", "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total",
+        "unavailability", "used",
     )  # fmt: skip
 
     def __init__(self, agent_id: str, info: AgentInfo, ip: str, total: Resources) -> None:
@@ -132,6 +157,8 @@ class Agent:
         self.executors: dict[TaskKey, Executor] = {}
         self.offers: dict[str, Offer] = {}
         self.frameworks_known: set[str] = set()
+        self.unavailability: Unavailability | None = None
+        self.inquiries: dict[str, Inquiry] = {}
         self.rendered: bytes | None = None
 
     @property
@@ -183,7 +210,8 @@ class Framework:
     `tasks` are in each state, by name."""
 
     __slots__ = (
-        "completed", "counts", "ends_with_tasks", "executors", "failover_due_s", "framework_id", "info", "linked", "live", "multi_role",
+        "completed", "counts", "ends_with_tasks", "executors", "failover_due_s", "framework_id", "info", "inverse_offers", "linked",
+        "live", "multi_role",
         "offer_constraints", "offered", "offers", "partition_aware", "refinement", "registered_wall_s", "reregistered_wall_s",
         "roles", "state", "stream", "suppressed", "task_killing", "tasks", "unreachable", "unregistered_wall_s", "used",
     )  # fmt: skip
@@ -203,6 +231,7 @@ class Framework:
         self.completed: deque[Task] = deque(maxlen=completed_max)
         self.executors: dict[tuple[str, str], Executor] = {}  # By agent id, executor id.
         self.offers: dict[str, Offer] = {}
+        self.inverse_offers: dict[str, InverseOffer] = {}
         self.linked: dict[str, Agent] = {}
         self.live: Counter[str] = Counter()
         self.used = Holdings()

@@ -22,9 +22,12 @@ from kernel.master.effects import (
     KillTaskByOperator,
     MarkAgentGone,
     ReactivateAgent,
+    StartMaintenance,
+    StopMaintenance,
     StreamClosed,
     SubscribeOperator,
     TeardownFramework,
+    UpdateSchedule,
     View,
 )
 from kernel.master.streams import Streams
@@ -45,7 +48,6 @@ READS = frozenset({
 # Known and not built yet.
 LATER = frozenset({
     "UPDATE_WEIGHTS", "RESERVE_RESOURCES", "UNRESERVE_RESOURCES", "CREATE_VOLUMES", "DESTROY_VOLUMES", "GROW_VOLUME", "SHRINK_VOLUME",
-    "UPDATE_MAINTENANCE_SCHEDULE", "START_MAINTENANCE", "STOP_MAINTENANCE",
     "UPDATE_QUOTA", "SET_QUOTA", "REMOVE_QUOTA", "UNKNOWN",
 })  # fmt: skip
 
@@ -77,6 +79,9 @@ class OperatorApi:
             "DRAIN_AGENT": (self._drain_agent, "drain_agent"),
             "DEACTIVATE_AGENT": (self._deactivate_agent, "deactivate_agent"),
             "REACTIVATE_AGENT": (self._reactivate_agent, "reactivate_agent"),
+            "UPDATE_MAINTENANCE_SCHEDULE": (self._update_schedule, "update_maintenance_schedule"),
+            "START_MAINTENANCE": (self._start_maintenance, "start_maintenance"),
+            "STOP_MAINTENANCE": (self._stop_maintenance, "stop_maintenance"),
         }
 
     async def handle(self, request: Request) -> web.StreamResponse:
@@ -165,4 +170,16 @@ class OperatorApi:
     async def _reactivate_agent(self, request: Request, body: operator.ReactivateAgent) -> web.StreamResponse:
         if not await self._loop().submit(ReactivateAgent(body.agent_id.value)):
             raise Conflict(f"agent_id: agent '{body.agent_id.value}' is not registered now; it is offered again when it is")
+        return response.text(200)
+
+    async def _update_schedule(self, request: Request, body: operator.UpdateMaintenanceSchedule) -> web.StreamResponse:
+        await self._loop().submit(UpdateSchedule(body.schedule))
+        return response.text(200)
+
+    async def _start_maintenance(self, request: Request, body: operator.StartMaintenance) -> web.StreamResponse:
+        await self._loop().submit(StartMaintenance(body.machines))
+        return response.text(200)
+
+    async def _stop_maintenance(self, request: Request, body: operator.StopMaintenance) -> web.StreamResponse:
+        await self._loop().submit(StopMaintenance(body.machines))
         return response.text(200)

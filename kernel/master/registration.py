@@ -43,6 +43,9 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
     if agent_id in s.gone:
         agents.expel(s, link, f"agent {agent_id} was marked gone", now)
         return
+    if s.machines.is_down(message.hostname, message.ip):
+        agents.expel(s, link, f"machine {message.hostname} ({message.ip}) is DOWN for maintenance", now)
+        return
     agent = s.agents.get(agent_id)
     if agent is not None and agent.link is not None and agent.run != message.run and _moved(agent, message):
         agents.expel(s, link, f"agent {agent_id} is at {agent.info.hostname} ({agent.ip}:{agent.info.port}) already", now)
@@ -110,6 +113,7 @@ def _admit(s: MasterState, agent_id: str, message: Register, total: Resources, n
     agent = Agent(agent_id, _info(agent_id, message), message.ip, total)
     agent.registered_wall_s = now.wall_s
     agent.deactivation = s.deactivated.get(agent_id)
+    agent.unavailability = s.machines.unavailability(message.hostname, message.ip)
     lost = s.unreachable.pop(agent_id, None)
     if lost is not None:
         agents.leave_address(s, agent_id, lost.address)
@@ -128,6 +132,7 @@ def _take_info(s: MasterState, agent: Agent, message: Register, total: Resources
     agents.leave_address(s, agent.agent_id, agent.address)
     s.before(agent)
     agent.info, agent.ip, agent.total = info, message.ip, total
+    agent.unavailability = s.machines.unavailability(info.hostname, agent.ip)
     s.out.append(registry.keep_agent(agent.agent_id, registry.AgentRecord(info, agent.ip, agent.registered_wall_s)))
     s.allocator.update_agent(agent.agent_id, total, info.hostname, info.attributes, now)
 

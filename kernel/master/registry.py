@@ -1,4 +1,5 @@
-"""What the master must remember beyond its own life: agents and frameworks, one record each, and which agents are deactivated.
+"""What the master must remember beyond its own life: agents and frameworks, one record each, which agents are deactivated, and
+which machines are under maintenance.
 
 Tasks are not here: agents report them when they register (spec: mesos-v1, section 9; unlike Mesos we also
 keep FrameworkInfo, so that a framework's identity never depends on its agents coming back).
@@ -13,7 +14,8 @@ from msgspec import Struct, field
 
 from kernel.errors import StoreError
 from kernel.mainloop import Persist
-from kernel.wire.nodes import DrainConfig, DrainInfo, DrainState
+from kernel.wire.nodes import DrainConfig, DrainInfo, DrainState, MachineID
+from kernel.wire.operator import Schedule
 from kernel.wire.task import AgentInfo, FrameworkInfo
 
 REMOVED_MAX = 100_000  # Removed ids kept, oldest forgotten first.
@@ -61,12 +63,20 @@ class Deactivation(Struct, frozen=True, omit_defaults=True):
         return DrainInfo(DrainState.DRAINED if self.drained else DrainState.DRAINING, self.drain)
 
 
+class MaintenanceRecord(Struct, frozen=True, omit_defaults=True):
+    """down: of the machines in the schedule those that are DOWN."""
+
+    schedule: Schedule = Schedule()
+    down: tuple[MachineID, ...] = ()
+
+
 class Registry(Struct):
     """All records, by id, as loaded."""
 
     agents: dict[str, AgentRecord]
     frameworks: dict[str, FrameworkRecord]
     deactivated: dict[str, Deactivation] = field(default_factory=dict)
+    maintenance: MaintenanceRecord = MaintenanceRecord()
 
 
 def keep_agent(agent_id: str, record: AgentRecord) -> Persist:
@@ -90,6 +100,10 @@ def keep_deactivation(agent_id: str, record: Deactivation | None) -> Persist:
     return Persist(f"deactivated/{agent_id}", None if record is None else msgspec.json.encode(record))
 
 
+def keep_maintenance(record: MaintenanceRecord) -> Persist:
+    return Persist("maintenance/schedule", msgspec.json.encode(record) if record.schedule.windows else None)
+
+
 def load(records: Iterable[tuple[str, bytes]]) -> Registry:
     """Read what `keep_*` wrote. Raises StoreError for a record that cannot be read: starting without it
     would forget what was promised."""
@@ -103,6 +117,8 @@ def load(records: Iterable[tuple[str, bytes]]) -> Registry:
                 registry.frameworks[name] = msgspec.json.decode(value, type=FrameworkRecord)
             elif kind == "deactivated":
                 registry.deactivated[name] = msgspec.json.decode(value, type=Deactivation)
+            elif kind == "maintenance":
+                registry.maintenance = msgspec.json.decode(value, type=MaintenanceRecord)
         except (msgspec.MsgspecError, ValueError) as error:
             raise StoreError(f"the registry's record {key} cannot be read: {error}") from error
     return registry

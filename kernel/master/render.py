@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kernel.master.model import Agent, Framework, Offer, Task
+from kernel.master.model import Agent, Framework, InverseOffer, Offer, Task
 from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.state import MasterState
 from kernel.master.transitions import FrameworkState
@@ -21,6 +21,7 @@ from kernel.wire.framework import FrameworkInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID
 from kernel.wire.legacy import without_secrets
 from kernel.wire.nodes import AgentInfo, AgentInfoCapability
+from kernel.wire.offer import InverseOffer as InverseOfferMessage
 from kernel.wire.offer import Offer as OfferMessage
 from kernel.wire.offer import OfferConstraints
 from kernel.wire.resources import AllocationInfo, Form, Resources
@@ -55,12 +56,28 @@ def _offer_message(offer: Offer, role: str | None, form: Form) -> OfferMessage:
         framework_id=FrameworkID(framework.framework_id),
         agent_id=AgentID(agent.agent_id),
         hostname=agent.info.hostname,
-        url=URL("http", Address(agent.info.port, agent.info.hostname, agent.ip), "/slave(1)"),
+        url=_agent_url(agent),
         domain=agent.info.domain,
         resources=offer.resources.messages(role, form),
         attributes=agent.info.attributes,
         executor_ids=tuple(ExecutorID(eid) for fid, eid in executors if fid == framework.framework_id) if executors else (),
+        unavailability=agent.unavailability,
         allocation_info=AllocationInfo(role) if role is not None else None,
+    )
+
+
+def _agent_url(agent: Agent) -> URL:
+    return URL("http", Address(agent.info.port, agent.info.hostname, agent.ip), "/slave(1)")
+
+
+def inverse_offer_message(offer: InverseOffer) -> InverseOfferMessage:
+    assert offer.agent.unavailability is not None, "who asks to leave an agent knows when it is unavailable"
+    return InverseOfferMessage(
+        OfferID(offer.offer_id),
+        FrameworkID(offer.framework.framework_id),
+        offer.agent.unavailability,
+        _agent_url(offer.agent),
+        AgentID(offer.agent.agent_id),
     )
 
 
@@ -161,7 +178,7 @@ def agent_message(agent: Agent | AgentLook) -> operator.Agent:
     )
 
 
-def framework_message(seen: FrameworkLook, offers: Iterable[Offer] = ()) -> operator.Framework:
+def framework_message(seen: FrameworkLook, offers: Iterable[Offer] = (), inverse_offers: Iterable[InverseOffer] = ()) -> operator.Framework:
     return operator.Framework(
         framework_info=seen.info,
         active=seen.state is FrameworkState.ACTIVE,
@@ -171,6 +188,7 @@ def framework_message(seen: FrameworkLook, offers: Iterable[Offer] = ()) -> oper
         reregistered_time=time_info(seen.reregistered_wall_s) if seen.reregistered_wall_s is not None else None,
         unregistered_time=time_info(seen.unregistered_wall_s) if seen.unregistered_wall_s is not None else None,
         offers=tuple(map(operator_offer, offers)),
+        inverse_offers=tuple(map(inverse_offer_message, inverse_offers)),
         allocated_resources=seen.used.messages(form=Form.ENDPOINT),
         offered_resources=seen.offered.messages(form=Form.ENDPOINT),
         offer_constraints=seen.offer_constraints,

@@ -5,7 +5,7 @@ Realms and redirects: spec mesos-v1, sections 1.5 and 10.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -20,10 +20,13 @@ from kernel.master.effects import (
     CloseStream,
     FromAgent,
     LinkClosed,
+    StartMaintenance,
+    StopMaintenance,
     TeardownFramework,
     ToAgent,
     ToStream,
     ToStreamInFragments,
+    UpdateSchedule,
     View,
 )
 from kernel.master.leadership import Leadership
@@ -41,6 +44,9 @@ from kernel.net.metrics import Metrics
 from kernel.net.pages import Pages
 from kernel.net.request import Request, read_body
 from kernel.net.server import HttpServer, Routes, own_names
+from kernel.wire import codec
+from kernel.wire.nodes import MachineID
+from kernel.wire.operator import Schedule
 
 READ, WRITE = "mesos-master-readonly", "mesos-master-readwrite"
 SCHEDULER, AGENT = "mesos-master-scheduler", "mesos-master-agent"
@@ -53,15 +59,14 @@ VIEWS = {
     "frameworks": "the frameworks with their tasks; ?framework_id=",
     "tasks": "the tasks; ?limit= ?offset= ?order=asc ?framework_id= ?task_id=",
     "roles": "the roles: weights, quotas, what they hold",
+    "maintenance/status": "machines under maintenance, and what frameworks say to it",
 }
 # Those whose writing is not built yet, and what can only be written.
 VIEWS_LATER_WRITTEN = {
     "weights": "weights of roles; reading only",
     "quota": "quotas of roles; reading only",
-    "maintenance/schedule": "planned maintenance; reading only",
-    "maintenance/status": "machines under maintenance",
 }
-LATER = ("reserve", "unreserve", "create-volumes", "destroy-volumes", "machine/down", "machine/up")
+LATER = ("reserve", "unreserve", "create-volumes", "destroy-volumes")
 WRITING = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
 
@@ -138,6 +143,11 @@ class MasterServer:
             routes.add(f"/files/{name}", getattr(files, name), realm=READ, about=about, plain=name == "debug")
         routes.add("/logging/toggle", self._toggle, realm=WRITE, methods=("GET", "HEAD", "POST"), about=logging_level.ABOUT)
         routes.add("/teardown", self._teardown, realm=WRITE, methods=("POST",), gate=gate, about="ends a framework; form frameworkId=")
+        planned = "planned maintenance; as JSON, to plan other"
+        routes.add("/maintenance/schedule", self._schedule, realm=WRITE, methods=("GET", "HEAD", "POST"), gate=gate, about=planned)
+        for name, make, about in (("down", StartMaintenance, "takes down"), ("up", StopMaintenance, "brings up")):
+            about = f"{about} machines that are scheduled, a JSON array"
+            routes.add(f"/machine/{name}", self._machines(make), realm=WRITE, methods=("POST",), gate=gate, about=about, plain=False)
         for name, about in VIEWS_LATER_WRITTEN.items():
             routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, tree=name == "quota", about=about)
         for name in LATER:
@@ -196,6 +206,19 @@ class MasterServer:
             raise CallError("Missing 'frameworkId' query parameter")
         await self._leadership.loop().submit(TeardownFramework(framework_id))
         return response.text(200)
+
+    async def _schedule(self, request: Request) -> web.StreamResponse:
+        if request.method != "POST":
+            return await self._view(request)
+        await self._leadership.loop().submit(UpdateSchedule(codec.decode(await read_body(request), Schedule)))
+        return response.text(200)
+
+    def _machines(self, make: type[StartMaintenance | StopMaintenance]) -> Callable[[Request], Awaitable[web.StreamResponse]]:
+        async def handle(request: Request) -> web.StreamResponse:
+            await self._leadership.loop().submit(make(codec.decode(await read_body(request), tuple[MachineID, ...])))
+            return response.text(200)
+
+        return handle
 
     async def _later(self, request: Request) -> web.StreamResponse:
         if request.method in ("GET", "HEAD") and _view_name(request) in VIEWS_LATER_WRITTEN:

@@ -15,7 +15,8 @@ from kernel.master.allocator import Allocation, Allocator
 from kernel.master.config import MasterConfig
 from kernel.master.deadlines import Deadlines
 from kernel.master.effects import CloseLink, ToAgent, ToStream
-from kernel.master.model import Address, Agent, Executor, Framework, Offer, Task, Unreachable
+from kernel.master.machines import Machines
+from kernel.master.model import Address, Agent, Executor, Framework, InverseOffer, Offer, Task, Unreachable
 from kernel.master.pictures import Pictures
 from kernel.metrics import Timer
 from kernel.wire.agent import FrameworkUpdated, MasterMessage
@@ -60,6 +61,8 @@ class MasterState:
         self.removed_ids: OrderedDict[str, None] = OrderedDict()
         self.offers: dict[str, Offer] = {}
         self.offer_of: dict[Allocation, Offer] = {}
+        self.inverse_offers: dict[str, InverseOffer] = {}
+        self.machines = Machines()  # Under maintenance, now or later.
         self.recovered: set[str] = set()  # Agents of an earlier master that are still waited for.
         self.links: dict[int, Agent] = {}
         self.streams: dict[str, Framework] = {}

@@ -19,11 +19,12 @@ from kernel.master import registry, views
 from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
 from kernel.wire import agent as link
-from kernel.wire import codec, scheduler
+from kernel.wire import codec, operator, scheduler
 from kernel.wire.agent import LINK_VERSION, AgentMessage, Register
+from kernel.wire.common import TimeInfo
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import FrameworkID
-from kernel.wire.nodes import MasterInfo
+from kernel.wire.nodes import MachineID, MasterInfo, Unavailability
 from kernel.wire.resources import Resources
 from kernel.wire.task import CommandInfo, ExecutorType, TaskState
 from tests.builders import accept, accept_group, at, executor, framework_info, register, task
@@ -40,7 +41,7 @@ CALLS = [
 MESSAGES = AgentMessage.__args__
 FIXED = {"version": LINK_VERSION}
 VIEWS = [name.lower() for name in ("GET_STATE", "GET_AGENTS", "GET_TASKS", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_ROLES", "GET_MASTER")]
-VIEWS += ["state", "state-summary", "slaves", "frameworks", "tasks", "roles", "metrics"]
+VIEWS += ["state", "state-summary", "slaves", "frameworks", "tasks", "roles", "metrics", "maintenance/status", "maintenance/schedule"]
 # Numbers of work done, refused or not; and what is only remembered of an answer.
 NOT_STATE = ("out", "counts", "now", "rendered")
 
@@ -138,6 +139,11 @@ def any_input(master: Conductor, chance: random.Random, anything: Anything) -> A
         e.DrainAgent(chance.choice(anything.words), chance.choice((None, 0, -1, 2**63)), chance.random() < 0.2),
         e.DeactivateAgent(chance.choice(anything.words)),
         e.ReactivateAgent(chance.choice(anything.words)),
+        e.UpdateSchedule(anything.message(operator.Schedule)),
+        e.UpdateSchedule(operator.Schedule((operator.Window(Unavailability(TimeInfo(0)), (MachineID(f"host-{chance.randrange(3)}"),)),))),
+        e.StartMaintenance((MachineID(f"host-{chance.randrange(3)}"),)),
+        e.StopMaintenance(anything.message(operator.StopMaintenance).machines),
+        e.StopMaintenance((MachineID(f"host-{chance.randrange(3)}"),)),
         e.TeardownFramework(chance.choice(anything.words)),
     ])  # fmt: skip
 

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from kernel.master import render
+from kernel.master.inverse_offers import cluster_status
 from kernel.master.model import Agent, Executor, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, Picture
 from kernel.master.state import MasterState
@@ -33,7 +34,7 @@ from kernel.net.common import flags, version_info
 from kernel.wire.codec import encode
 from kernel.wire.common import DomainInfo
 from kernel.wire.legacy import reserved_by_role, unreserved
-from kernel.wire.operator import ClusterStatus, QuotaStatus, Schedule
+from kernel.wire.operator import QuotaStatus
 from kernel.wire.resources import Form, Resource
 
 Fragments = Iterable[bytes]
@@ -340,7 +341,7 @@ def _always(message: Any) -> Callable[[MasterState, Query], Fragments]:
     return lambda s, query: (body,)
 
 
-# Quota, weights and maintenance cannot be set yet: nothing is what there is to tell.
+# Quota and weights cannot be set yet: nothing is what there is to tell.
 VIEWS: dict[str, Callable[[MasterState, Query], Fragments]] = {
     "state": state,
     "state-summary": state_summary,
@@ -350,6 +351,6 @@ VIEWS: dict[str, Callable[[MasterState, Query], Fragments]] = {
     "roles": roles,
     "weights": _always([]),
     "quota": _always(QuotaStatus()),
-    "maintenance/schedule": _always(Schedule()),
-    "maintenance/status": _always(ClusterStatus()),
+    "maintenance/schedule": lambda s, query: (encode(s.machines.schedule),),
+    "maintenance/status": lambda s, query: (encode(cluster_status(s)),),
 }

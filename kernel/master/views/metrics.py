@@ -100,6 +100,9 @@ def numbers(state: MasterState, arguments: Any = None) -> Iterator[Numbers]:
     found |= _of_frameworks(state)
     found |= _of_allocator(state)
     found["master/outstanding_offers"] = float(len(state.offers))
+    found["master/outstanding_inverse_offers"] = float(len(state.inverse_offers))
+    found["master/machines_draining"] = float(len(state.machines.windows) - len(state.machines.down))
+    found["master/machines_down"] = float(len(state.machines.down))
     found["master/operator_event_stream_subscribers"] = float(len(state.operators))
     return chain((found,), map(_of_framework, [_seen(framework) for framework in state.frameworks.values()]))
 

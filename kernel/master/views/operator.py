@@ -10,7 +10,8 @@ from msgspec.structs import replace
 
 from kernel.master import render
 from kernel.master.frameworks import HEARTBEAT_S
-from kernel.master.model import Executor, Framework, Offer, Task
+from kernel.master.inverse_offers import cluster_status
+from kernel.master.model import Executor, Framework, InverseOffer, Offer, Task
 from kernel.master.pictures import Picture
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
@@ -58,7 +59,7 @@ def _executor(executor: Executor) -> bytes:
 
 def get_frameworks(state: MasterState, picture: Picture) -> Fragments:
     def shown(frameworks: Iterable[Framework]) -> Fragments:
-        return array_of_documents([_framework(render.FrameworkLook.of(each), list(each.offers.values())) for each in frameworks])
+        return array_of_documents([_framework(each) for each in frameworks])
 
     return document(
         b"",
@@ -66,8 +67,13 @@ def get_frameworks(state: MasterState, picture: Picture) -> Fragments:
     )
 
 
-def _framework(seen: render.FrameworkLook, offers: list[Offer]) -> Iterator[bytes]:
-    body = encode(render.framework_message(seen))
+def _framework(framework: Framework) -> Fragments:
+    seen = render.FrameworkLook.of(framework)
+    return _framework_document(seen, list(framework.offers.values()), list(framework.inverse_offers.values()))
+
+
+def _framework_document(seen: render.FrameworkLook, offers: list[Offer], inverse_offers: list[InverseOffer]) -> Iterator[bytes]:
+    body = encode(render.framework_message(seen, inverse_offers=inverse_offers))
     if not offers:
         yield body
         return
@@ -132,7 +138,7 @@ def _response(part: str, make: Callable[[MasterState, Picture], Fragments]) -> C
     return lambda state, arguments: document(head, [(part, make(state, state.pictures.take()))])
 
 
-# Quota, weights, reservations and maintenance cannot be set yet: nothing is what there is to tell.
+# Quota, weights and reservations cannot be set yet: nothing is what there is to tell.
 VIEWS: dict[str, Callable[[MasterState, Any], Fragments]] = {
     part: _response(part, make)
     for part, make in {
@@ -145,8 +151,8 @@ VIEWS: dict[str, Callable[[MasterState, Any], Fragments]] = {
         "get_roles": _message(_get_roles),
         "get_weights": _message(lambda state: operator.GetWeights()),
         "get_master": _message(_get_master),
-        "get_maintenance_status": _message(lambda state: operator.GetMaintenanceStatus(operator.ClusterStatus())),
-        "get_maintenance_schedule": _message(lambda state: operator.GetMaintenanceSchedule(operator.Schedule())),
+        "get_maintenance_status": _message(lambda state: operator.GetMaintenanceStatus(cluster_status(state))),
+        "get_maintenance_schedule": _message(lambda state: operator.GetMaintenanceSchedule(state.machines.schedule)),
         "get_quota": _message(lambda state: operator.GetQuota(operator.QuotaStatus())),
     }.items()
 }

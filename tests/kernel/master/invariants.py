@@ -117,6 +117,27 @@ def _check_indexes(state: MasterState) -> None:
     assert not set(state.frameworks) & set(state.completed)
     assert not set(state.deactivated) - set(state.agents) - set(state.unreachable)
     assert not state.emptied
+    _check_maintenance(state)
+
+
+def _check_maintenance(state: MasterState) -> None:
+    machines = state.machines
+    assert machines.down <= set(machines.windows)
+    for agent in state.agents.values():
+        assert agent.unavailability == machines.unavailability(agent.info.hostname, agent.ip)
+        assert not machines.is_down(agent.info.hostname, agent.ip)
+        for framework_id, inquiry in agent.inquiries.items():
+            offer = inquiry.offer
+            assert agent.unavailability is not None
+            if offer is not None:
+                assert state.inverse_offers[offer.offer_id] is offer
+                assert (offer.agent, offer.framework) == (agent, state.frameworks[framework_id])
+                assert agent.link is not None
+    out = {i.offer.offer_id for agent in state.agents.values() for i in agent.inquiries.values() if i.offer is not None}
+    assert out == set(state.inverse_offers)
+    assert out == {offer_id for framework in state.frameworks.values() for offer_id in framework.inverse_offers}
+    for framework in state.frameworks.values():
+        assert not framework.inverse_offers or framework.stream is not None
 
 
 def _shared(resources: Resources) -> dict[str, int]:

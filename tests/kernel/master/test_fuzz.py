@@ -19,9 +19,12 @@ from kernel.master import effects as e
 from kernel.master import views
 from kernel.wire import scheduler as s
 from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, ExecutorReport, Goodbye, StatusUpdate, TaskReport
+from kernel.wire.common import DurationInfo, TimeInfo
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import AgentID, ExecutorID, OfferID, OperationID, TaskID
+from kernel.wire.nodes import MachineID, Unavailability
 from kernel.wire.offer import Filters, Launch, LaunchGroup, Operation, OperationType
+from kernel.wire.operator import Schedule, Window
 from kernel.wire.resources import AllocationInfo, Resource, Scalar, ValueType
 from kernel.wire.task import (
     TERMINAL,
@@ -104,6 +107,8 @@ class Anybody:
             (1, self.mark_gone),
             (1, self.operate),
             (2, self.drain),
+            (2, self.maintain),
+            (2, self.answer_inverse_offers),
             (5, self.time_passes),
             (3, self.look),
             (1, self.restart),
@@ -376,6 +381,24 @@ class Anybody:
         agent_id, grace_ns = self.some_agent(), self.one_of(None, 0, 10**9, -1, 2**70)
         drain = e.DrainAgent(agent_id, grace_ns, mark_gone=not self.mostly())
         self.give(self.one_of(drain, e.DeactivateAgent(agent_id), e.ReactivateAgent(agent_id), e.ReactivateAgent(agent_id)))
+
+    def maintain(self) -> None:
+        """Agents of this test are on machines host-N, all with one ip."""
+        names = [MachineID(f"host-{number}") for number in range(4)]
+        names += [MachineID(ip="10.0.0.1"), MachineID("HOST-1", "10.0.0.1"), MachineID(), MachineID("x" * 300), MachineID(ip="no ip")]
+        chosen = tuple(self.chance.sample(names, self.chance.randint(0, 3)))
+        duration = self.one_of(None, DurationInfo(10**9), DurationInfo(-1))
+        window = Window(Unavailability(TimeInfo(self.one_of(0, 10**18)), duration), chosen)
+        schedule = Schedule(self.one_of((), (window,), (window,), (window, window)))
+        known = list(self.state.machines.windows)
+        machines = (self.chance.choice(known),) if known and self.mostly() else chosen
+        self.give(self.one_of(e.UpdateSchedule(schedule), e.StartMaintenance(machines), e.StopMaintenance(machines)))
+
+    def answer_inverse_offers(self) -> None:
+        out = list(self.state.inverse_offers.values())
+        chosen = self.chance.choice(out).framework.framework_id if out else self.some_framework()
+        ids = tuple(OfferID(offer.offer_id) for offer in out if self.mostly(0.5)) + self.one_of((), (OfferID("nothing"),))
+        self.call(chosen, self.one_of(s.AcceptInverseOffers, s.DeclineInverseOffers)(ids, self.one_of(None, Filters(0.0), Filters(60.0))))
 
     def time_passes(self) -> None:
         seconds = self.one_of(0.25, 1.0, 1.0, 5.0, 5.0, 5.0, 10.0, 70.0, 700.0, 15 * 86400.0)

@@ -11,9 +11,25 @@ import pytest
 
 from kernel.errors import CallError
 from kernel.mainloop import Reply
-from kernel.master.effects import KillTaskByOperator, MarkAgentGone, StreamClosed, SubscribeOperator, TeardownFramework, ToStream, View
+from kernel.master.effects import (
+    DeactivateAgent,
+    DrainAgent,
+    KillTaskByOperator,
+    MarkAgentGone,
+    ReactivateAgent,
+    StartMaintenance,
+    StopMaintenance,
+    StreamClosed,
+    SubscribeOperator,
+    TeardownFramework,
+    ToStream,
+    UpdateSchedule,
+    View,
+)
 from kernel.net.auth import Authenticator, Credential
 from kernel.wire import operator
+from kernel.wire.common import DurationInfo, TimeInfo
+from kernel.wire.nodes import MachineID, Unavailability
 from kernel.wire.recordio import Decoder
 from tests.kernel.master.edge import edge, run
 
@@ -51,6 +67,10 @@ def call(kind: str, **parts: Any) -> bytes:
         (call("DEACTIVATE_AGENT", deactivate_agent={}), {}, 400, "deactivate_agent.agent_id: required"),
         (call("REACTIVATE_AGENT", reactivate_agent={}), {}, 400, "reactivate_agent.agent_id: required"),
         (call("UNKNOWN"), {}, 501, ""),
+        (call("UPDATE_MAINTENANCE_SCHEDULE"), {}, 400, "Expecting 'update_maintenance_schedule' to be present"),
+        (call("UPDATE_MAINTENANCE_SCHEDULE", update_maintenance_schedule={"schedule": {"windows": [{}]}}), {}, 400, "unavailability"),
+        (call("START_MAINTENANCE"), {}, 400, "Expecting 'start_maintenance' to be present"),
+        (call("STOP_MAINTENANCE", stop_maintenance={"machines": 7}), {}, 400, "stop_maintenance.machines"),
         (call("LIST_FILES", list_files={"path": "/etc"}), {}, 404, "not shown"),
         (call("READ_FILE", read_file={"path": "/etc/passwd", "offset": 0}), {}, 404, "not shown"),
         (call("SET_LOGGING_LEVEL", set_logging_level={"level": 9, "duration": {"nanoseconds": 1}}), {}, 400, "level: 9 is not allowed"),
@@ -290,5 +310,58 @@ def test_realms_decide_who_must_be_known_where() -> None:
             assert (await master.post("/api/v1", call("GET_HEALTH")))[0] == 401
             assert (await master.post("/teardown", b"frameworkId=f"))[0] == 401
             assert (await master.post("/api/v1/scheduler", b"{}"))[0] == 400
+
+    run(test)
+
+
+@pytest.mark.parametrize("registered", [True, False])
+def test_whether_a_reactivated_agent_is_there_decides_the_status(registered: bool) -> None:
+    async def test() -> None:
+        async with edge(lambda message: [Reply(registered)]) as master:
+            status, text = await master.post("/api/v1", call("REACTIVATE_AGENT", reactivate_agent={"agent_id": {"value": "a"}}))
+            assert (status, "is not registered now" in text) == ((200, False) if registered else (409, True))
+            assert master.core.inputs == [ReactivateAgent("a")]
+
+    run(test)
+
+
+def test_draining_is_handed_on() -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            for grace, status in (("90s", 200), ({"seconds": 90}, 200), ({"seconds": 89, "nanos": 10**9}, 400)):
+                body = {"agent_id": {"value": "a"}, "max_grace_period": grace, "mark_gone": True}
+                assert (await master.post("/api/v1", call("DRAIN_AGENT", drain_agent=body)))[0] == status
+            await master.post("/api/v1", call("DEACTIVATE_AGENT", deactivate_agent={"agent_id": {"value": "a"}}))
+            assert master.core.inputs == [DrainAgent("a", 90 * 10**9, True)] * 2 + [DeactivateAgent("a")]
+
+    run(test)
+
+
+def test_maintenance_is_planned_and_begun_in_the_new_way_and_in_the_old() -> None:
+    machine, window = {"hostname": "n1", "ip": "10.0.0.4"}, {"start": {"nanoseconds": 7}, "duration": {"nanoseconds": 9}}
+    schedule = {"windows": [{"machine_ids": [machine], "unavailability": window}]}
+    read_machine = MachineID("n1", "10.0.0.4")
+    read = operator.Schedule((operator.Window(Unavailability(TimeInfo(7), DurationInfo(9)), (read_machine,)),))
+
+    async def test() -> None:
+        async with edge(viewing) as master:
+            new = [
+                call("UPDATE_MAINTENANCE_SCHEDULE", update_maintenance_schedule={"schedule": schedule}),
+                call("START_MAINTENANCE", start_maintenance={"machines": [machine]}),
+                call("STOP_MAINTENANCE", stop_maintenance={"machines": [machine]}),
+            ]
+            for body in new:
+                assert (await master.post("/api/v1", body))[0] == 200
+            old = {"/maintenance/schedule": schedule, "/machine/down": [machine], "/master/machine/up": [machine]}
+            for path, part in old.items():
+                assert (await master.post(path, json.dumps(part).encode()))[0] == 200
+            assert master.core.inputs == [UpdateSchedule(read), StartMaintenance((read_machine,)), StopMaintenance((read_machine,))] * 2
+            master.core.inputs.clear()
+            for path in ("/maintenance/schedule", "/maintenance/status"):
+                async with master.client.get(master.url + path) as answer:
+                    assert (answer.status, await answer.json()) == (200, {"view": path[1:]})
+            for path, body in (("/machine/down", b'["n1"]'), ("/machine/up", b"no JSON"), ("/maintenance/schedule", b"[]")):
+                assert (await master.post(path, body))[0] == 400, path
+            assert (await master.post("/maintenance/status", b"{}"))[0] == 405
 
     run(test)
