@@ -53,7 +53,7 @@ class JsonCodec:
         try:
             return msgspec.convert(_mender(kind)(msgspec.json.decode(body)), kind)
         except msgspec.ValidationError as error:
-            raise CallError(_explain(str(error))) from None
+            raise CallError(explain(str(error))) from None
         except RecursionError:
             raise CallError("the body is nested too deeply") from None
         except (msgspec.DecodeError, ValueError, OverflowError) as error:
@@ -121,7 +121,7 @@ _WORDS = {
 }
 
 
-def _explain(error: str) -> str:
+def explain(error: str) -> str:
     """Turn msgspec's "Expected `int`, got `str` - at `$.a[0].b`" into "a[0].b: expected an integer, got a string"."""
     found = _ERROR.fullmatch(error)
     assert found is not None

@@ -1,0 +1,218 @@
+"""A job as Chronos has it (spec: chronos-v1, 3), read leniently and written with all its fields, in Chronos' order, on one line.
+
+What Chronos did not have is in the object `meseta` (`chronos/extension.py`). Whether a job makes sense: `chronos/validation.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType, field
+
+from chronos.extension import NONE, Extension, read_extension, unknown_fields
+from kernel.errors import CallError
+from kernel.wire.codec import JSON
+
+
+class _Part(Struct, frozen=True, gc=False, rename="camel"):
+    """Base of the parts of a job."""
+
+
+class Fetch(Struct, frozen=True, gc=False):
+    """A file that a run brings with it."""
+
+    uri: str = ""
+    executable: bool = False
+    cache: bool = False
+    extract: bool = True
+    output_file: str | UnsetType = UNSET
+
+
+class EnvironmentVariable(_Part, frozen=True):
+    name: str
+    value: str
+
+
+class KeyValue(_Part, frozen=True):
+    key: str
+    value: str
+
+
+class PortMapping(_Part, frozen=True):
+    """Ports are text, as Chronos wrote them."""
+
+    host_port: str
+    container_port: str
+    protocol: str | UnsetType = UNSET
+
+
+class NetworkInfo(_Part, frozen=True):
+    name: str
+    protocol: str | UnsetType = UNSET
+    labels: tuple[KeyValue, ...] = ()
+    port_mappings: tuple[PortMapping, ...] = ()
+
+
+class ExternalVolume(_Part, frozen=True):
+    name: str
+    provider: str
+    options: tuple[KeyValue, ...] = ()
+
+
+class Volume(_Part, frozen=True):
+    container_path: str
+    host_path: str | UnsetType = UNSET
+    mode: str | UnsetType = UNSET
+    external: ExternalVolume | UnsetType = UNSET
+
+
+class Container(_Part, frozen=True):
+    image: str
+    type: str = "DOCKER"
+    network: str = "HOST"
+    network_name: str | UnsetType = UNSET
+    network_infos: tuple[NetworkInfo, ...] = ()
+    volumes: tuple[Volume, ...] = ()
+    force_pull_image: bool = False
+    parameters: tuple[KeyValue, ...] = ()
+
+
+class Job(Struct, frozen=True, gc=False, rename="camel"):
+    """One job. cpus, mem, disk of 0 and a user of "" stand for the scheduler's own (`Defaults`).
+
+    A job with `parents` depends on them, one with `schedule` is scheduled, one with neither is to run once, now.
+    """
+
+    name: str
+    command: str = ""
+    shell: bool = True
+    executor: str = ""
+    executor_flags: str = ""
+    task_info_data: str = ""
+    retries: int = 2
+    owner: str = ""
+    owner_name: str = ""
+    description: str = ""
+    success_count: int = 0
+    error_count: int = 0
+    last_success: str = ""
+    last_error: str = ""
+    cpus: float = 0.0
+    disk: float = 0.0
+    mem: float = 0.0
+    disabled: bool = False
+    soft_error: bool = False
+    data_processing_job_type: bool = False
+    errors_since_last_success: int = 0
+    fetch: tuple[Fetch, ...] = ()
+    uris: tuple[str, ...] = ()
+    environment_variables: tuple[EnvironmentVariable, ...] = ()
+    arguments: tuple[str, ...] = ()
+    high_priority: bool = False
+    run_as_user: str = ""
+    concurrent: bool = False
+    max_completion_time: int = 0
+    container: Container | UnsetType = UNSET
+    constraints: tuple[tuple[str, str, str], ...] = ()
+    parents: tuple[str, ...] | UnsetType = UNSET
+    schedule: str | UnsetType = UNSET
+    schedule_time_zone: str | UnsetType = UNSET
+    epsilon: str | UnsetType = UNSET
+    """Of Chronos 2.x, as is `async`: kept, and written only where given."""
+    asynchronous: bool | UnsetType = field(default=UNSET, name="async")
+    meseta: Extension | UnsetType = UNSET
+
+    @property
+    def dependent(self) -> bool:
+        return self.parents is not UNSET
+
+    @property
+    def parent_names(self) -> tuple[str, ...]:
+        return () if self.parents is UNSET else self.parents
+
+    @property
+    def more(self) -> Extension:
+        """What is said in `meseta`, or what holds where nothing is."""
+        return NONE if self.meseta is UNSET else self.meseta
+
+
+class Defaults(Struct, frozen=True):
+    """What a job gets that does not say: flags of the scheduler."""
+
+    cpus: float = 0.1
+    mem: float = 128.0
+    disk: float = 256.0
+    user: str = "root"
+
+
+DEFAULTS = Defaults()
+_stored = msgspec.json.Decoder(Job)
+
+
+def read_job(body: bytes, defaults: Defaults = DEFAULTS) -> Job:
+    """Read what a client sent. CallError, naming the field, when it is no job. Unknown fields are ignored, but those in `meseta`."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        raise CallError(f"the body is not valid JSON: {error}") from None
+    return job_of(value, defaults)
+
+
+def job_of(value: Any, defaults: Defaults = DEFAULTS) -> Job:
+    """The same of an object that was read already, from JSON, YAML or TOML."""
+    try:
+        value = msgspec.to_builtins(value, str_keys=True)  # Dates become text.
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CallError(f"the job cannot be written as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise CallError("a job is an object with a name")
+    extension = value.pop("meseta", None)
+    container = value.get("container")
+    if isinstance(container, dict) and container.get("image") is None:
+        del value["container"]  # As in Chronos: without an image there is no container.
+    if isinstance(value.get("constraints"), list):
+        value["constraints"] = [_texts(item) for item in value["constraints"] if item is not None]
+    if isinstance(value.get("environmentVariables"), dict):
+        raise CallError('environmentVariables: a list of {"name": ..., "value": ...} is due, not an object')
+    job = JSON.decode(msgspec.json.encode(value), Job)
+    return msgspec.structs.replace(
+        job,
+        cpus=job.cpus or defaults.cpus,
+        mem=job.mem or defaults.mem,
+        disk=job.disk or defaults.disk,
+        run_as_user=job.run_as_user or defaults.user,
+        schedule=UNSET if job.dependent else job.schedule,
+        schedule_time_zone=UNSET if job.dependent or job.schedule is UNSET else job.schedule_time_zone or "",
+        meseta=UNSET if extension is None else read_extension(extension),
+    )
+
+
+def _texts(constraint: Any) -> Any:
+    """A constraint with numbers in it as text, and without what follows its value."""
+    if not isinstance(constraint, list):
+        return constraint
+    return [part if isinstance(part, str) else JSON.encode(part).decode() for part in constraint[:3]]
+
+
+def unknown(value: Any) -> Iterator[tuple[str, str]]:
+    """Fields of an object that no job has: path, and a hint at the nearest that one has. For people who write jobs by hand."""
+    return unknown_fields(value, Job)
+
+
+def write_job(job: Job) -> bytes:
+    """JSON on one line, in ASCII."""
+    return JSON.encode(job)
+
+
+def stored_job(body: bytes) -> Job:
+    """Read what `write_job` wrote: strictly, hence fast. Raises msgspec.DecodeError."""
+    return _stored.decode(body)
+
+
+def cross_filled(job: Job) -> Job:
+    """The job as the list of all jobs shows it: whichever of `fetch` and `uris` is empty is filled from the other."""
+    if job.fetch:
+        return msgspec.structs.replace(job, uris=tuple(item.uri for item in job.fetch))
+    return msgspec.structs.replace(job, fetch=tuple(Fetch(uri) for uri in job.uris)) if job.uris else job
