@@ -45,7 +45,7 @@ MAY_IMPORT = {
     "kernel.supervisor": (),  # Run by its path, without site-packages.
     "kernel.cli": BASE,
     "kernel.up": (*BASE, "kernel.cli", "kernel.supervisor"),
-    "kernel.commands": CLIENT,
+    "kernel.commands": (*CLIENT, "kernel.planning"),
     "kernel.wire": BASE,
     "kernel.net": WIRE,
     "kernel.store": BASE,
@@ -53,6 +53,7 @@ MAY_IMPORT = {
     "kernel.mainloop": (*BASE, "kernel.store"),
     "kernel.master": SERVICES,
     "kernel.master.allocator": ("kernel.wire", "kernel.errors", "kernel.clock"),
+    "kernel.planning": ("kernel.wire", "kernel.errors", "kernel.clock", "kernel.master.allocator"),
     "kernel.executor": WIRE,
     "kernel.agent": (*SERVICES, "kernel.executor"),  # The built-in executors run inside the agent.
     "kernel.agent.launcher": (),  # A process of its own, standard library only.
@@ -77,6 +78,7 @@ HOMES = {
     "flask": r"web/",
     "kazoo": r"kernel/((store|election)/)?zookeeper\.py",
     "kombu": r"frameworks/celery_pool/",
+    "matplotlib": r"kernel/planning/chart\.py",
     "prometheus_client": r"kernel/(metrics|net/prometheus)\.py",
     "redis": r"kernel/store/redis\.py|frameworks/celery_pool/broker\.py",
     "requests": r"(?!)",  # It comes with docker; we have no use for it.

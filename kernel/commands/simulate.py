@@ -1,0 +1,101 @@
+"""Replay a workload on a cluster that is only imagined, with the master's own allocator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kernel.commands import output
+from kernel.commands.context import CommandError
+from kernel.errors import CallError
+
+KINDS = ("KIND", "JOBS", "TASKS", "COMPLETION", "WAIT", "ALONE", "SPEEDUP")
+ROLES = ("ROLE", "SHARE", "TASKS", "WAIT MEAN", "P50", "P95", "MAX")
+
+
+@click.command("simulate")
+@click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--cluster", multiple=True, required=True, metavar="N*AMOUNTS", help="Agents, as in `96*cpus=4,mem=15g`; may be repeated.")
+@click.option("--weight", "weights", multiple=True, metavar="ROLE=NUMBER", help="Of a role; 1 when not given.")
+@click.option("--alone", is_flag=True, help="Compare with each framework alone on an equal part of the agents.")
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw shares, use and waits into this file (.png, .svg, .pdf)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def simulate(trace: Path, cluster: tuple[str, ...], weights: tuple[str, ...], alone: bool, plot: Path | None, as_json: bool) -> None:
+    """Replay a workload on a cluster that is only imagined, with the master's own allocator.
+
+    TRACE is a CSV file with the columns arrival (seconds), role, framework, shape (as in "cpus=1,mem=2g"), duration (seconds) and
+    tasks; and, if you like, kind (what to report it under), job (a name) and after (the name of the job after whose end it arrives).
+    """
+    from kernel.planning.chart import draw
+    from kernel.planning.replay import Policy, Replay
+    from kernel.planning.report import apart, by_kind, completion_s, figures
+    from kernel.planning.trace import parse_cluster, read_trace
+
+    policy = Policy(weights=dict(map(_weight, weights)))
+    try:
+        agents = parse_cluster(cluster)
+        with trace.open(newline="", encoding="utf-8") as lines:
+            jobs = read_trace(lines)
+    except CallError as error:
+        raise CommandError(str(error), hint="see `meseta simulate --help`") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise CommandError(f"cannot read {trace}: {error}", field="trace") from error
+    outcome = Replay(agents, jobs, policy).run()
+    found = figures(outcome)
+    if alone:
+        alone_s = apart(agents, jobs)
+        for kind, courses in by_kind(outcome.courses).items():
+            shared_s = completion_s(courses)
+            if kind in alone_s and shared_s:
+                found["kinds"][kind] |= {"alone_s": round(alone_s[kind], 3), "speedup": round(alone_s[kind] / shared_s, 3)}
+    if plot is not None:
+        draw(outcome, plot)
+    if as_json:
+        output.emit_json(found)
+    else:
+        _show(found)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    role, _, number = text.rpartition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = 0.0
+    if not role or not 0 < weight < float("inf"):
+        raise CommandError(f"'{text}' is no weight; ROLE=NUMBER, a number above 0", field="weight")
+    return role, weight
+
+
+def _show(found: dict[str, Any]) -> None:
+    output.table(KINDS, [_kind_row(kind, row) for kind, row in found["kinds"].items()], empty="The trace has no job.")
+    click.echo()
+    output.table(ROLES, [_role_row(role, row) for role, row in found["roles"].items()], empty="Nothing was shared.")
+    click.echo()
+    used = ", ".join(f"{name} {part:.0%}" for name, part in found["utilisation"].items())
+    click.echo(f"over after {output.number(found['end_s'])} s; used on average: {used}")
+    for stuck in found["stuck"]:
+        click.echo(f"line {stuck['line']}: {stuck['tasks']} tasks of {stuck['shape']} never start: {stuck['why']}", err=True)
+
+
+def _kind_row(kind: str, row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        kind,
+        str(row["jobs"]),
+        str(row["tasks"]),
+        *(_seconds(row.get(name)) for name in ("completion_s", "wait_mean_s", "alone_s")),
+        (f"{row['speedup']:.2f}x" if "speedup" in row else ""),
+    )
+
+
+def _role_row(role: str, row: dict[str, Any]) -> tuple[str, ...]:
+    waits = (_seconds(row.get(name)) for name in ("wait_mean_s", "wait_p50_s", "wait_p95_s", "wait_max_s"))
+    return (role, f"{row['mean_share']:.1%}", str(row["tasks"]), *waits)
+
+
+def _seconds(value: float | None) -> str:
+    return "" if value is None else f"{output.number(value)} s"
