@@ -6,6 +6,7 @@ from typing import Any
 
 from kernel.clock import Now
 from kernel.wire.agent import LINK_VERSION, Register
+from kernel.wire.container import IPAddress, NetworkInfo
 from kernel.wire.framework import Capability, FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID, TaskID
 from kernel.wire.nodes import AGENT_CAPABILITIES
@@ -52,6 +53,11 @@ def task(task_id: str, agent_id: str, text: str = "cpus:1;mem:32", **fields: Any
     if "executor" not in fields:
         fields.setdefault("command", CommandInfo(value="true"))
     return TaskInfo(name=task_id, task_id=TaskID(task_id), agent_id=AgentID(agent_id), resources=resources(text), **fields)
+
+
+def networks(address: str, **fields: Any) -> tuple[NetworkInfo, ...]:
+    """The network of a container that has this address there."""
+    return (NetworkInfo((IPAddress(ip_address=address),), **fields),)
 
 
 def executor(executor_id: str, text: str = "cpus:0.1;mem:32;disk:10", **fields: Any) -> ExecutorInfo:

@@ -31,6 +31,16 @@ def _variables(_: click.Context, parameter: click.Parameter, values: tuple[str, 
     return variables
 
 
+def _ports(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> tuple[tuple[int, int, str], ...]:
+    ports = []
+    for value in values:
+        found = re.fullmatch(r"(\d{1,5}):(\d{1,5})(?:/(tcp|udp))?", value)
+        if found is None or not all(0 < int(port) < 65536 for port in found.groups()[:2]):
+            raise click.BadParameter(f"{value!r} is not HOST:CONTAINER or HOST:CONTAINER/udp, of ports from 1 to 65535", param=parameter)
+        ports.append((int(found[1]), int(found[2]), found[3] or "tcp"))
+    return tuple(ports)
+
+
 @click.command("run", context_settings={"ignore_unknown_options": False, "allow_interspersed_args": False})
 @click.option("--name", metavar="NAME", help="What to call the tasks; default: the program's name.")
 @click.option("--cpus", type=click.FloatRange(min=0.001), default=0.1, show_default=True, help="Cores for each task.")
@@ -41,6 +51,17 @@ def _variables(_: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.option("--image", metavar="IMAGE", help="Run inside this container image.")
 @click.option(
     "--containerizer", type=click.Choice(["oci", "docker"]), help="Who runs the image: the agent (oci, default), or the Docker engine."
+)
+@click.option(
+    "--network", metavar="NAME", help="The network of its container: host (default), none, bridge, or another that the agent knows."
+)
+@click.option(
+    "--port",
+    "ports",
+    metavar="HOST:CONTAINER[/udp]",
+    multiple=True,
+    callback=_ports,
+    help="Port of the agent's machine that leads into the container, which is on the network bridge then; may be repeated.",
 )
 @click.option("--env", "variables", metavar="NAME=VALUE", multiple=True, callback=_variables, help="Environment; may be repeated.")
 @click.option(
@@ -65,6 +86,8 @@ def run(
     role: str,
     image: str | None,
     containerizer: str | None,
+    network: str | None,
+    ports: tuple[tuple[int, int, str], ...],
     variables: dict[str, str],
     fetch: tuple[str, ...],
     user: str,
@@ -82,13 +105,17 @@ def run(
     """
     if containerizer and not image:
         raise click.UsageError("--containerizer needs an --image")
+    if (network or ports) and not image:
+        raise click.UsageError("--network and --port need an --image")
+    if ports and network in ("host", "none"):
+        raise click.UsageError(f"--port leads into a network of the container's own, as bridge; {network} is none")
     try:
         urls, principal = masters(master, follows=True), credential(credential_file)
     except KernelError as error:
         raise CouldNotRun(error) from error
     from frameworks.run.core import Job
     from frameworks.run.main import run_job
-    from frameworks.sdk.tasks import resources
+    from frameworks.sdk.tasks import HOST, Port, resources
 
     job = Job(
         argv=command,
@@ -102,6 +129,8 @@ def run(
         detach=detach,
         user=user,
         fetch=fetch,
+        network=network or ("bridge" if ports else HOST),
+        ports=tuple(Port(*port) for port in ports),
     )
     try:
         return run_job(job, urls, principal, as_json=as_json)

@@ -15,7 +15,7 @@ from msgspec import Struct
 
 from frameworks.sdk.driver import Phase as Subscription
 from frameworks.sdk.scheduler import Scheduler, framework_info
-from frameworks.sdk.tasks import TERMINAL, Shape, TaskRecord, command, docker_command, docker_image, image, task
+from frameworks.sdk.tasks import HOST, TERMINAL, Port, Shape, TaskRecord, command, docker_command, docker_image, image, task
 from kernel.clock import Now
 from kernel.wire.resources import Resources
 from kernel.wire.scheduler import Event
@@ -34,7 +34,8 @@ _SIGNAL = re.compile(r"terminated with signal (.+)")
 
 
 class Job(Struct, frozen=True):
-    """What to run. argv: without a shell. role: of the framework. fetch: URIs of files it needs."""
+    """What to run. argv: without a shell. role: of the framework. fetch: URIs of files it needs. network, ports: of
+    its container, see `frameworks.sdk.tasks.image`."""
 
     argv: tuple[str, ...]
     name: str
@@ -47,6 +48,8 @@ class Job(Struct, frozen=True):
     detach: bool = False
     user: str = ""
     fetch: tuple[str, ...] = ()
+    network: str = HOST
+    ports: tuple[Port, ...] = ()
 
 
 class Outcome(Struct, frozen=True):
@@ -150,10 +153,14 @@ class RunScheduler(Scheduler):
         job = self.job
         self._begun_s = now.mono_s
         run = command(job.argv, job.env, uris=job.fetch)
-        container = image(job.image) if job.image is not None else None
+        wants, container = job.wants, None
         if job.image is not None and job.containerizer == DOCKER:
-            run, container = docker_command(job.argv, job.env), docker_image(job.image)
-        shape = Shape(job.wants, job.role, name=job.name)
+            run, container = docker_command(job.argv, job.env), docker_image(job.image, job.network, job.ports)
+            for port in job.ports:  # The engine maps only what was offered.
+                wants += Resources.parse(f"ports:[{port.host}-{port.host}]")
+        elif job.image is not None:
+            container = image(job.image, job.network, job.ports)
+        shape = Shape(wants, job.role, name=job.name)
         for task_id in self.task_ids:
             self.add_shaped(task(task_id, run, name=job.name, container=container), shape)
 

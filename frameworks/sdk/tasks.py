@@ -14,6 +14,7 @@ from msgspec import Struct
 from kernel.wire import task as wire
 from kernel.wire.command import URI
 from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Label, Labels
+from kernel.wire.container import DockerPortMapping, Network, NetworkInfo, PortMapping
 from kernel.wire.ids import AgentID, TaskID, validate_id
 from kernel.wire.offer import RoleConstraints
 from kernel.wire.resources import Resource, Resources
@@ -33,6 +34,7 @@ from kernel.wire.task import (
     Variable,
 )
 
+HOST = "host"
 NOWHERE = AgentID("")  # The agent of a task that has none yet.
 
 TERMINAL = wire.TERMINAL | {TaskState.TASK_UNKNOWN}  # Unknown: nobody has it. Should it come back all the same, it is killed.
@@ -236,14 +238,30 @@ def docker_command(argv: Sequence[str], env: Mapping[str, str] | None = None, us
     return msgspec.structs.replace(command(argv, env, user), arguments=tuple(argv[1:]))
 
 
-def docker_image(name: str) -> ContainerInfo:
-    """A container of the Docker engine, on the network of its machine."""
-    return ContainerInfo(type=ContainerType.DOCKER, docker=DockerInfo(image=name))
+class Port(Struct, frozen=True):
+    """A port of the machine that leads to one of a container. protocol: tcp or udp."""
+
+    host: int
+    container: int
+    protocol: str = "tcp"
 
 
-def image(name: str) -> ContainerInfo:
-    """A container made from a Docker image, without an engine."""
-    return ContainerInfo(type=ContainerType.MESOS, mesos=MesosInfo(image=Image(type=ImageType.DOCKER, docker=ImageDocker(name=name))))
+def docker_image(name: str, network: str = HOST, ports: Sequence[Port] = ()) -> ContainerInfo:
+    """A container of the Docker engine. network: HOST (the machine's), `bridge`, `none`, or one that the engine knows; ports: the task
+    must have among its resources."""
+    mappings = tuple(DockerPortMapping(port.host, port.container, port.protocol) for port in ports)
+    known = {kind.value.lower(): kind for kind in Network if kind is not Network.USER}
+    infos = () if network in known else (NetworkInfo(name=network),)
+    docker = DockerInfo(image=name, network=known.get(network, Network.USER), port_mappings=mappings)
+    return ContainerInfo(type=ContainerType.DOCKER, docker=docker, network_infos=infos)
+
+
+def image(name: str, network: str = HOST, ports: Sequence[Port] = ()) -> ContainerInfo:
+    """A container made from a Docker image, without an engine. network: HOST (the machine's), `none`, or a CNI network, as `bridge`."""
+    mappings = tuple(PortMapping(port.host, port.container, port.protocol) for port in ports)
+    infos = () if network == HOST else (NetworkInfo(name=network, port_mappings=mappings),)
+    found = Image(type=ImageType.DOCKER, docker=ImageDocker(name=name))
+    return ContainerInfo(type=ContainerType.MESOS, mesos=MesosInfo(image=found), network_infos=infos)
 
 
 def task(

@@ -59,7 +59,7 @@ class Checks:
         if isinstance(watch.target, CommandInfo):  # Its time begins when it has started: a launcher may be away.
             state.emit(probe_container(state, name, wanted.task, watch, watch.target))
         else:
-            state.emit(Probe(name, watch.target, _network(wanted.task), wanted.task.ip))
+            state.emit(Probe(name, watch.target, _network(wanted.task), _address(wanted.task)))
             self._limit(name, watch)
 
     def _limit(self, name: str, watch: Watch) -> None:
@@ -156,3 +156,9 @@ def _network(task: Task) -> int:
     if task.containerizer is Containerizer.PROCESS or task.run is None:
         return 0
     return task.run.pid or 0
+
+
+def _address(task: Task) -> str:
+    """The first address that the task has in networks of its own."""
+    found = (address.ip_address for network in task.networks for address in network.ip_addresses)
+    return next(filter(None, found), "")

@@ -79,6 +79,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     ] = "https://registry-1.docker.io"
     docker_store_dir: Annotated[str, Setting("Where images are unpacked (default: in the work dir).", kind="path")] = ""
     sandbox_directory: Annotated[str, Setting("Where a container with an image sees its sandbox.")] = "/mnt/mesos/sandbox"
+    network_cni_config_dir: Annotated[
+        str, Setting("Folder of CNI configurations, for networks of containers with images (`bridge` is there without).", kind="path")
+    ] = ""
+    network_cni_plugins_dir: Annotated[str, Setting("Folders of CNI plugins, a colon between two.")] = "/opt/cni/bin:/usr/lib/cni"
     container_disk_watch_interval_s: Annotated[
         float,
         Setting("How often it is measured what sandboxes take of the disk.", kind="duration", flag="container_disk_watch_interval"),

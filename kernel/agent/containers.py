@@ -34,9 +34,9 @@ class Containers:
     def started(self, message: ContainerStarted) -> None:
         owner = self.state.containers.get(message.container_id)
         if isinstance(owner, Task):
-            self.tasks.started(owner, message.pid, message.ip)
+            self.tasks.started(owner, message.pid, message.networks)
         elif owner is not None:
-            self.executors.started(owner, message.pid)
+            self.executors.started(owner, message.pid, message.networks)
         else:
             self.checks.command_started(message.container_id)
 
@@ -93,7 +93,7 @@ class Containers:
                 self.failed(ContainerFailed(container_id, container.failure))
                 continue
             if container.pid is not None:
-                self.started(ContainerStarted(container_id, container.pid, container.ip))
+                self.started(ContainerStarted(container_id, container.pid, container.networks))
             if container.exit is not None:
                 self.exited(ContainerExited(container_id, container.exit, container.limitation))
             elif isinstance(owner, Task):

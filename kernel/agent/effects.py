@@ -14,7 +14,7 @@ from kernel.executor.command import Limitation
 from kernel.wire import executor
 from kernel.wire.agent import AgentMessage, MasterMessage
 from kernel.wire.command import URI, CheckStatusInfo
-from kernel.wire.container import ContainerInfo
+from kernel.wire.container import ContainerInfo, NetworkInfo
 
 # ---- Inputs ---------------------------------------------------------------------------------------------
 
@@ -86,7 +86,7 @@ class Exit(Struct, frozen=True, gc=False):
 
 
 class KnownContainer(Struct, frozen=True, gc=False):
-    """A container as the launcher knows it. Neither exit nor failure: it runs, or is just being started (no pid). ip: see
+    """A container as the launcher knows it. Neither exit nor failure: it runs, or is just being started (no pid). networks: see
     ContainerStarted."""
 
     container_id: str
@@ -94,7 +94,7 @@ class KnownContainer(Struct, frozen=True, gc=False):
     exit: Exit | None = None
     failure: str | None = None
     limitation: Limitation | None = None
-    ip: str = ""
+    networks: tuple[NetworkInfo, ...] = ()
 
 
 class LauncherState(Struct, frozen=True):
@@ -106,11 +106,11 @@ class LauncherState(Struct, frozen=True):
 
 
 class ContainerStarted(Struct, frozen=True, gc=False):
-    """pid: 0 when its first process is gone already. ip: an address of its own, empty where it has the agent's."""
+    """pid: 0 when its first process is gone already. networks: those of its own, with its addresses; empty where it has the agent's."""
 
     container_id: str
     pid: int
-    ip: str = ""
+    networks: tuple[NetworkInfo, ...] = ()
 
 
 class ContainerFailed(Struct, frozen=True, gc=False):

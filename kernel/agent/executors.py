@@ -29,6 +29,7 @@ from kernel.errors import CallError, Forbidden, NotSupported
 from kernel.executor.command import Limitation
 from kernel.wire import executor as api
 from kernel.wire.agent import ExecutorMessage
+from kernel.wire.container import NetworkInfo
 from kernel.wire.ids import AgentID, ContainerID, TaskID
 from kernel.wire.task import (
     AgentInfo,
@@ -308,8 +309,9 @@ class Executors:
 
     # ---- What the container did ------------------------------------------------------------------------
 
-    def started(self, executor: Executor, pid: int) -> None:
+    def started(self, executor: Executor, pid: int, networks: tuple[NetworkInfo, ...] = ()) -> None:
         """Its process runs. What it took to fetch its files does not count as its own time."""
+        executor.networks = networks
         first, executor.pid = executor.pid is None, pid or None
         if first and executor.state is ExecutorState.REGISTERING and _fetches(executor):
             self._await(executor, self.state.config.executor_registration_timeout_s)

@@ -52,6 +52,7 @@ from kernel.agent.isolators.disk import DiskWatch
 from kernel.agent.isolators.isolation import isolation
 from kernel.agent.launch import containers
 from kernel.agent.links import MasterLink
+from kernel.agent.networks.networks import Networks
 from kernel.agent.probes import Prober
 from kernel.agent.sandboxes.collection import InUse
 from kernel.agent.sandboxes.collector import Collector
@@ -305,7 +306,8 @@ class Agent:
             self.loop = MainLoop(core, store, self.perform, self.flush, clock)
             self.containerizer = Containerizers(self.loop.post)
             images = Store(config.docker_store_dir or f"{config.work_dir}/images", config.docker_registry)
-            bundles = Bundles(f"{config.work_dir}/oci", images, config.sandbox_directory, apart.place)
+            networks = Networks(config.network_cni_config_dir, config.network_cni_plugins_dir)
+            bundles = Bundles(f"{config.work_dir}/oci", images, networks, config.sandbox_directory, apart.place)
             self.containerizer.add(
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )

@@ -20,6 +20,7 @@ from kernel.clock import Now
 from kernel.errors import NotFound
 from kernel.executor.checks import CheckWatch, HealthWatch, Watch
 from kernel.executor.command import CommandRun, Limitation
+from kernel.wire.container import NetworkInfo
 from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability, DrainConfig
 from kernel.wire.resources import Resource
 from kernel.wire.task import (
@@ -97,12 +98,12 @@ class Task:
 
     container_id: empty for one in a custom executor. group: its number among the agent's groups, 0 none.
     kill_wanted: the executor is still to be told (None: no kill, or told). completion_due_s: by max_completion_time.
-    ip: its container's own address, empty where it has the agent's.
+    networks: its container's own, empty where it has the agent's.
     """
 
     __slots__ = (
         "check", "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "group", "health", "info",
-        "ip", "kill_wanted", "kind", "launched_wall_s", "run", "state", "statuses", "task_id", "updates",
+        "kill_wanted", "kind", "launched_wall_s", "networks", "run", "state", "statuses", "task_id", "updates",
     )  # fmt: skip
 
     def __init__(
@@ -126,7 +127,7 @@ class Task:
         self.delivered = False
         self.kill_wanted: KillPolicy | None = None
         self.completion_due_s: float | None = None
-        self.ip = ""
+        self.networks: tuple[NetworkInfo, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -163,7 +164,7 @@ class Executor:
 
     __slots__ = (
         "cause", "container_id", "containerizer", "due_s", "executor_id", "framework", "given", "idle_since_s", "info", "kind",
-        "launched_wall_s", "pid", "queued", "state", "stream", "unhealthy",
+        "launched_wall_s", "networks", "pid", "queued", "state", "stream", "unhealthy",
     )  # fmt: skip
 
     def __init__(
@@ -185,6 +186,7 @@ class Executor:
         self.due_s: float | None = None
         self.idle_since_s: float | None = None
         self.unhealthy = False
+        self.networks: tuple[NetworkInfo, ...] = ()
 
     def enter(self, state: ExecutorState) -> None:
         """Change state, as the table allows."""

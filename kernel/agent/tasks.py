@@ -18,6 +18,7 @@ from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
 from kernel.executor.command import Action, Kill, KillCause, Limitation, Report, kill_grace_s
 from kernel.executor.default import LINGER_S, MATE_GRACE_S, brings_group_down, is_done
+from kernel.wire.container import NetworkInfo
 from kernel.wire.task import ExecutorInfo, Reason, Source, TaskInfo, TaskState
 
 
@@ -167,9 +168,9 @@ class Tasks:
 
     # ---- What the container did ------------------------------------------------------------------------
 
-    def started(self, task: Task, pid: int, ip: str = "") -> None:
+    def started(self, task: Task, pid: int, networks: tuple[NetworkInfo, ...] = ()) -> None:
         assert task.run is not None
-        task.ip = ip
+        task.networks = networks
         if task.run.pid is None:
             task.run.pid = pid or None
         if task.run.kill is None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kernel.agent import checkpoint
 from kernel.agent.effects import ToMaster
-from kernel.agent.state import AgentState, Drain, Kind, Task, UpdateQueue
+from kernel.agent.state import AgentState, Drain, Executor, Kind, Task, UpdateQueue
 from kernel.agent.transitions import may_follow
 from kernel.executor.command import KillCause
 from kernel.wire.agent import AcknowledgeUpdate, StatusUpdate
@@ -202,17 +202,17 @@ class Updates:
     def container_status(self, task: Task) -> ContainerStatus | None:
         """Where the task runs; None while nothing does."""
         executor = task.framework.executors.get(task.executor_id)
+        owner: Task | Executor
         parent = ContainerID(executor.container_id) if executor is not None else None
         if task.kind is Kind.CUSTOM:
             if executor is None:
                 return None
-            container_id, pid = parent, executor.pid
+            container_id, pid, owner = parent, executor.pid, executor
         elif task.run is None:
             return None
         else:
-            container_id, pid = ContainerID(task.container_id, parent), task.run.pid
-        networks = (NetworkInfo((IPAddress(ip_address=task.ip),)),) if task.ip else self._networks
-        return ContainerStatus(container_id, networks, executor_pid=pid)
+            container_id, pid, owner = ContainerID(task.container_id, parent), task.run.pid, task
+        return ContainerStatus(container_id, owner.networks or self._networks, executor_pid=pid)
 
 
 def _drained(task: Task, status: TaskStatus, drain: Drain) -> TaskStatus:

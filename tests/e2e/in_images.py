@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ NEEDS = [
     pytest.mark.skipif(not shutil.which("runc") or not shutil.which("busybox"), reason="runc or busybox is not installed"),
 ]
 IMAGE = "alpine-like:1"
+PLUGINS = "/opt/cni/bin:/usr/lib/cni"
+ADDRESSES = Path("/run/meseta/networks")
 
 
 def registry(folder: Path) -> Path:
@@ -29,10 +32,27 @@ def registry(folder: Path) -> Path:
 
 
 def left(machine: Cluster) -> dict[str, Any]:
-    """What containers leave on the machine while they run: bundles, mounts, control groups, processes."""
+    """What containers leave on the machine while they run: bundles, mounts (and network namespaces), control groups, rules, addresses."""
     agent = machine.work_dir / "agent-1"
     with open("/proc/self/mounts") as mounts:
         mounted = [line for line in mounts if str(agent) in line]
-    groups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if folder.count("/meseta/") and folder.count("-") >= 4]
+    containers = {path.name for path in agent.glob("slaves/*/frameworks/*/executors/*/runs/*-*")}
+    groups = [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(folder) in containers]
     bundles = list((agent / "oci" / "bundles").glob("*")) + list((agent / "oci" / "state").glob("*"))
-    return {kind: found for kind, found in {"mounts": mounted, "groups": groups, "bundles": bundles}.items() if found}
+    rules = [rule for rule in _rules() if any(container in rule for container in containers)]
+    addresses = [path.name for path in ADDRESSES.glob("*/*.*") if any(container in _text(path) for container in containers)]
+    kinds = {"mounts": mounted, "groups": groups, "bundles": bundles, "rules": rules, "addresses": addresses}
+    return {kind: found for kind, found in kinds.items() if found}
+
+
+def _rules() -> list[str]:
+    if shutil.which("iptables-save") is None:
+        return []
+    return subprocess.run(["iptables-save"], capture_output=True, text=True, check=True).stdout.splitlines()
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # Just given back.
+        return ""

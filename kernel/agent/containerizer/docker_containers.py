@@ -42,6 +42,7 @@ from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.sessions import Entry, Guest
 from kernel.errors import CallError, Unavailable
 from kernel.executor.command import Limitation
+from kernel.wire.container import IPAddress, NetworkInfo
 
 if TYPE_CHECKING:
     from kernel.agent.containerizer.docker import Engine
@@ -81,9 +82,13 @@ class _Container(Struct, eq=False):
         return docker_options.container_name(self.container_id)
 
     @property
+    def networks(self) -> tuple[NetworkInfo, ...]:
+        return (NetworkInfo((IPAddress(ip_address=self.ip),)),) if self.ip else ()
+
+    @property
     def known(self) -> effects.KnownContainer:
         pid = self.pid if self.started else None
-        return effects.KnownContainer(self.container_id, pid, self.exit, self.failure, self.limitation, self.ip)
+        return effects.KnownContainer(self.container_id, pid, self.exit, self.failure, self.limitation, self.networks)
 
 
 class DockerContainerizer:
@@ -295,7 +300,7 @@ class DockerContainerizer:
             await self._fail(container, str(error))
             return
         container.started, container.pid, container.ip = True, state.pid, state.ip
-        self._post(effects.ContainerStarted(container.container_id, state.pid, state.ip))
+        self._post(effects.ContainerStarted(container.container_id, state.pid, container.networks))
         for number in container.signals:
             self._begin(self._signal(container, number))
         await self._follow(container)

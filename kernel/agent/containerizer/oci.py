@@ -13,7 +13,7 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from kernel.agent.containerizer import oci_spec
 from kernel.agent.containerizer.oci_spec import Bundle, User
@@ -22,8 +22,12 @@ from kernel.agent.images.config import RunConfig
 from kernel.agent.images.store import Image, Store
 from kernel.agent.launcher import client, processes
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
+from kernel.agent.networks import cni, wishes
+from kernel.agent.networks.networks import NAMESPACE, RECORD, Networks
+from kernel.agent.networks.wishes import NONE
 from kernel.agent.sessions import Entry, Guest
-from kernel.errors import CallError
+from kernel.errors import CallError, KernelError
+from kernel.wire.container import NetworkInfo
 
 log = logging.getLogger(__name__)
 
@@ -51,10 +55,43 @@ class BundleError(CallError):
 class Bundles:
     """The bundles of one agent's containers, below a folder of its own."""
 
-    def __init__(self, folder: str, store: Store, sandbox_path: str, cgroup: str) -> None:
+    def __init__(self, folder: str, store: Store, networks: Networks, sandbox_path: str, cgroup: str) -> None:
         """sandbox_path: where containers see their sandbox. cgroup: below which control group they are, as `/meseta/1234`."""
-        self._folder, self._store, self._sandbox_path, self._cgroup = folder, store, sandbox_path, cgroup
+        self._folder, self._store, self._networks = folder, store, networks
+        self._sandbox_path, self._cgroup = sandbox_path, cgroup
+        self._joined: dict[str, tuple[NetworkInfo, ...]] = {}
         self.used = os.path.isdir(f"{folder}/bundles")  # Whether there may be any.
+
+    def join(self, launch: LaunchContainer) -> None:
+        """Give a container that is to be made the networks that it asks for. Takes as long as programs of others; for any thread. Raises
+        KernelError, and leaves nothing."""
+        if launch.info is None or not wishes.apart(launch.info.network_infos):
+            return
+        path = self._bundle(launch.container_id)
+        self.used = True
+        try:
+            _runc()
+            os.makedirs(path, exist_ok=True)
+            self._networks.join(launch.container_id, path, launch.info.network_infos)
+        except OSError as error:
+            self.remove(launch.container_id)
+            raise BundleError(f"cannot make a network: {error.filename or ''}: {error.strerror}") from error
+        except KernelError:
+            self.remove(launch.container_id)
+            raise
+        self.recall(launch.container_id)
+
+    def recall(self, container_id: str) -> None:
+        """What was done for a container by an agent before us is known again."""
+        path = self._bundle(container_id)
+        joined = self._networks.joined(path)
+        if joined is not None:
+            self._networks.again(container_id, path)
+            self._joined[container_id] = tuple(map(cni.status, joined)) or (NetworkInfo(name=NONE),)
+
+    def networks(self, container_id: str) -> tuple[NetworkInfo, ...]:
+        """What a container has joined; empty for the machine's network."""
+        return self._joined.get(container_id, ())
 
     def prepare(self, launch: LaunchContainer, image: Image) -> client.Launch:
         """Make a container's bundle; return how it is started. Raises BundleError."""
@@ -141,7 +178,12 @@ class Bundles:
             if done.returncode:
                 log.warning("container %s: %s", container_id, done.stderr.decode(errors="replace").strip()[-300:])
         _libc.umount2(os.fsencode(f"{path}/rootfs"), _MNT_DETACH)
-        shutil.rmtree(path, ignore_errors=True)
+        self._joined.pop(container_id, None)
+        if self._networks.leave(container_id, path):
+            shutil.rmtree(path, ignore_errors=True)
+            return
+        for name in set(os.listdir(path)) - {NAMESPACE, RECORD}:  # It is tried again when the launcher tells its state.
+            shutil.rmtree(f"{path}/{name}", ignore_errors=True)
 
     def images(self) -> set[str]:
         """The images that containers have."""
@@ -203,18 +245,26 @@ class Bundles:
         assert launch.info is not None, "what is run in an image says so"
         user = _user(launch.user, config.user, rootfs)
         os.chown(launch.directory, user.uid, user.gid)
+        joined = self._networks.joined(path)
+        env = {**launch.env, CONTAINER_VARIABLE: launch.container_id, "MESOS_SANDBOX": self._sandbox_path}
+        if joined is None:
+            files = {name: name for name in oci_spec.NETWORK_FILES if os.path.isfile(name)}
+        else:
+            files, own = _network_files(path, launch, joined)
+            env |= own
         bundle = Bundle(
             launch.container_id,
             rootfs,
             launch.argv,
-            {**launch.env, CONTAINER_VARIABLE: launch.container_id, "MESOS_SANDBOX": self._sandbox_path},
+            env,
             launch.shell,
             launch.directory,
             self._sandbox_path,
             f"{self._cgroup}/{launch.container_id}",
             user,
             launch.info,
-            tuple(name for name in oci_spec.NETWORK_FILES if os.path.isfile(name)),
+            "" if joined is None else f"{path}/{NAMESPACE}",
+            files,
         )
         if not oci_spec.arguments(bundle.argv, bundle.shell, config):
             raise BundleError("the image says nothing of what to run, and the task does neither")
@@ -238,6 +288,26 @@ def _text(path: str) -> str:
             return file.read()
     except OSError:
         return ""
+
+
+def _network_files(path: str, launch: LaunchContainer, joined: Sequence[cni.Attachment]) -> tuple[dict[str, str], dict[str, str]]:
+    """Write what a container sees of networks of its own: files by their paths in it, and where they are; and variables."""
+    assert launch.info is not None
+    name = oci_spec.hostname(launch.info, launch.container_id)
+    results = [attachment.result or {} for attachment in joined]
+    addresses = [address for result in results for address in cni.addresses(result)]
+    dns = next((found for found in map(cni.dns, results) if found.nameservers), cni.Dns())
+    texts = {
+        "/etc/hosts": cni.hosts([name], addresses),
+        "/etc/hostname": f"{name}\n",
+        "/etc/resolv.conf": cni.resolv_conf(dns, _text("/etc/resolv.conf") if joined else ""),
+    }
+    files = {}
+    for target, text in texts.items():
+        files[target] = f"{path}/{os.path.basename(target)}"
+        with open(files[target], "w", encoding="utf-8") as file:
+            file.write(text)
+    return files, {"LIBPROCESS_IP": "0.0.0.0", "MESOS_CONTAINER_IP": addresses[0]} if addresses else {}
 
 
 def _make_sources(bundle: Bundle) -> None:

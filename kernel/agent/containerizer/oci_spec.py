@@ -1,6 +1,6 @@
 """What runc is told of a container: the `config.json` of an OCI bundle. Pure. Source: OCI runtime-spec 1.0.2, config.md, config-linux.md.
 
-The container has namespaces of its own for processes, mounts, host name and IPC, and the machine's network unless it asks for none. It has
+The container has namespaces of its own for processes, mounts, host name and IPC, and the machine's network unless it joins others. It has
 the capabilities that Docker gives, no new privileges by set-id programs, and the kernel's sensitive files are hidden or read-only.
 """
 
@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import Struct
 
 from kernel.agent.images.config import RunConfig
+from kernel.agent.networks import wishes
 from kernel.wire.common import Volume, VolumeMode, VolumeSourceType
 from kernel.wire.container import CapabilityInfo, ContainerInfo
 
@@ -40,7 +41,8 @@ class User(Struct, frozen=True):
 
 class Bundle(Struct, frozen=True):
     """What else there is to say. env, argv: of the task; sandbox: on this machine, seen in the container at sandbox_path; cgroup: as runc
-    names it; files: of this machine, to be seen by a container on its network."""
+    names it; network: the file of its namespace, empty for the machine's; files: those that depend on it (NETWORK_FILES), by their paths in
+    the container, and where they are on this machine."""
 
     container_id: str
     rootfs: str
@@ -52,15 +54,15 @@ class Bundle(Struct, frozen=True):
     cgroup: str
     user: User
     info: ContainerInfo
-    files: tuple[str, ...] = NETWORK_FILES
+    network: str = ""
+    files: Mapping[str, str] = {}
 
 
 def unsupported_in_image(info: ContainerInfo) -> str | None:
     """What a container asks for that cannot be given, in words for its user."""
-    if any(network.name for network in info.network_infos):
-        return "container networks by name are not supported yet; leave network_infos out for the machine's own"
-    if any(network.port_mappings for network in info.network_infos):
-        return "port mappings need a network of the container's own, which is not supported yet; use the docker containerizer"
+    problem = wishes.problem(info.network_infos)
+    if problem is not None:
+        return problem
     for volume in info.volumes:
         problem = _volume_problem(volume)
         if problem is not None:
@@ -105,18 +107,23 @@ def overridden(entries: Sequence[str], given: Mapping[str, str]) -> list[str]:
     return [f"{name}={value}" for name, value in variables.items()]
 
 
+def hostname(info: ContainerInfo, container_id: str) -> str:
+    return info.hostname or container_id[:63]
+
+
 def spec(bundle: Bundle, image: RunConfig) -> dict[str, Any]:
     """The whole `config.json`."""
     info, linux = bundle.info, bundle.info.linux_info
     capabilities = _capabilities(linux.bounding_capabilities if linux else None, CAPABILITIES)
     effective = _capabilities((linux.effective_capabilities or linux.capability_info) if linux else None, capabilities)
-    kinds = ["pid", "mount", "uts", "ipc"]
+    namespaces = [{"type": kind} for kind in ("pid", "mount", "uts", "ipc")]
     if linux is not None and linux.share_pid_namespace:
-        kinds.remove("pid")
-    hostname = info.hostname or bundle.container_id[:12]
+        namespaces.remove({"type": "pid"})
+    if bundle.network:
+        namespaces.append({"type": "network", "path": bundle.network})
     return {
         "ociVersion": "1.0.2",
-        "hostname": hostname,
+        "hostname": hostname(info, bundle.container_id),
         "root": {"path": bundle.rootfs, "readonly": False},
         "process": {
             "terminal": False,
@@ -134,11 +141,12 @@ def spec(bundle: Bundle, image: RunConfig) -> dict[str, Any]:
             "noNewPrivileges": True,
             "rlimits": _rlimits(info),
         },
-        "mounts": [*_SYSTEM_MOUNTS, _shm(info), *_volumes(bundle)],
+        "mounts": [*_SYSTEM_MOUNTS, _SYS_OF_NETWORK if bundle.network else _SYS, _shm(info), *_volumes(bundle)],
         "linux": {
             "cgroupsPath": bundle.cgroup,
             "resources": {"devices": [{"allow": False, "access": "rwm"}, *_devices()]},
-            "namespaces": [{"type": kind} for kind in kinds],
+            "namespaces": namespaces,
+            "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} if bundle.network else {},
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
         },
@@ -155,8 +163,9 @@ _SYSTEM_MOUNTS: tuple[dict[str, Any], ...] = (
         "options": ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"],
     },
     {"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue", "options": ["nosuid", "noexec", "nodev"]},
-    {"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]},
 )
+_SYS: dict[str, Any] = {"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}
+_SYS_OF_NETWORK = _SYS | {"type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}  # With its devices.
 
 
 def _shm(info: ContainerInfo) -> dict[str, Any]:
@@ -167,7 +176,7 @@ def _shm(info: ContainerInfo) -> dict[str, Any]:
 
 def _volumes(bundle: Bundle) -> list[dict[str, Any]]:
     found = [_bind(bundle.sandbox, bundle.sandbox_path, "rw")]
-    found += [_bind(path, path, "ro") for path in bundle.files]
+    found += [_bind(source, path, "ro") for path, source in bundle.files.items()]
     for volume in bundle.info.volumes:
         target = volume.container_path if volume.container_path.startswith("/") else f"{bundle.sandbox_path}/{volume.container_path}"
         found.append(_bind(volume_source(volume, bundle.sandbox), target, "ro" if volume.mode is VolumeMode.RO else "rw"))

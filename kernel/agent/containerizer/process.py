@@ -22,6 +22,7 @@ from kernel.agent import effects, sandbox
 from kernel.agent.containerizer import oci
 from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.containerizer.oci import Bundles
+from kernel.agent.containerizer.workers import Workers
 from kernel.agent.fetcher.fetcher import Fetcher
 from kernel.agent.fetcher.plan import FetchError
 from kernel.agent.images.store import Image, Store
@@ -32,12 +33,14 @@ from kernel.agent.launcher import client
 from kernel.agent.sessions import Entry, Guest
 from kernel.errors import KernelError
 from kernel.executor.command import Limitation
+from kernel.wire.container import NetworkInfo
 
 log = logging.getLogger(__name__)
 
 
 ENDING = (signal.SIGTERM, signal.SIGKILL)
 IMAGES_AT_ONCE = 2
+NETWORKS_AT_ONCE = 4
 JUST_USED_S = 60.0
 WATCH_S = 1.0  # Below this age a container's memory is not watched: what ran out is found out when it is that old, or has ended.
 _LOOKED_INTO = (client.Exited, client.LaunchFailed, client.LauncherState)
@@ -54,6 +57,7 @@ class ProcessContainerizer:
         self.launcher = client.LauncherClient(directory, self._on_event)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="containers")
         self._images = ThreadPoolExecutor(max_workers=IMAGES_AT_ONCE, thread_name_prefix="images")
+        self._joining = Workers(NETWORKS_AT_ONCE, "networks")
         self._providing: set[asyncio.Task[None]] = set()
         self._launches: list[effects.LaunchContainer] = []  # To be prepared by the next flush.
         self._probes: list[effects.LaunchProbe] = []  # The same.
@@ -115,9 +119,10 @@ class ProcessContainerizer:
             self._begin(probe.container_id, found)
 
     async def _provide(self, launch: effects.LaunchContainer) -> None:
-        """Have the container's image here, then go on."""
+        """Have the container's image and networks here, then go on."""
         try:
             image = await asyncio.get_running_loop().run_in_executor(self._images, self._store.provide, *oci.image_of(launch))
+            await self._joining.run(self._bundles.join, launch)
         except KernelError as error:
             del self._preparing[launch.container_id]
             self._post(effects.ContainerFailed(launch.container_id, str(error)))
@@ -161,6 +166,7 @@ class ProcessContainerizer:
         for task in self._providing:
             task.cancel()
         self._images.shutdown(wait=False, cancel_futures=True)
+        self._joining.close()
         self._worker.submit(self._isolation.close)
         self._worker.shutdown(wait=False)
 
@@ -234,7 +240,7 @@ class ProcessContainerizer:
         match event:
             case client.Started(container, pid):
                 self._young.add(container)
-                self._post(effects.ContainerStarted(container, pid))
+                self._post(effects.ContainerStarted(container, pid, self._bundles.networks(container)))
             case client.Exited(container, status, ended_s):
                 self._unwatch(container)
                 self._post(effects.ContainerExited(container, effects.Exit(status, ended_s), limitations.get(container)))
@@ -243,7 +249,8 @@ class ProcessContainerizer:
                 self._post(effects.ContainerFailed(container, message))
             case client.LauncherState(containers):
                 self._young.update(report.container for report in containers if _runs(report))
-                self._post(effects.LauncherState(tuple(_known(report, limitations) for report in containers)))
+                known = [_known(report, limitations, self._bundles.networks(report.container)) for report in containers]
+                self._post(effects.LauncherState(tuple(known)))
             case client.LauncherLost():
                 log.warning("the launcher is gone; starting it again")
 
@@ -353,6 +360,8 @@ class ProcessContainerizer:
                 known = {report.container for report in event.containers if _runs(report)} | begun
                 for container_id in self._bundles.leftovers(known):
                     self._bundles.remove(container_id)
+                for container_id in known:
+                    self._bundles.recall(container_id)
                 self._isolation.reconcile(known)
             elif isinstance(event, client.Exited | client.LaunchFailed):
                 self._end(event.container, limitations)
@@ -365,10 +374,12 @@ class ProcessContainerizer:
             limitations[container_id] = limitation
 
 
-def _known(report: client.ContainerReport, limitations: Mapping[str, Limitation]) -> effects.KnownContainer:
+def _known(
+    report: client.ContainerReport, limitations: Mapping[str, Limitation], networks: tuple[NetworkInfo, ...]
+) -> effects.KnownContainer:
     exit = None if report.exit is None else effects.Exit(report.exit.status, report.exit.ended_s)
     failure = None if report.failed is None else report.failed.message
-    return effects.KnownContainer(report.container, report.pid, exit, failure, limitations.get(report.container))
+    return effects.KnownContainer(report.container, report.pid, exit, failure, limitations.get(report.container), networks)
 
 
 def _runs(report: client.ContainerReport) -> bool:

@@ -25,12 +25,14 @@ from frameworks.run.core import (
 )
 from frameworks.sdk.driver import Lost, Stop
 from frameworks.sdk.scheduler import Scheduler
-from frameworks.sdk.tasks import resources
+from frameworks.sdk.tasks import Port, resources
 from frameworks.sdk.testing import FakeMaster
 from kernel.clock import Now
 from kernel.mainloop import Tick
 from kernel.wire.command import URI
+from kernel.wire.container import DockerPortMapping, Network, NetworkInfo, PortMapping
 from kernel.wire.ids import TaskID
+from kernel.wire.resources import Resources
 from kernel.wire.task import Reason, TaskState, TaskStatus
 
 FINISHED, FAILED, KILLED = TaskState.TASK_FINISHED, TaskState.TASK_FAILED, TaskState.TASK_KILLED
@@ -261,3 +263,22 @@ def test_signals_are_known_by_every_name(known: signal.Signals) -> None:
     text = signal.strsignal(known)
     assert text is not None
     assert {signal_number(name) for name in (known.name, text, str(int(known)))} == {int(known)}
+
+
+# ---- Networks ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["oci", "docker"])
+def test_a_container_is_on_the_network_asked_for_with_its_ports(kind: str) -> None:
+    """The Docker engine maps ports that were offered, so they are asked for."""
+    room = {"a1": resources(cpus=4, mem=4096) + Resources.parse("ports:[8080-8081]")}
+    master = start(room, image="i", containerizer=kind, network="bridge", ports=(Port(8080, 80),))
+    (task,) = master.tasks.values()
+    container = task.info.container
+    assert container is not None
+    if kind == "docker":
+        assert container.docker is not None
+        assert (container.docker.network, container.docker.port_mappings) == (Network.BRIDGE, (DockerPortMapping(8080, 80, "tcp"),))
+    else:
+        assert container.network_infos == (NetworkInfo(name="bridge", port_mappings=(PortMapping(8080, 80, "tcp"),)),)
+    assert Resources.of(task.info.resources).contains(Resources.parse("ports:[8080-8080]")) is (kind == "docker")

@@ -42,7 +42,7 @@ from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType
 from kernel.wire.container import ContainerInfo, MesosInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorType, Reason, Source, TaskState, TaskStatus
-from tests.builders import executor
+from tests.builders import executor, networks
 from tests.kernel.agent.desk import CONFIG, Desk, command, framework, register, running
 
 RUN, KILLED = TaskState.TASK_RUNNING, TaskState.TASK_KILLED
@@ -114,7 +114,7 @@ def test_a_container_is_probed_from_inside_its_network() -> None:
     """By a process that is in it; or at its address, where that is not possible."""
     image = ContainerInfo(mesos=MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("image"))))
     desk = running()
-    desk.give(ContainerStarted(desk.run_task(command("t", container=image, health_check=tcp())), 7, "172.17.0.2"))
+    desk.give(ContainerStarted(desk.run_task(command("t", container=image, health_check=tcp())), 7, networks("172.17.0.2")))
     desk.tick(1)
     probe = desk.one(Probe)
     assert (probe.target, probe.pid, probe.ip) == (TcpTarget("127.0.0.1", 81), 7, "172.17.0.2")

@@ -28,7 +28,7 @@ from kernel.wire.common import DurationInfo
 from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorType, Reason, TaskState
-from tests.builders import executor
+from tests.builders import executor, networks
 from tests.kernel.agent.desk import AGENT_ID, CONFIG, Desk, command, framework, register, running
 
 ENDED_S = 1_700_000_000.0
@@ -230,13 +230,13 @@ def test_a_container_s_own_address_is_told_and_known_after_a_restart() -> None:
     desk = running()
     docked = desk.run_task(command("t", container=ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i"))))
     desk.acknowledge_all()
-    desk.give(ContainerStarted(docked, 7, "172.17.0.2"))
+    desk.give(ContainerStarted(docked, 7, networks("172.17.0.2")))
     (status,) = desk.updates()
     assert status.container_status is not None
     assert status.container_status.network_infos[0].ip_addresses[0].ip_address == "172.17.0.2"
     again = desk.restart()
-    again.give(LauncherState((KnownContainer(docked, 7, ip="172.17.0.2"),), frozenset({Containerizer.DOCKER})))
-    assert again.core.state.containers[docked].ip == "172.17.0.2"
+    again.give(LauncherState((KnownContainer(docked, 7, networks=networks("172.17.0.2")),), frozenset({Containerizer.DOCKER})))
+    assert again.core.state.containers[docked].networks == networks("172.17.0.2")
 
 
 def test_a_launcher_that_was_away_is_told_again_what_to_kill() -> None:

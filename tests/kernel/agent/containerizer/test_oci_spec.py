@@ -85,11 +85,11 @@ def test_the_sandbox_and_volumes_are_mounted() -> None:
         Volume(VolumeMode.RW, "/h", source=VolumeSource(VolumeSourceType.HOST_PATH, host_path=HostPath("/srv/h"))),
         Volume(VolumeMode.RW, "/p", source=VolumeSource(VolumeSourceType.SANDBOX_PATH, sandbox_path=SandboxPath("p"))),
     )
-    mounts = spec(replace(BUNDLE, info=ContainerInfo(volumes=volumes), files=("/etc/hosts",)), IMAGE)["mounts"]
+    mounts = spec(replace(BUNDLE, info=ContainerInfo(volumes=volumes), files={"/etc/hosts": "/b/hosts"}), IMAGE)["mounts"]
     binds = {mount["destination"]: (mount["source"], mount["options"][-1]) for mount in mounts if "rprivate" in mount["options"]}
     assert binds == {
         "/mnt/mesos/sandbox": ("/s", "rw"),
-        "/etc/hosts": ("/etc/hosts", "ro"),
+        "/etc/hosts": ("/b/hosts", "ro"),
         "/data": ("/srv/data", "ro"),
         "/mnt/mesos/sandbox/cache": ("/s/cache", "rw"),
         "/h": ("/srv/h", "rw"),
@@ -106,11 +106,20 @@ def test_processes_are_its_own_unless_it_shares_them() -> None:
     assert kinds(share_pid_namespace=True) == {"mount", "uts", "ipc"}
 
 
+def test_a_network_of_its_own_is_a_namespace_with_its_devices() -> None:
+    """Anybody may listen on any port there."""
+    own, machines = spec(replace(BUNDLE, network="/b/network"), IMAGE), spec(BUNDLE, IMAGE)
+    assert {"type": "network", "path": "/b/network"} in own["linux"]["namespaces"]
+    assert own["linux"]["sysctl"] == {"net.ipv4.ip_unprivileged_port_start": "0"}
+    assert machines["linux"]["sysctl"] == {}
+    kinds = [next(mount["type"] for mount in found["mounts"] if mount["destination"] == "/sys") for found in (own, machines)]
+    assert kinds == ["sysfs", "none"]
+
+
 @pytest.mark.parametrize(
     ("info", "says"),
     [
-        (ContainerInfo(network_infos=(NetworkInfo(name="net"),)), "by name"),
-        (ContainerInfo(network_infos=(NetworkInfo(port_mappings=(PortMapping(31000, 80),)),)), "use the docker containerizer"),
+        (ContainerInfo(network_infos=(NetworkInfo(port_mappings=(PortMapping(31000, 80),)),)), "'container.network_infos'"),
         (ContainerInfo(volumes=(Volume(VolumeMode.RW, "/a/../../etc", host_path="/x"),)), "must not contain"),
         (ContainerInfo(volumes=(Volume(VolumeMode.RW, "/a", source=VolumeSource(VolumeSourceType.SECRET)),)), "SECRET is not supported"),
     ],
