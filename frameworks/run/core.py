@@ -17,6 +17,7 @@ from frameworks.sdk.driver import Phase as Subscription
 from frameworks.sdk.scheduler import Scheduler, framework_info
 from frameworks.sdk.tasks import HOST, TERMINAL, Port, Shape, TaskRecord, command, docker_command, docker_image, image, task
 from kernel.clock import Now
+from kernel.wire.offer import InverseOffer
 from kernel.wire.resources import Resources
 from kernel.wire.scheduler import Event
 from kernel.wire.task import Reason, TaskState, TaskStatus
@@ -186,6 +187,10 @@ class RunScheduler(Scheduler):
         elif self._begun_s is not None and now.mono_s > self._begun_s + self._connect_s:
             self.unreached = self.driver.phase is not Subscription.STOPPED
             self.stop(reason)
+
+    def asked_to_leave(self, offer: InverseOffer, now: Now) -> bool:
+        """Its tasks run once: what is killed is lost."""
+        return False
 
     def launched(self, task: TaskRecord, now: Now) -> None:
         self._launched.add(task.task_id)

@@ -1,7 +1,7 @@
 """Which waiting task goes to which offer: pure, with the reason for each refusal.
 
-First come, first served within a priority; each offer is filled as far as it goes. Offers of one agent and role count as
-one, so that a task may use the sum of them.
+First come, first served within a priority; each offer is filled as far as it goes, those of agents that are to be under
+maintenance last, the soonest at the very end. Offers of one agent and role count as one, so that a task may use the sum of them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def match(waiting: Sequence[tuple[Shape, Mapping[str, TaskRecord]]], offers: Ite
         grouped.setdefault((offer.agent_id.value, role_of(offer)), []).append(offer)
     queues = [(shape, list(records.values())[::-1]) for shape, records in waiting]
     bundles: list[Bundle] = []
-    for (_, role), group in grouped.items():
+    for (_, role), group in sorted(grouped.items(), key=_unavailable_ns, reverse=True):
         free = _sum(group)
         tasks: list[TaskRecord] = []
         for shape, queue in queues:
@@ -75,6 +75,12 @@ def match(waiting: Sequence[tuple[Shape, Mapping[str, TaskRecord]]], offers: Ite
         for bundle in bundles
     ]
     return Matching(tuple(bundles), tuple(refusals))
+
+
+def _unavailable_ns(grouped: tuple[object, Sequence[Offer]]) -> float:
+    """When the agent of these offers is to be under maintenance; infinity when nothing is planned."""
+    planned = grouped[1][0].unavailability
+    return float("inf") if planned is None else planned.start.nanoseconds
 
 
 def role_of(offer: Offer) -> str:

@@ -23,10 +23,21 @@ from kernel.mainloop import Persist, Tick
 from kernel.net.backoff import delay_s
 from kernel.wire.common import Label, Labels
 from kernel.wire.framework import ENDS_WITH_TASKS
-from kernel.wire.ids import AgentID, FrameworkID, TaskID
-from kernel.wire.offer import Filters, Launch, Offer, Operation, OperationType, RoleConstraints
+from kernel.wire.ids import AgentID, FrameworkID, OfferID, TaskID
+from kernel.wire.offer import Filters, InverseOffer, Launch, Offer, Operation, OperationType, RoleConstraints
 from kernel.wire.resources import Resources
-from kernel.wire.scheduler import Accept, Acknowledge, Call, Decline, Event, Kill, Reconcile, ReconcileTask
+from kernel.wire.scheduler import (
+    Accept,
+    AcceptInverseOffers,
+    Acknowledge,
+    Call,
+    Decline,
+    DeclineInverseOffers,
+    Event,
+    Kill,
+    Reconcile,
+    ReconcileTask,
+)
 from kernel.wire.task import Capability, FrameworkCapability, FrameworkInfo, Reason, Source, TaskInfo, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
@@ -34,6 +45,7 @@ log = logging.getLogger(__name__)
 KILL_AGAIN_S = 5.0
 KILL_AGAIN_MAX_S = 60.0
 REFUSE_S = 5.0
+ASKED_AGAIN_S = 60.0  # How soon it may be asked anew to leave an agent.
 ID_IN_USE_S = 1.0  # The first wait for an id that the master still holds; then longer and longer.
 ID_IN_USE_MAX_S = 60.0
 CAPABILITIES = (
@@ -130,6 +142,11 @@ class Scheduler:
 
     def lost(self, reason: str, now: Now) -> None:
         """The stream broke or did not come to be; the SDK tries again."""
+
+    def asked_to_leave(self, offer: InverseOffer, now: Now) -> bool:
+        """An agent that this framework uses is to be under maintenance; say whether that suits it (whatever it says, it is
+        done: operators are shown the answer). False when what would be killed there cannot go on elsewhere."""
+        return True
 
     # ---- What hooks may do ------------------------------------------------------------------------------
 
@@ -260,6 +277,8 @@ class Scheduler:
             self._update(event.update.status, now)
         elif event.type == "OFFERS" and event.offers is not None:
             self._offered(event.offers.offers, now)
+        elif event.type == "INVERSE_OFFERS" and event.inverse_offers is not None:
+            self._answer(event.inverse_offers.inverse_offers, now)
         elif event.type == "SUBSCRIBED":
             self._reconcile(now)
             for task_id in list(self._kills):
@@ -280,6 +299,15 @@ class Scheduler:
                 self.driver.refused_offers = True
         if declined:
             self.call("DECLINE", decline=Decline(tuple(declined), Filters(REFUSE_S)))
+
+    def _answer(self, offers: Sequence[InverseOffer], now: Now) -> None:
+        suits: dict[bool, list[OfferID]] = {True: [], False: []}
+        for offer in offers:
+            suits[self.asked_to_leave(offer, now)].append(offer.id)
+        if suits[True]:
+            self.call("ACCEPT_INVERSE_OFFERS", accept_inverse_offers=AcceptInverseOffers(tuple(suits[True]), Filters(ASKED_AGAIN_S)))
+        if suits[False]:
+            self.call("DECLINE_INVERSE_OFFERS", decline_inverse_offers=DeclineInverseOffers(tuple(suits[False]), Filters(ASKED_AGAIN_S)))
 
     def _launch(self, bundle: Bundle, now: Now) -> None:
         offer = bundle.offers[0]

@@ -21,11 +21,12 @@ from frameworks.sdk.scheduler import Scheduler
 from frameworks.sdk.tasks import TERMINAL
 from kernel.clock import Now
 from kernel.mainloop import Persist, Reply, Tick
-from kernel.wire.common import URL, Address
+from kernel.wire.common import URL, Address, TimeInfo
 from kernel.wire.ids import AgentID, FrameworkID, OfferID
-from kernel.wire.offer import Offer
+from kernel.wire.nodes import Unavailability
+from kernel.wire.offer import InverseOffer, Offer
 from kernel.wire.resources import EMPTY, AllocationInfo, Resources
-from kernel.wire.scheduler import Accept, Call, Error, Event, Offers, Subscribed, Update
+from kernel.wire.scheduler import Accept, Call, Error, Event, InverseOffers, Offers, Subscribed, Update
 from kernel.wire.task import Reason, Source, TaskInfo, TaskState, TaskStatus
 
 TICK_S = 0.25
@@ -116,6 +117,14 @@ class FakeMaster:
         if self._session is not None:
             self._give(Heard(self._session, event))
         self._settle()
+
+    def ask_to_leave(self, agent_id: str, start_s: float = 0.0) -> str:
+        """An agent is to be under maintenance from start_s (seconds since the epoch); return the inverse offer's id."""
+        offer_id = f"inverse-{self._number()}"
+        unavailability = Unavailability(TimeInfo(int(start_s * 1e9)))
+        offer = InverseOffer(OfferID(offer_id), self.scheduler.driver.framework_id, unavailability, agent_id=AgentID(agent_id))
+        self.send(Event(type="INVERSE_OFFERS", inverse_offers=InverseOffers((offer,))))
+        return offer_id
 
     def break_stream(self, reason: str = "the master hung up") -> None:
         """The stream ends; the framework is reachable again as soon as it tries."""

@@ -1,4 +1,4 @@
-"""Show the cluster's agents, what they have and what runs there."""
+"""Show the cluster's agents, what they have and what runs there; drain them."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
 from kernel.commands.lookup import find, scalars, seconds, value
+from kernel.commands.maintenance import matching, planned
+from kernel.commands.node_drain import node_drain, node_gone, node_undrain
 from kernel.commands.task import HEADINGS as TASK_HEADINGS
 from kernel.commands.task import TERMINAL, agent_names
 from kernel.commands.task import for_json as task_json
 from kernel.commands.task import rows as task_rows
+from kernel.commands.times import show_duration, show_instant
 
 HEADINGS = ("ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE")
 
 
 @click.group("node")
 def node() -> None:
-    """Show the cluster's agents."""
+    """Show the cluster's agents, and drain them."""
+
+
+node.add_command(node_drain)
+node.add_command(node_undrain)
+node.add_command(node_gone)
 
 
 @node.command("list")
@@ -59,6 +67,8 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
             "host": info["hostname"],
             "address": str(found.get("pid", "")).rpartition("@")[2],
             "state": state(found),
+            "drain": _drain(found),
+            "maintenance": _maintenance(found),
             "version": str(found.get("meseta_version", "")),
             "registered": f"{since} ago" if (since := output.age(seconds(found.get("registered_time")))) else "",
             "attributes": ", ".join(f"{attribute['name']}={_attribute(attribute)}" for attribute in info.get("attributes", [])),
@@ -68,6 +78,27 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
     if tasks:
         click.echo()
         output.table(TASK_HEADINGS, task_rows(tasks, [found], asked.call("GET_FRAMEWORKS").get("frameworks", [])), empty="")
+
+
+def _drain(agent: dict[str, Any]) -> str:
+    """Since when and on which terms it is drained, if it is."""
+    if (drain := agent.get("drain_info")) is None:
+        return ""
+    since, config = seconds(agent.get("estimated_drain_start_time")), drain.get("config", {})
+    terms = [f"since {output.age(since)}"] if since else []
+    if "max_grace_period" in config:
+        terms.append(f"tasks get at most {show_duration(int(config['max_grace_period']['nanoseconds']))}")
+    if config.get("mark_gone"):
+        terms.append("then marked gone")
+    return ", ".join(terms)
+
+
+def _maintenance(agent: dict[str, Any]) -> str:
+    """When its machine is to be unavailable, if it is."""
+    if (when := agent.get("unavailability")) is None:
+        return ""
+    length = f" for {show_duration(int(when['duration']['nanoseconds']))}" if "duration" in when else ""
+    return f"{show_instant(int(when['start']['nanoseconds']))}{length}"
 
 
 def for_json(agent: dict[str, Any]) -> dict[str, Any]:
@@ -94,7 +125,20 @@ def state(agent: dict[str, Any]) -> str:
 
 
 def _agents(master: Master) -> list[dict[str, Any]]:
-    return sorted(known(master.call("GET_AGENTS")), key=lambda agent: (agent["agent_info"]["hostname"], agent["agent_info"].get("port", 0)))
+    """By host. unavailability: of those whose machine is in the maintenance schedule, beside the API's keys."""
+    agents = sorted(
+        known(master.call("GET_AGENTS")), key=lambda agent: (agent["agent_info"]["hostname"], agent["agent_info"].get("port", 0))
+    )
+    if machines := planned(master):
+        for agent in agents:
+            when = matching(machines, agent["agent_info"]["hostname"], _ip(agent))
+            if when is not None:
+                agent["unavailability"] = when
+    return agents
+
+
+def _ip(agent: dict[str, Any]) -> str:
+    return str(agent.get("pid", "")).rpartition("@")[2].rpartition(":")[0].strip("[]")
 
 
 def _row(agent: dict[str, Any]) -> tuple[str, ...]:
@@ -103,7 +147,7 @@ def _row(agent: dict[str, Any]) -> tuple[str, ...]:
     return (
         value(info, "id"),
         f"{info['hostname']}:{info.get('port', 5051)}",
-        state(agent),
+        f"{state(agent)}, maintenance" if "unavailability" in agent else state(agent),
         f"{output.number(used.get('cpus', 0))}/{output.number(total.get('cpus', 0))}",
         f"{output.mebibytes(used.get('mem', 0))}/{output.mebibytes(total.get('mem', 0))}",
         f"{output.number(used.get('gpus', 0))}/{output.number(total['gpus'])}" if total.get("gpus") else "-",

@@ -218,6 +218,14 @@ def test_a_master_that_comes_back_is_waited_for() -> None:
     assert notices(master) == ["lost the master (hung up); trying again", "back at the master"]
 
 
+def test_a_run_objects_to_maintenance_where_its_task_is() -> None:
+    """It runs once: what is killed is lost."""
+    master = start()
+    master.run_all()
+    master.ask_to_leave("a1")
+    assert len(master.calls_of("DECLINE_INVERSE_OFFERS")) == 1
+
+
 def test_a_run_that_an_operator_removes_fails() -> None:
     master = start()
     master.remove_framework()

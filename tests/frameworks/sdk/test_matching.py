@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from frameworks.sdk.matching import match, satisfied
 from frameworks.sdk.tasks import Shape, TaskBook, TaskRecord, resources, task
-from kernel.wire.common import DomainInfo, FaultDomain, RegionInfo, ZoneInfo
+from kernel.wire.common import DomainInfo, FaultDomain, RegionInfo, TimeInfo, ZoneInfo
 from kernel.wire.ids import AgentID, FrameworkID, OfferID
-from kernel.wire.nodes import Attribute
+from kernel.wire.nodes import Attribute, Unavailability
 from kernel.wire.offer import (
     AttributeConstraint,
     ConstraintGroup,
@@ -174,3 +175,14 @@ def test_no_agent_gets_more_than_it_offered_and_no_task_goes_twice(
         for shape, records in waiting.waiting():  # Whoever still waits did not fit into what is left.
             if any(task_id not in launched for task_id in records):
                 assert not bundle.left.contains(shape.wants)
+
+
+def test_agents_that_are_to_be_under_maintenance_come_last() -> None:
+    def planned(number: int, start_ns: int | None) -> Offer:
+        made = offer(number, f"a{number}", cpus=1, mem=1000)
+        return made if start_ns is None else replace(made, unavailability=Unavailability(TimeInfo(start_ns)))
+
+    offers = planned(1, 10), planned(2, 20), planned(3, None)
+    assert placed(book((ONE, 1)), *offers) == {"o3": ["t0-0"], "o2": [], "o1": []}
+    assert placed(book((ONE, 2)), *offers) == {"o3": ["t0-0"], "o2": ["t0-1"], "o1": []}
+    assert placed(book((ONE, 3)), *offers)["o1"] == ["t0-2"]

@@ -15,8 +15,9 @@ from frameworks.sdk.testing import FakeMaster
 from kernel.clock import Now
 from kernel.errors import StoreError
 from kernel.mainloop import Reply
-from kernel.wire.ids import AgentID, TaskID
-from kernel.wire.scheduler import Error, Event, Update
+from kernel.wire.ids import AgentID, OfferID, TaskID
+from kernel.wire.offer import Filters, InverseOffer
+from kernel.wire.scheduler import AcceptInverseOffers, DeclineInverseOffers, Error, Event, Update
 from kernel.wire.task import Reason, TaskState, TaskStatus
 
 STAGING, RUNNING, FINISHED = TaskState.TASK_STAGING, TaskState.TASK_RUNNING, TaskState.TASK_FINISHED
@@ -241,6 +242,26 @@ def test_why_a_task_waits_is_known() -> None:
 
 
 # ---- Tasks ----------------------------------------------------------------------------------------------
+
+
+class Stays(Plain):
+    """Objects to leaving a2."""
+
+    def asked_to_leave(self, offer: InverseOffer, now: Now) -> bool:
+        return offer.agent_id != AgentID("a2")
+
+
+def test_who_is_asked_to_leave_agrees_unless_it_says_otherwise() -> None:
+    master = FakeMaster(Plain, AGENT)
+    asked = master.ask_to_leave("a1")
+    (call,) = master.calls_of("ACCEPT_INVERSE_OFFERS")
+    assert call.accept_inverse_offers == AcceptInverseOffers((OfferID(asked),), Filters(60.0))
+    master = FakeMaster(Stays, AGENT)
+    master.ask_to_leave("a1")
+    asked = master.ask_to_leave("a2")
+    (call,) = master.calls_of("DECLINE_INVERSE_OFFERS")
+    assert call.decline_inverse_offers == DeclineInverseOffers((OfferID(asked),), Filters(60.0))
+    assert len(master.calls_of("ACCEPT_INVERSE_OFFERS")) == 1
 
 
 def test_a_task_is_recorded_before_it_is_launched() -> None:

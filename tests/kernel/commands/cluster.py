@@ -61,17 +61,24 @@ class Cluster:
         self.files: dict[str, bytes] = {}
         self.containers: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
+        self.windows: list[dict[str, Any]] = []
+        self.maintained: dict[str, Any] = {}
         self.refuse: tuple[int, str] | None = None
+        self.refusals: dict[str, tuple[int, str]] = {}  # Of single calls, by type.
         self.authorization: str | None = None
         self.url = ""
 
     def answer(self, call: dict[str, Any]) -> dict[str, Any] | None:
         kind = call["type"]
+        if kind == "UPDATE_MAINTENANCE_SCHEDULE":
+            self.windows = call["update_maintenance_schedule"]["schedule"]["windows"]
         parts: dict[str, Any] = {
             "GET_AGENTS": {"agents": self.agents, "recovered_agents": self.recovered_agents},
             "GET_FRAMEWORKS": {"frameworks": self.frameworks, "completed_frameworks": self.completed},
             "GET_TASKS": {"tasks": self.tasks, "unreachable_tasks": [], "completed_tasks": self.completed_tasks},
             "GET_CONTAINERS": {"containers": self.containers},
+            "GET_MAINTENANCE_SCHEDULE": {"schedule": {"windows": self.windows}},
+            "GET_MAINTENANCE_STATUS": {"status": self.maintained},
             "GET_MASTER": {"master_info": {"id": "m1", "ip": 0, "port": 5050}, "start_time": 1_700_000_000.0},
         }
         parts["GET_STATE"] = {"get_agents": parts["GET_AGENTS"], "get_frameworks": parts["GET_FRAMEWORKS"], "get_tasks": parts["GET_TASKS"]}
@@ -95,6 +102,9 @@ def running() -> Iterator[Cluster]:
             cluster.authorization = self.headers.get("Authorization")
             if cluster.refuse is not None:
                 self._send(cluster.refuse[0], cluster.refuse[1].encode())
+            elif call["type"] in cluster.refusals:
+                status, text = cluster.refusals[call["type"]]
+                self._send(status, text.encode())
             elif call["type"] in ("READ_FILE", "LIST_FILES"):
                 self._file(call["type"], call[call["type"].lower()])
             else:
