@@ -6,7 +6,8 @@ without a disk sync, because after a power loss all of it is void: the boot id t
 
 Ids become paths: what is read back is checked as if it came from outside.
 
-Keys: `agent`; `drain`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, what a task is; `updates/FID/TID`, where it stands.
+Keys: `agent`; `drain`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, what a task is; `updates/FID/TID`, where it stands;
+`containers/NAME`, those of operators.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from collections.abc import Mapping
 import msgspec
 from msgspec import Struct
 
-from kernel.agent.state import AgentState, Cause, Drain, Executor, Framework, Kind, Task, UpdateQueue
+from kernel.agent.state import AgentState, Cause, Drain, Ending, Executor, Framework, Kind, OperatorContainer, Task, UpdateQueue
 from kernel.agent.transitions import ExecutorState
 from kernel.errors import CallError, StoreError
 from kernel.executor.command import CommandRun, Kill, Phase
 from kernel.mainloop import Persist
+from kernel.wire.agent_operator import LaunchContainer
 from kernel.wire.command import CheckStatusInfo
 from kernel.wire.ids import validate_id
 from kernel.wire.task import TERMINAL, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
@@ -75,6 +77,13 @@ class UpdatesRecord(Struct, frozen=True, omit_defaults=True):
     failures: int = 0
 
 
+class ContainerRecord(Struct, frozen=True, omit_defaults=True):
+    asked: LaunchContainer
+    launched_wall_s: float
+    runs: bool = False
+    ending: Ending | None = None
+
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode_agent = msgspec.msgpack.Decoder(AgentRecord).decode
 _decode_drain = msgspec.msgpack.Decoder(Drain).decode
@@ -82,6 +91,7 @@ _decode_framework = msgspec.msgpack.Decoder(FrameworkRecord).decode
 _decode_executor = msgspec.msgpack.Decoder(ExecutorRecord).decode
 _decode_task = msgspec.msgpack.Decoder(TaskRecord).decode
 _decode_updates = msgspec.msgpack.Decoder(UpdatesRecord).decode
+_decode_container = msgspec.msgpack.Decoder(ContainerRecord).decode
 
 
 def keep_agent(state: AgentState) -> Persist:
@@ -150,6 +160,15 @@ def forget_task(task: Task) -> tuple[Persist, Persist]:
     return Persist(f"tasks/{name}", None), Persist(f"updates/{name}", None)
 
 
+def keep_container(found: OperatorContainer) -> Persist:
+    record = ContainerRecord(found.asked, found.launched_wall_s, found.runs, found.ending)
+    return Persist(f"containers/{found.name}", _encode(record))
+
+
+def forget_container(found: OperatorContainer) -> Persist:
+    return Persist(f"containers/{found.name}", None)
+
+
 def agent_record(entries: Mapping[str, bytes]) -> AgentRecord | None:
     """Who the agent was, None at its very first start. Raises StoreError."""
     try:
@@ -166,7 +185,7 @@ def agent_record(entries: Mapping[str, bytes]) -> AgentRecord | None:
 def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
     """Fill an empty state with what was kept; `state.now` must be set. Raises StoreError naming the key."""
     key = "agent"
-    groups: dict[str, list[str]] = {"frameworks": [], "executors": [], "tasks": []}
+    groups: dict[str, list[str]] = {"frameworks": [], "executors": [], "tasks": [], "containers": []}
     for name in entries:
         groups.setdefault(name.partition("/")[0], []).append(name)
     try:
@@ -182,6 +201,8 @@ def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
             _load_executor(state, key, _decode_executor(entries[key]))
         for key in sorted(groups["tasks"]):
             _load_task(state, key, _decode_task(entries[key]), entries.get("updates" + key[len("tasks") :]))
+        for key in sorted(groups["containers"]):
+            _load_container(state, key.partition("/")[2], _decode_container(entries[key]))
     except (msgspec.DecodeError, ValueError, KeyError, IndexError, CallError) as error:
         raise StoreError(f"the entry {key} cannot be read: {error}") from error
 
@@ -229,6 +250,13 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
         if phase is not Phase.ENDED:
             state.containers[task.container_id] = task
     framework.add(task)
+
+
+def _load_container(state: AgentState, name: str, kept: ContainerRecord) -> None:
+    for container_id in name.split("."):
+        validate_id(container_id, "container_id")
+    found = state.operator_containers[name] = OperatorContainer(kept.asked, name, kept.launched_wall_s)
+    found.runs, found.ending = kept.runs, kept.ending
 
 
 def _load_watches(state: AgentState, task: Task, stands: UpdatesRecord) -> None:

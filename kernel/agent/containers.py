@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from kernel.agent.containerizer.kinds import Containerizer
+from kernel.agent.containerizer.kinds import LAUNCHED, Containerizer
 from kernel.agent.effects import (
     ContainerEnded,
     ContainerExited,
@@ -19,16 +19,17 @@ from kernel.agent.effects import (
 )
 from kernel.agent.executors import Executors
 from kernel.agent.launch import executor_container, task_container
+from kernel.agent.operator_containers import OperatorContainers
 from kernel.agent.state import AgentState, Executor, Kind, Task
 from kernel.agent.tasks import Tasks
-from kernel.executor.command import Phase
+from kernel.executor.command import Limitation, Phase
 
 
 class Containers:
     """Routes the launcher's news to whom the container belongs."""
 
-    def __init__(self, state: AgentState, tasks: Tasks, executors: Executors) -> None:
-        self.state, self.tasks, self.executors = state, tasks, executors
+    def __init__(self, state: AgentState, tasks: Tasks, executors: Executors, operators: OperatorContainers) -> None:
+        self.state, self.tasks, self.executors, self.operators = state, tasks, executors, operators
         self.checks = tasks.checks
 
     def started(self, message: ContainerStarted) -> None:
@@ -37,10 +38,15 @@ class Containers:
             self.tasks.started(owner, message.pid, message.networks)
         elif owner is not None:
             self.executors.started(owner, message.pid, message.networks)
+        elif (found := self.state.operator_containers.get(message.container_id)) is not None:
+            self.operators.started(found, message.pid)
         else:
             self.checks.command_started(message.container_id)
 
     def failed(self, message: ContainerFailed) -> None:
+        if (found := self.state.operator_containers.get(message.container_id)) is not None:
+            self.operators.failed(found, message.message)
+            return
         owner = self._end(message.container_id, None)
         self.state.counts["slave/container_launch_errors"] += 1
         if isinstance(owner, Task):
@@ -52,13 +58,16 @@ class Containers:
 
     def limited(self, message: ContainerLimited) -> None:
         """End a container that uses too much; its end will be told with the reason."""
-        if message.container_id in self.state.containers:
+        if message.container_id in self.state.containers or message.container_id in self.state.operator_containers:
             self.state.limitations[message.container_id] = message.limitation
             self.state.emit(SignalContainer(message.container_id, signal.SIGKILL))
 
     def exited(self, message: ContainerExited) -> None:
         limitation = message.limitation or self.state.limitations.get(message.container_id)
-        owner = self._end(message.container_id, message.exit)
+        if (found := self.state.operator_containers.get(message.container_id)) is not None:
+            self.operators.exited(found, message.exit, limitation)
+            return
+        owner = self._end(message.container_id, message.exit, limitation)
         if isinstance(owner, Task):
             self.tasks.exited(owner, message.exit.status, limitation)
         elif owner is not None:
@@ -66,13 +75,15 @@ class Containers:
         else:
             self.checks.command_exited(message.container_id, message.exit.status)
 
-    def _end(self, container_id: str, exit: Exit | None) -> Task | Executor | None:
+    def _end(self, container_id: str, exit: Exit | None, limitation: Limitation | None = None) -> Task | Executor | None:
         """A container without an owner is the command of a check, or one whose end was recorded before; it is forgotten all the same."""
         self.state.emit(ForgetContainer(container_id))
         self.state.limitations.pop(container_id, None)
         owner = self.state.containers.pop(container_id, None)
         if owner is not None:
-            self.state.emit(ContainerEnded(container_id, self.state.container_name(owner), exit))
+            name = self.state.container_name(owner)
+            self.state.emit(ContainerEnded(container_id, name, exit, limitation))
+            self.operators.around_ended(name)
         return owner
 
     def reconcile(self, message: LauncherState) -> None:
@@ -100,6 +111,8 @@ class Containers:
                 self.tasks.repeat_signal(owner)
             else:
                 self.executors.repeat_signal(owner)
+        if message.told_of >= LAUNCHED:
+            self.operators.reconcile(known)
         for container_id in self.checks.commands():
             container = known.pop(container_id, None)
             if container is None:
@@ -131,7 +144,10 @@ class Containers:
             self.exited(ContainerExited(container_id, Exit(None, self.state.now.wall_s)))
 
     def kill(self, message: KillContainer) -> None:
-        """Send an operator's signal to a task or executor; a default executor is nothing but its tasks."""
+        """Send an operator's signal to a container; a default executor is nothing but its tasks."""
+        if (found := self.state.operator_containers.get(message.container_id)) is not None:
+            self.operators.kill(found, message.signal)
+            return
         owner = self.state.find_container(message.container_id)
         if isinstance(owner, Executor) and owner.kind is Kind.DEFAULT:
             for task in owner.tasks():

@@ -27,15 +27,18 @@ from kernel.agent.effects import (
     FromMaster,
     KillContainer,
     LauncherState,
+    LaunchOperated,
     MasterConnected,
     MasterLost,
     Probed,
+    RemoveOperated,
     Stop,
     SubscribeExecutor,
     View,
 )
 from kernel.agent.executors import Executors
 from kernel.agent.frameworks import Frameworks
+from kernel.agent.operator_containers import OperatorContainers
 from kernel.agent.orders import Orders
 from kernel.agent.registration import Registration
 from kernel.agent.state import AgentState, Identity, Kind, Node
@@ -75,8 +78,9 @@ class AgentCore:
         self.executors = Executors(state, self.updates, self.frameworks, self.tasks)
         self.orders = Orders(state, self.updates, self.frameworks, self.tasks, self.executors)
         self.draining = Draining(state, self.tasks, self.executors)
-        self.registration = Registration(state, self.updates, self.frameworks, self.orders, self.draining)
-        self.containers = Containers(state, self.tasks, self.executors)
+        self.operators = OperatorContainers(state)
+        self.registration = Registration(state, self.updates, self.frameworks, self.orders, self.draining, self.operators)
+        self.containers = Containers(state, self.tasks, self.executors, self.operators)
         self._recover(entries)
         registration, orders = self.registration, self.orders
         self._inputs: dict[type, Callable[[Any], None]] = {
@@ -96,6 +100,8 @@ class AgentCore:
             ExecutorUnknown: self._when_recovered(self.executors.unknown),
             ExecutorStreamClosed: self.executors.stream_closed,
             KillContainer: self._when_recovered(self.containers.kill),
+            LaunchOperated: self._when_recovered(self.operators.launch),
+            RemoveOperated: self._when_recovered(self.operators.remove),
             Stop: registration.stop,
             View: lambda view: state.emit(Reply(views.render(state, view.name, view.arguments))),
         }
@@ -198,6 +204,7 @@ class AgentCore:
         state = self.state
         state.emit(checkpoint.keep_agent(state))
         state.containers.clear()
+        self.operators.machine_restarted()
         for framework in list(state.frameworks.values()):
             for task in list(framework.tasks.values()):
                 if not task.terminal:

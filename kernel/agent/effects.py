@@ -11,7 +11,7 @@ from kernel.agent.isolators.limits import Limits
 from kernel.agent.token import Claims
 from kernel.executor.checks import HttpTarget, TcpTarget
 from kernel.executor.command import Limitation
-from kernel.wire import executor
+from kernel.wire import agent_operator, executor
 from kernel.wire.agent import AgentMessage, MasterMessage
 from kernel.wire.command import URI, CheckStatusInfo
 from kernel.wire.container import ContainerInfo, NetworkInfo
@@ -155,6 +155,20 @@ class KillContainer(Struct, frozen=True):
     signal: int
 
 
+class LaunchOperated(Struct, frozen=True):
+    """An operator launches a container. name: PARENT.ID for one inside another. The reply is whether it is new: one that is there already
+    changes nothing. Raises CallError, Conflict for one that has ended and was not removed, Unavailable."""
+
+    name: str
+    asked: agent_operator.LaunchContainer
+
+
+class RemoveOperated(Struct, frozen=True):
+    """An operator has no more use for a container that has ended, and its sandbox is gone. Raises NotFound, Conflict while it runs."""
+
+    name: str
+
+
 class View(Struct, frozen=True):
     """A read: `kernel.agent.views` renders what `name` asks for from the state, seen at one instant."""
 
@@ -190,6 +204,14 @@ class CloseExecutorStream(Struct, frozen=True):
     stream: str
 
 
+class Beside(Struct, frozen=True):
+    """The container whose control groups, and files where it has an image, another one shares: never one that does so itself. directory:
+    its sandbox, inside of which is that of the other."""
+
+    container_id: str
+    directory: str
+
+
 class LaunchContainer(Struct, frozen=True):
     """Make the sandbox and start the process. Idempotent by container_id.
 
@@ -198,7 +220,8 @@ class LaunchContainer(Struct, frozen=True):
     (path; target relative to the path's folder), replaced when they exist. limits: what it is held to where that is possible.
     containerizer: who runs it; info: what was asked of him, as it was asked. shell: whether argv is a shell with a command; in an image
     that overrides its entry point, and without argv the image says what is run.
-    uris: fetched into the sandbox before the process starts.
+    uris: fetched into the sandbox before the process starts. beside: of one inside another; variables: its own, where env has those of
+    the other, too.
     """
 
     container_id: str
@@ -213,6 +236,8 @@ class LaunchContainer(Struct, frozen=True):
     info: ContainerInfo | None = None
     shell: bool = True
     uris: tuple[URI, ...] = ()
+    beside: Beside | None = None
+    variables: dict[str, str] = {}
 
 
 class LaunchProbe(Struct, frozen=True):
@@ -278,6 +303,14 @@ class ContainerEnded(Struct, frozen=True, gc=False):
     container_id: str
     name: str
     exit: Exit | None
+    limitation: Limitation | None = None
+
+
+class ContainerBegan(Struct, frozen=True, gc=False):
+    """A container of an operator has a process; problem: or why it cannot have one, in words. For the one who launched it."""
+
+    name: str
+    problem: str = ""
 
 
 class AgentNamed(Struct, frozen=True):

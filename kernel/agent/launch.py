@@ -35,7 +35,7 @@ def unsupported(task: TaskInfo, config: AgentConfig) -> str | None:
         problem = _unsupported_check(check) if check is not None else None
         if problem is not None:
             return f"the {name}: {problem}"
-    return _unsupported_parts(task.command, task.container, task.resources, config)
+    return unsupported_parts(task.command, task.container, task.resources, config)
 
 
 def _unsupported_check(check: CheckInfo | HealthCheck) -> str | None:
@@ -52,10 +52,10 @@ def _unsupported_command(command: CommandInfo) -> str | None:
 
 def unsupported_executor(executor: ExecutorInfo, config: AgentConfig) -> str | None:
     """The same for an executor."""
-    return _unsupported_parts(executor.command, executor.container, executor.resources, config)
+    return unsupported_parts(executor.command, executor.container, executor.resources, config)
 
 
-def _unsupported_parts(
+def unsupported_parts(
     command: CommandInfo | None, container: ContainerInfo | None, given: Iterable[Resource], config: AgentConfig
 ) -> str | None:
     if command is not None:
@@ -128,7 +128,7 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
         if resource.allocation_info is not None and resource.allocation_info.role is not None:
             env["MESOS_ALLOCATION_ROLE"] = resource.allocation_info.role
             break
-    limits = _limits(state, task.info.resources, task.info.limits)
+    limits = limits_on(state, task.info.resources, task.info.limits)
     if task.kind is Kind.COMMAND:
         return _container(state, task, command, env, directory, limits, layout.latest_link(directory))
     env["MESOS_CONTAINER_IP"] = state.config.public_ip
@@ -140,10 +140,10 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
 def probe_container(state: AgentState, probe_id: str, task: Task, watch: Watch, command: CommandInfo) -> LaunchProbe:
     """The command of a check of a running task: as the task's user, with its environment and the command's own."""
     host = task_container(state, task)
-    executable, argv = _program(command)
+    executable, argv = program_of(command)
     if task.containerizer is not Containerizer.PROCESS and not command.shell:
         argv = (executable, *argv[1:])  # As a runtime of containers has it.
-    variables = _variables(command)
+    variables = variables_of(command)
     output = f"{host.directory}/{CHECK_OUTPUT if watch is task.check else HEALTH_CHECK_OUTPUT}"
     env = host.env | variables
     return LaunchProbe(probe_id, host.container_id, executable, argv, env, host.directory, host.user, output, variables)
@@ -173,10 +173,10 @@ def containers(state: AgentState) -> list[LaunchContainer]:
 def executor_limits(state: AgentState, executor: Executor) -> Limits:
     """What a custom executor is held to: all that it and its live tasks have."""
     live = (task.info.resources for task in executor.tasks() if not task.terminal)
-    return _limits(state, (*executor.info.resources, *chain.from_iterable(live)), {})
+    return limits_on(state, (*executor.info.resources, *chain.from_iterable(live)), {})
 
 
-def _limits(state: AgentState, given: Iterable[Resource], beyond: Mapping[str, Scalar]) -> Limits:
+def limits_on(state: AgentState, given: Iterable[Resource], beyond: Mapping[str, Scalar]) -> Limits:
     return limits_of(given, beyond, quota=state.config.cgroups_enable_cfs, pids_max=state.config.container_pids_max or None)
 
 
@@ -215,11 +215,11 @@ def _container(
 ) -> LaunchContainer:
     if owner.containerizer is Containerizer.DOCKER:
         return _docker_container(state, owner, command, env, directory, limits, links)
-    env = env | _variables(command)
+    env = env | variables_of(command)
     if owner.containerizer is Containerizer.PROCESS:
         env.setdefault("PATH", PATH)  # An image has its own.
     user = (command.user or owner.framework.info.user or None) if state.config.switch_user else None
-    executable, argv = _program(command)
+    executable, argv = program_of(command)
     if not command.value and owner.containerizer is not Containerizer.PROCESS:
         executable, argv = "", command.arguments
     return LaunchContainer(
@@ -238,13 +238,13 @@ def _container(
     )
 
 
-def _variables(command: CommandInfo) -> dict[str, str]:
+def variables_of(command: CommandInfo) -> dict[str, str]:
     if command.environment is None:
         return {}
     return {variable.name: variable.value or "" for variable in command.environment.variables}
 
 
-def _program(command: CommandInfo) -> tuple[str, tuple[str, ...]]:
+def program_of(command: CommandInfo) -> tuple[str, tuple[str, ...]]:
     """What to execute, and its argv."""
     value = command.value or ""
     return (SHELL, ("sh", "-c", value)) if command.shell else (value, command.arguments or (value,))
@@ -261,7 +261,7 @@ def _docker_container(
 ) -> LaunchContainer:
     """The rules of Mesos's docker containerizer, which differ: without a shell the value and all arguments follow the image's entry
     point, and the framework's user, one of this machine, means nothing in the image."""
-    env = env | _variables(command)
+    env = env | variables_of(command)
     value = command.value or ""
     shell = command.shell and bool(value)
     argv = ("sh", "-c", value) if shell else ((value, *command.arguments) if value else command.arguments)

@@ -30,8 +30,14 @@ def sandbox(work_dir: str, agent_id: str, framework_id: str, executor_id: str, c
     return f"{executor_dir(work_dir, agent_id, framework_id, executor_id)}/runs/{container_id}"
 
 
+def standalone_sandbox(work_dir: str, container_id: str) -> str:
+    """The sandbox of a container that belongs to no framework."""
+    validate_id(container_id, "container_id")
+    return f"{work_dir}/containers/{container_id}"
+
+
 def nested_sandbox(parent: str, container_id: str) -> str:
-    """The sandbox of a task in a default executor whose sandbox is `parent`."""
+    """The sandbox of a container inside another whose sandbox is `parent`: of a task in a default executor, for one."""
     validate_id(container_id, "container_id")
     return f"{parent}/containers/{container_id}"
 

@@ -32,6 +32,7 @@ from kernel.agent.effects import (
     AgentNamed,
     CloseExecutorStream,
     CloseMasterLink,
+    ContainerBegan,
     ContainerEnded,
     DropProbe,
     ForgetContainer,
@@ -52,6 +53,7 @@ from kernel.agent.isolators.disk import DiskWatch
 from kernel.agent.isolators.isolation import isolation
 from kernel.agent.launch import containers
 from kernel.agent.links import MasterLink
+from kernel.agent.nested import operator_containers
 from kernel.agent.networks.networks import Networks
 from kernel.agent.probes import Prober
 from kernel.agent.sandboxes.collection import InUse
@@ -242,10 +244,12 @@ class Agent:
                 self.prober.probe(effect)
             case DropProbe(probe_id):
                 self.prober.drop(probe_id)
+            case ContainerBegan():
+                self.server.starting.tell(effect.name, effect)
             case ContainerEnded():
                 self.rotator.forget(effect.container_id)
                 self.disk.forget(effect.container_id)
-                self.server.waiters.ended(effect)
+                self.server.waiters.tell(effect.name, effect)
                 self.server.sessions.container_ended(effect.container_id)
             case ToExecutor(stream, event):
                 self.server.streams.send(stream, event)
@@ -277,7 +281,8 @@ class Agent:
     def watch(self, launched: LaunchContainer) -> None:
         """Look after the sandbox of a container as long as that runs."""
         self.rotator.watch(launched.container_id, launched.directory, launched.env)
-        self.disk.watch(launched.container_id, launched.directory, launched.limits)
+        if launched.beside is None:  # Else it is counted with that.
+            self.disk.watch(launched.container_id, launched.directory, launched.limits)
 
     async def in_use(self) -> InUse:
         """Which sandboxes must stay."""
@@ -315,12 +320,13 @@ class Agent:
             self.containerizer.add(DOCKER, lambda post: DockerContainerizer(config, fetcher, post))
             self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
             self.disk = DiskWatch(config, self.loop.post)
-            for launched in containers(core.state):
+            for launched in (*containers(core.state), *operator_containers(core.state)):
                 self.watch(launched)
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
-            self.server.begin(self.loop, lambda: core.state.recovered, self.containerizer, self.disk.added, self.collector.numbers)
+            doors = self.containerizer, self.disk.added, self.collector.numbers, self.collector.discard
+            self.server.begin(self.loop, lambda: core.state.recovered, *doors)
             return await self._work()
         finally:
             await self.server.stop()

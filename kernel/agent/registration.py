@@ -7,6 +7,7 @@ from kernel.agent import checkpoint, layout
 from kernel.agent.draining import Draining
 from kernel.agent.effects import AgentNamed, CloseMasterLink, Leave, Stop, ToMaster
 from kernel.agent.frameworks import Frameworks
+from kernel.agent.operator_containers import OperatorContainers
 from kernel.agent.orders import Orders
 from kernel.agent.state import AgentState, Departure, Kind
 from kernel.agent.updates import Updates
@@ -31,8 +32,17 @@ NEVER_S = float("inf")
 class Registration:
     """Says who we are and keeps the link honest."""
 
-    def __init__(self, state: AgentState, updates: Updates, frameworks: Frameworks, orders: Orders, draining: Draining) -> None:
-        self.state, self.updates, self.frameworks, self.orders, self.draining = state, updates, frameworks, orders, draining
+    def __init__(
+        self,
+        state: AgentState,
+        updates: Updates,
+        frameworks: Frameworks,
+        orders: Orders,
+        draining: Draining,
+        operators: OperatorContainers,
+    ) -> None:
+        self.state, self.updates, self.frameworks, self.orders = state, updates, frameworks, orders
+        self.draining, self.operators = draining, operators
 
     # ---- The link --------------------------------------------------------------------------------------
 
@@ -156,6 +166,7 @@ class Registration:
                 self.orders.end_work(framework)
             else:
                 self.orders.end_framework(framework)
+        self.operators.end_all()
         self.check_departure()
 
     def check_departure(self) -> None:
@@ -163,7 +174,7 @@ class Registration:
         state = self.state
         if state.departure is None:
             return
-        if not state.containers:
+        if not state.containers and next(self.operators.live(), None) is None:
             wait_s = ACKNOWLEDGED_S if state.registered and self._owes() else 0.0
             state.departure_due_s = min(state.departure_due_s, state.now.mono_s + wait_s)
         if state.now.mono_s < state.departure_due_s:

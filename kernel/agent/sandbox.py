@@ -13,12 +13,14 @@ import re
 import threading
 from functools import lru_cache
 
-from kernel.agent.effects import LaunchContainer
+from kernel.agent.effects import Beside, LaunchContainer
+from kernel.agent.folders import open_folder, step
 from kernel.agent.sandboxes.rotator import read_following
 from kernel.errors import KernelError
 from kernel.net.files import Files
 
 SANDBOX_MODE = 0o750
+NESTED = "containers"  # The folder in a sandbox for those of containers inside.
 PARENT_MODE = 0o755
 _FRESH_LINK = "\\new"  # No id is like this, so nobody's link is.
 
@@ -47,6 +49,31 @@ def prepare(launch: LaunchContainer) -> None:
                 link(path, target)
     except OSError as error:
         raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
+
+
+def prepare_nested(launch: LaunchContainer, beside: Beside, owner: tuple[int, int] | None) -> None:
+    """The same for the sandbox of a container inside another: there the other's user may put anything, so nothing is done by its path.
+    owner: user and group id, None for those of the sandbox it is in. Raises SandboxError."""
+    try:
+        at = open_folder(beside.directory)
+        try:
+            around = os.fstat(at)
+            for name in os.path.relpath(launch.directory, beside.directory).split("/")[1::2]:
+                around = os.fstat(at)
+                at = _enter(_enter(at, NESTED, PARENT_MODE), name, SANDBOX_MODE)
+            if os.geteuid() == 0:
+                os.fchown(at, *(owner or (around.st_uid, around.st_gid)))
+        finally:
+            os.close(at)
+    except OSError as error:
+        raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
+
+
+def _enter(at: int, name: str, mode: int) -> int:
+    """Go from an open folder into one of its own, which is made when it is missing."""
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(name, mode, dir_fd=at)
+    return step(at, name)
 
 
 def discard(path: str) -> None:
@@ -102,7 +129,7 @@ def owner(user: str) -> tuple[int, int]:
 class SandboxFiles(Files):
     """Files under virtual paths: what is attached, and every sandbox there is, also of tasks long gone.
 
-    A sandbox is shown under its own path; under that with `latest` for the container; and under
+    A sandbox is shown under its own path, also one that belongs to no framework; under that with `latest` for the container; and under
     `/frameworks/FID/executors/EID/runs/latest` (spec: mesos-v1, section 5.5).
     """
 
@@ -111,10 +138,13 @@ class SandboxFiles(Files):
         self.agent_id = ""
         self._root = f"{work_dir}/slaves"
         self._sandbox = re.compile(rf"(?:{re.escape(self._root)}/([^/]+))?(/frameworks/[^/]+/executors/[^/]+/runs/[^/]+)")
+        self._standalone = re.compile(rf"{re.escape(work_dir)}/containers/(?!\.\.?$)[^/]+")
 
     def real(self, virtual: str) -> str | None:
         found = self._sandbox.fullmatch(virtual)
         if found is None:
+            if self._standalone.fullmatch(virtual):
+                return virtual if os.path.isdir(virtual) else None
             return super().real(virtual)
         agent_id = found[1] or self.agent_id
         if not agent_id or any(part in (".", "..") for part in (agent_id, *found[2].split("/"))):

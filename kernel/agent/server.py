@@ -5,7 +5,7 @@ Realms: spec mesos-v1, section 10.1; routes: section 5.3.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Any, Protocol
 
 import msgspec
@@ -14,7 +14,7 @@ from aiohttp import web
 from kernel.agent import sandbox
 from kernel.agent.config import AgentConfig
 from kernel.agent.container_api import ContainerApi, Waiters
-from kernel.agent.effects import View
+from kernel.agent.effects import ContainerBegan, ContainerEnded, View
 from kernel.agent.executor_api import ExecutorApi, ExecutorStreams
 from kernel.agent.isolators.limits import Usage
 from kernel.agent.operator_api import OperatorApi
@@ -60,7 +60,9 @@ class AgentServer:
 
     def __init__(self, config: AgentConfig, authenticator: Authenticator | None, executor_key: bytes = b"") -> None:
         """executor_key: what the tokens of executors must be signed with; empty: they need none."""
-        self.streams, self.waiters, self.sessions = ExecutorStreams(), Waiters(), Sessions()
+        self.streams, self.sessions = ExecutorStreams(), Sessions()
+        self.starting: Waiters[ContainerBegan] = Waiters()
+        self.waiters: Waiters[ContainerEnded] = Waiters()
         self.files = sandbox.SandboxFiles(config.work_dir)
         log = own_log()
         if log is not None:
@@ -73,16 +75,26 @@ class AgentServer:
         self._containers: Containers
         self._add_disk: AddDisk
         self._numbers: Numbers
+        self._discard: Callable[[str], Awaitable[None]]
         self._http = HttpServer(self._routes(executor_key), authenticator, names=own_names(config.ip, config.hostname))
 
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port."""
         return await self._http.start(ip, port)
 
-    def begin(self, loop: MainLoop, recovered: Callable[[], bool], containers: Containers, add_disk: AddDisk, numbers: Numbers) -> None:
+    def begin(
+        self,
+        loop: MainLoop,
+        recovered: Callable[[], bool],
+        containers: Containers,
+        add_disk: AddDisk,
+        numbers: Numbers,
+        discard: Callable[[str], Awaitable[None]],
+    ) -> None:
         """From now on calls go to this main loop, as soon as `recovered` says so. add_disk: adds what containers use of the disk.
-        numbers: metrics of what works beside the core."""
+        numbers: metrics of what works beside the core. discard: takes away a sandbox; raises OSError."""
         self._loop, self._recovered, self._containers, self._add_disk, self._numbers = loop, recovered, containers, add_disk, numbers
+        self._discard = discard
 
     async def stop(self) -> None:
         """End all streams; the main loop must have stopped, or it would take this for the executors' doing."""
@@ -105,7 +117,7 @@ class AgentServer:
 
     def _routes(self, executor_key: bytes) -> Routes:
         routes = Routes(prefix="/slave(1)")
-        containers = ContainerApi(self.loop, self.waiters, self.sessions)
+        containers = ContainerApi(self.loop, self.starting, self.waiters, self.sessions, lambda path: self._discard(path))
         streams = StreamApi(self.loop, self.files, self.waiters, self.sessions, lambda: self._containers)
         doors = self._config, self.loop, self.files, containers, streams
         operators = OperatorApi(*doors, self._level, self._metrics, self._measure, self._prune)

@@ -238,6 +238,12 @@ class Sessions:
         """Whether a session of this name has ended, and with what wait status."""
         return name in self._ended, self._ended.get(name)
 
+    def forget(self, name: str) -> bool:
+        """Forget how a session ended; return whether that was known."""
+        known = name in self._ended
+        self._ended.pop(name, None)
+        return known
+
     async def start(self, name: str, parent: str, entry: Entry, window: WindowSize | None, terminal: bool) -> Session:
         """Start a process in a container. Raises Conflict for a name in use, CallError for what cannot be started, Unavailable."""
         if name in self._running or name in self._ended:

@@ -20,6 +20,7 @@ from kernel.clock import Now
 from kernel.errors import NotFound
 from kernel.executor.checks import CheckWatch, HealthWatch, Watch
 from kernel.executor.command import CommandRun, Limitation
+from kernel.wire.agent_operator import LaunchContainer
 from kernel.wire.container import NetworkInfo
 from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability, DrainConfig
 from kernel.wire.resources import Resource
@@ -247,6 +248,28 @@ class Framework:
         return state if self.partition_aware else TaskState.TASK_LOST
 
 
+class Ending(Struct, frozen=True):
+    """How a container ended. status: raw wait status, None when nobody saw it; message: in words; limitation: what it ran into."""
+
+    status: int | None
+    message: str
+    limitation: Limitation | None = None
+
+
+class OperatorContainer:
+    """A container that an operator launched, beside another one or standing alone. name: PARENT.ID for one inside another. ending: once
+    it has ended; it is kept until it is removed or the other has ended."""
+
+    __slots__ = ("asked", "container_id", "ending", "launched_wall_s", "name", "parent", "pid", "runs")
+
+    def __init__(self, asked: LaunchContainer, name: str, launched_wall_s: float) -> None:
+        self.asked, self.name, self.launched_wall_s = asked, name, launched_wall_s
+        self.parent, _, self.container_id = name.rpartition(".")
+        self.runs = False  # It was seen to.
+        self.pid: int | None = None
+        self.ending: Ending | None = None
+
+
 class Probing(Struct):
     """A probe under way. late: its command has taken too long and was killed."""
 
@@ -281,6 +304,7 @@ class AgentState:
         self.frameworks: dict[str, Framework] = {}
         self.completed_frameworks: deque[Framework] = deque(maxlen=COMPLETED_FRAMEWORKS_MAX)
         self.containers: dict[str, Task | Executor] = {}  # All that have, or are about to have, a process.
+        self.operator_containers: dict[str, OperatorContainer] = {}  # By name, which the launcher knows them by.
         self.limitations: dict[str, Limitation] = {}  # Of containers that are being ended for them.
         self.probes: dict[str, Probing] = {}  # By name; those that run a command are containers of the launcher's, but never in the above.
         self.streams: dict[str, Executor] = {}

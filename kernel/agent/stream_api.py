@@ -63,7 +63,7 @@ class StreamApi:
     """The handlers, by the type of the call; the type of the answer's records is said by the caller."""
 
     def __init__(
-        self, loop: Callable[[], MainLoop], files: Files, waiters: Waiters, sessions: Sessions, enters: Callable[[], Enters]
+        self, loop: Callable[[], MainLoop], files: Files, waiters: Waiters[ContainerEnded], sessions: Sessions, enters: Callable[[], Enters]
     ) -> None:
         self._loop, self._files, self._waiters, self._sessions, self._enters = loop, files, waiters, sessions, enters
         self._followers = 0
@@ -104,12 +104,12 @@ class StreamApi:
                 session.watchers.discard(watcher)
         ended = self._waiters.wait(name)
         try:
-            place: LaunchContainer = await self._loop().submit(View("place", name))
+            sandbox: str = await self._loop().submit(View("attachable", name))
             if self._followers >= FOLLOWERS_MAX:
                 raise Unavailable(f"the output of {FOLLOWERS_MAX} containers is being read already")
             self._followers += 1
             try:
-                return await self._follow(request, place.directory, ended, media)
+                return await self._follow(request, sandbox, ended, media)
             finally:
                 self._followers -= 1
         finally:

@@ -22,17 +22,30 @@ from kernel.executor.checks import connected, exited
 from kernel.wire import agent as link
 from kernel.wire import executor as api
 from kernel.wire.agent import MasterMessage
+from kernel.wire.agent_operator import GetContainersCall, LaunchContainer
 from kernel.wire.command import CheckCommand, CheckInfo, CheckType, HealthCheck, TCPCheckInfo
+from kernel.wire.ids import ContainerID
 from kernel.wire.task import CommandInfo, ExecutorType, Source, TaskState, TaskStatus
-from tests.builders import executor
+from tests.builders import executor, resources
 from tests.hostile.anything import Anything, picture
 from tests.kernel.agent.desk import AGENT_ID, Desk, command, framework, register
 
 SEEDS = range(int(os.environ.get("SEEDS", "6")))
 STEPS = 80
 MESSAGES = MasterMessage.__args__
-VIEWS = ["state", "monitor/statistics", "containers", "containerizer/debug", "metrics", "get_state", "get_tasks", "get_executors"]
-ARGUMENTS = dict.fromkeys(("monitor/statistics", "containers"), ({}, {}))  # Of the others: an empty query.
+VIEWS = [
+    "state",
+    "monitor/statistics",
+    "containers",
+    "containerizer/debug",
+    "metrics",
+    "get_state",
+    "get_tasks",
+    "get_executors",
+    "get_containers",
+]
+ARGUMENTS: dict[str, Any] = dict.fromkeys(("monitor/statistics", "containers"), ({}, {}))  # Of the others: an empty query.
+ARGUMENTS["get_containers"] = GetContainersCall(True, True), {}
 NOT_STATE = ("out", "now", "counts", "silence_due_s")
 WORK_DIR = "/work"
 DEFAULT = executor("group", type=ExecutorType.DEFAULT, command=None)
@@ -42,6 +55,7 @@ CHECKED = command(
     health_check=HealthCheck(type=CheckType.TCP, tcp=TCPCheckInfo(80), delay_seconds=0.0, interval_seconds=0.1, grace_period_seconds=0.0),
     check=CheckInfo(CheckType.COMMAND, CheckCommand(CommandInfo(value="x")), delay_seconds=0.0, interval_seconds=0.1),
 )
+OPERATED = LaunchContainer(ContainerID("x"), CommandInfo(value="x"), resources("cpus:1;mem:32"))
 WORDS = ("f", "g", "t", "c", "group", "custom", AGENT_ID, "n1", "n2")
 UUID = b"0123456789abcdef"
 
@@ -53,9 +67,12 @@ class Checked(Desk):
         body = super().give(message)
         for launch in self.all(e.LaunchContainer):
             targets = [posixpath.normpath(posixpath.join(posixpath.dirname(path), target)) for path, target in launch.links]
+            home = f"{WORK_DIR}/slaves/{AGENT_ID}/frameworks/"
+            if launch.container_id.split(".")[0] in self.core.state.operator_containers:  # It stands alone, or is in one that does.
+                home = f"{WORK_DIR}/containers/"
             for path in (launch.directory, *(path for path, _ in launch.links), *targets):
                 assert posixpath.normpath(path) == path
-                assert path.startswith(f"{WORK_DIR}/slaves/{AGENT_ID}/frameworks/"), path
+                assert path.startswith(home), path
         for probe in self.all(e.LaunchProbe):
             assert posixpath.dirname(probe.output) == probe.directory
             assert probe.directory.startswith(f"{WORK_DIR}/slaves/{AGENT_ID}/frameworks/"), probe.directory
@@ -79,6 +96,9 @@ def busy() -> Checked:
     subscribe(desk)
     desk.run_task(command("waits", executor=executor("slow")), "g")
     desk.run_group(DEFAULT, command("g1"), command("g2"))
+    for name in ("alone", "alone.in"):
+        desk.give(e.LaunchOperated(name, OPERATED))
+        desk.started(name)
     return desk
 
 
@@ -119,10 +139,16 @@ def honest(desk: Desk) -> list[Any]:
         e.ExecutorData("f", "custom", b"x"),
         e.ExecutorStreamClosed("stream"),
         e.KillContainer(next(iter(state.containers), ""), 9),
+        e.KillContainer("alone", 9),
+        e.RemoveOperated("alone"),
+        e.RemoveOperated("alone.in"),
+        e.LaunchOperated("alone", OPERATED),
+        e.LaunchOperated("other", OPERATED),
+        *(e.LaunchOperated(f"{container}.in", OPERATED) for container in state.containers),
         e.MasterLost(),
         e.MasterConnected(),
     ]
-    for container in [*state.containers, *state.probes]:
+    for container in [*state.containers, *state.probes, *state.operator_containers]:
         told += [e.Probed(container, found) for found in (connected(True), connected(False), exited(7 << 8))]
         told += [e.ContainerStarted(container, 1), e.ContainerFailed(container, "x"), e.ContainerExited(container, e.Exit(0, 0.0))]
     return told
@@ -137,6 +163,8 @@ def any_input(desk: Desk, chance: random.Random, anything: Anything) -> Any:
             message = chance.choice(honest(desk))
             if isinstance(message, e.FromMaster):
                 return e.FromMaster(anything.twisted(message.message))
+            if isinstance(message, e.LaunchOperated):
+                return replace(message, asked=anything.twisted(message.asked))
             body = getattr(message, "body", None)
             return replace(message, body=anything.twisted(body)) if body is not None else message
         case 5:
@@ -150,7 +178,9 @@ def any_input(desk: Desk, chance: random.Random, anything: Anything) -> Any:
                 e.ExecutorData(*ids, b"x", claims),
             ])  # fmt: skip
         case _:
-            container = chance.choice([*desk.core.state.containers, *desk.core.state.probes, "no-such-container", "../x"])
+            container = chance.choice(
+                [*desk.core.state.containers, *desk.core.state.probes, "alone", "alone.in", "no-such-container", "../x"]
+            )
             known = e.KnownContainer(container, chance.choice([None, 0, 7]), chance.choice([None, e.Exit(None, 0.0), e.Exit(9, 1.0)]))
             return chance.choice([
                 e.ContainerStarted(container, 0),

@@ -13,11 +13,12 @@ import os
 import pwd
 import shutil
 import subprocess
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 from kernel.agent.containerizer import oci_spec
 from kernel.agent.containerizer.oci_spec import Bundle, User
-from kernel.agent.effects import LaunchContainer, LaunchProbe
+from kernel.agent.effects import Beside, LaunchContainer, LaunchProbe
 from kernel.agent.images.config import RunConfig
 from kernel.agent.images.store import Image, Store
 from kernel.agent.launcher import client, processes
@@ -130,37 +131,63 @@ class Bundles:
         return self.used and os.path.isdir(self._bundle(container_id))
 
     def prepare_probe(self, probe: LaunchProbe) -> client.Launch:
-        """How the command of a check is started inside its task's container: by `runc exec`, with all that the task's process has. It has a
+        """How the command of a check is started inside its task's container, with all that the task's process has. Raises BundleError."""
+        change = {"args": list(probe.argv)}
+        return self._prepare_inside(probe.container_id, probe.task_container_id, change, probe.variables, (probe.output, probe.output))
+
+    def prepare_beside(self, launch: LaunchContainer, beside: Beside) -> client.Launch:
+        """The same for a container inside another. Raises BundleError."""
+        directory = self._sandbox_path + launch.directory.removeprefix(beside.directory)
+        argv = launch.argv if launch.shell else (launch.executable, *launch.argv[1:])  # As a runtime of containers has it.
+        change: dict[str, Any] = {"args": list(argv), "cwd": directory}
+        user = self._user_inside(launch, beside)
+        if user is not None:
+            change["user"] = {"uid": user.uid, "gid": user.gid, "additionalGids": list(user.groups)}
+        variables = {**launch.variables, "MESOS_SANDBOX": directory}
+        files = f"{launch.directory}/stdout", f"{launch.directory}/stderr"
+        return self._prepare_inside(launch.container_id, beside.container_id, change, variables, files)
+
+    def owner(self, launch: LaunchContainer, beside: Beside) -> tuple[int, int] | None:
+        """Whose the sandbox of such a container is; None for the other's user. Raises BundleError."""
+        user = self._user_inside(launch, beside)
+        return None if user is None else (user.uid, user.gid)
+
+    def _user_inside(self, launch: LaunchContainer, beside: Beside) -> User | None:
+        return None if launch.user is None else _user(launch.user, None, f"{self._bundle(beside.container_id)}/rootfs")
+
+    def _prepare_inside(
+        self, container_id: str, host: str, change: dict[str, Any], variables: Mapping[str, str], files: tuple[str, str]
+    ) -> client.Launch:
+        """How something is started inside a container: by `runc exec`, with all that its process has but for what is changed. It has a
         folder of its own beside the bundles, which says whose it is; `remove` ends what it left running. Raises BundleError."""
-        runc, path = _runc(), self._bundle(probe.container_id)
+        runc, path = _runc(), self._bundle(container_id)
         try:
-            with open(f"{self._bundle(probe.task_container_id)}/config.json", encoding="utf-8") as file:
+            with open(f"{self._bundle(host)}/config.json", encoding="utf-8") as file:
                 process = json.load(file)["process"]
-            variables = {**probe.variables, CONTAINER_VARIABLE: probe.container_id}
-            told = {**process, "args": list(probe.argv), "env": oci_spec.overridden(process["env"], variables)}
+            told = {**process, **change, "env": oci_spec.overridden(process["env"], {**variables, CONTAINER_VARIABLE: container_id})}
             os.makedirs(path, mode=0o700, exist_ok=True)
-            for name, text in (("host", probe.task_container_id), ("process.json", json.dumps(told))):
+            for name, text in (("host", host), ("process.json", json.dumps(told))):
                 with open(f"{path}/{name}", "w", encoding="utf-8") as file:
                     file.write(text)
-        except OSError as error:  # Its task's container has just ended, or the disk is full.
-            self.remove(probe.container_id)
+        except OSError as error:  # That container has just ended, or the disk is full.
+            self.remove(container_id)
             raise BundleError(f"cannot make the command ready: {error.filename or ''}: {error.strerror}") from error
         told_by = ("--process", f"{path}/process.json", "--pid-file", f"{path}/pid")
-        command = (runc, "--root", self._state, "--log", f"{path}/log", "exec", "--detach", *told_by, probe.task_container_id)
-        files = path, probe.output, probe.output
-        return client.Launch(probe.container_id, command, {"PATH": SYSTEM_PATH}, *files, runc, pidfile=f"{path}/pid")
+        command = (runc, "--root", self._state, "--log", f"{path}/log", "exec", "--detach", *told_by, host)
+        return client.Launch(container_id, command, {"PATH": SYSTEM_PATH}, path, *files, runc, pidfile=f"{path}/pid")
 
     def entry(self, place: LaunchContainer, guest: Guest) -> Entry:
         """How a process gets into a container that runs: `runc exec`. Variables are those of its own process, and what of these differs."""
         runc = shutil.which("runc", path=SYSTEM_PATH) or "runc"
+        host = place.beside.container_id if place.beside is not None else place.container_id
         options = ["--tty"] if guest.terminal else []
         if guest.user is not None:
-            found = _user(guest.user, None, f"{self._bundle(place.container_id)}/rootfs")
+            found = _user(guest.user, None, f"{self._bundle(host)}/rootfs")
             options += ["--user", f"{found.uid}:{found.gid}"]
         for name, value in guest.env.items():
             if place.env.get(name) != value:
                 options += ["--env", f"{name}={value}"]
-        command = (runc, "--root", self._state, "exec", *options, place.container_id, *guest.argv)
+        command = (runc, "--root", self._state, "exec", *options, host, *guest.argv)
         return Entry(command, {"PATH": SYSTEM_PATH, "TERM": guest.env.get("TERM", "xterm")}, "/", None, lambda pid: None)
 
     def remove(self, container_id: str) -> None:

@@ -105,11 +105,11 @@ class ProcessContainerizer:
             prepared.add_done_callback(lambda future: self._begin_probes(probes, future.result()))
         if self._launches:
             launches, self._launches = self._launches, []
-            plain = [launch for launch in launches if launch.containerizer is Containerizer.PROCESS]
+            plain = [launch for launch in launches if _needs_no_image(launch)]
             if plain:
                 self._prepare_then_start(plain, {})
             for launch in launches:
-                if launch.containerizer is Containerizer.OCI:
+                if not _needs_no_image(launch):
                     task = asyncio.create_task(self._provide(launch))
                     self._providing.add(task)
                     task.add_done_callback(self._providing.discard)
@@ -144,7 +144,7 @@ class ProcessContainerizer:
 
         def join(pid: int) -> None:
             try:
-                for door in self._isolation.join(place.container_id):
+                for door in self._isolation.join(place.beside.container_id if place.beside is not None else place.container_id):
                     with open(door, "w", encoding="ascii") as file:
                         file.write(str(pid))
             except OSError as error:  # It has ended, or its container has.
@@ -307,25 +307,25 @@ class ProcessContainerizer:
     def _prepare(self, launch: effects.LaunchContainer, image: Image | None) -> client.Launch | str:
         """How a container is to be started, or why it cannot."""
         try:
+            if launch.beside is not None:
+                return self._prepare_beside(launch, launch.beside)
             if image is not None:
                 sandbox.prepare(replace(launch, user=None))  # Whose it is, the image says.
                 self._isolation.prepare(launch.container_id, launch.limits)
                 return self._bundles.prepare(launch, image)
             sandbox.prepare(launch)
-            return client.Launch(
-                launch.container_id,
-                launch.argv,
-                launch.env,
-                launch.directory,
-                f"{launch.directory}/stdout",
-                f"{launch.directory}/stderr",
-                launch.executable,
-                launch.user,
-                cgroups=self._isolation.prepare(launch.container_id, launch.limits),
-            )
+            return _plain(launch, self._isolation.prepare(launch.container_id, launch.limits))
         except (sandbox.SandboxError, CgroupError, oci.BundleError) as error:
             self._isolation.ended(launch.container_id)
             return str(error)
+
+    def _prepare_beside(self, launch: effects.LaunchContainer, beside: effects.Beside) -> client.Launch:
+        """The same for one inside another. Raises SandboxError, BundleError."""
+        if launch.containerizer is Containerizer.OCI:
+            sandbox.prepare_nested(launch, beside, self._bundles.owner(launch, beside))
+            return self._bundles.prepare_beside(launch, beside)
+        sandbox.prepare_nested(launch, beside, sandbox.owner(launch.user) if launch.user is not None else None)
+        return _plain(launch, self._isolation.join(beside.container_id))
 
     def _prepare_probes(self, probes: Sequence[effects.LaunchProbe]) -> list[client.Launch | str]:
         """How commands of checks are to be started: beside their tasks, with nothing of their own but a file; or why they cannot."""
@@ -372,6 +372,17 @@ class ProcessContainerizer:
         self._bundles.remove(container_id)
         if limitation is not None:
             limitations[container_id] = limitation
+
+
+def _needs_no_image(launch: effects.LaunchContainer) -> bool:
+    return launch.containerizer is Containerizer.PROCESS or launch.beside is not None
+
+
+def _plain(launch: effects.LaunchContainer, cgroups: tuple[str, ...]) -> client.Launch:
+    """A process that sees this machine's files."""
+    files = f"{launch.directory}/stdout", f"{launch.directory}/stderr"
+    who = launch.executable, launch.user
+    return client.Launch(launch.container_id, launch.argv, launch.env, launch.directory, *files, *who, cgroups=cgroups)
 
 
 def _known(

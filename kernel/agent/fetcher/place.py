@@ -13,6 +13,7 @@ import stat
 from kernel.agent.fetcher.local import Owner
 from kernel.agent.fetcher.plan import FetchError, quoted
 from kernel.agent.fetcher.tree import FOLDER, Tree
+from kernel.agent.folders import open_folder
 
 
 def put(source: str, tree: Tree, output: str, executable: bool) -> None:
@@ -33,7 +34,7 @@ def hand_over(tree: str, sandbox: str, owner: Owner | None) -> None:
                 os.chown(name, owner.uid, owner.gid, dir_fd=fd, follow_symlinks=False)
     source = os.open(tree, FOLDER)
     try:
-        target = os.open(sandbox, FOLDER)
+        target = open_folder(sandbox)
         try:
             for name in os.listdir(source):
                 _move(name, source, target)

@@ -15,6 +15,7 @@ import pwd
 import resource
 import signal
 import stat
+import struct
 from typing import NamedTuple
 
 from kernel.agent.launcher.cgroups import Groups
@@ -25,7 +26,7 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TASK_UMASK = 0o022
 
 _SYSTEM_CALLS = {"x86_64": (116, 119, 117), "aarch64": (159, 149, 147)}  # setgroups, setresgid, setresuid.
-_KEEP = -1
+_OPENAT2, _AT_FDCWD, _NO_SYMLINKS = 437, -100, 0x04  # Linux 5.6.
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -192,9 +193,14 @@ def _call(number: int, *arguments: object) -> None:
 
 
 def _open_output(path: str) -> int:
-    """Open a file to append to, as the user of the task. A pipe without a reader must not make us wait."""
+    """Open a file to append to, as the user of the task. A pipe without a reader must not make us wait, and no symlink is followed: others
+    may have put one into a sandbox inside theirs."""
+    how = struct.pack("QQQ", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o640, _NO_SYMLINKS)
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o640)
+        fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
+        if fd < 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code))
     except OSError as error:
         raise SpawnError("output", f"cannot open {path}: {error.strerror}") from error
     mode = os.fstat(fd).st_mode

@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 
 from kernel.agent.config import AgentConfig
+from kernel.agent.folders import open_folder
 from kernel.agent.sandboxes.rotation import LOOK_FIRST_S, STREAMS, LogLimit, kept, log_limits, next_look_s
 from kernel.agent.sandboxes.slices import Slices
 from kernel.errors import KernelError
@@ -102,7 +103,7 @@ def _look_at(due: list[_Log], now_s: float) -> Generator[None, None, None]:
 
 def _look(found: _Log) -> tuple[int, int]:
     """Rotate a file that is too large; return how large it was and is. Raises OSError."""
-    folder = os.open(found.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    folder = open_folder(found.directory)
     try:
         size = os.stat(found.stream, dir_fd=folder, follow_symlinks=False).st_size
         return size, size if size < found.limit.bytes_max else rotate(folder, found.stream, found.limit)
@@ -151,7 +152,7 @@ def _cut(source: int, copy: int, blocks: int) -> int:
 
 def written(directory: str, name: str) -> int:
     """How much was ever written to a file of a sandbox, what was rotated away included. Raises OSError."""
-    folder = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    folder = open_folder(directory)
     try:
         with _CUTTING:
             return _read_count(folder, name) + os.stat(name, dir_fd=folder, follow_symlinks=False).st_size

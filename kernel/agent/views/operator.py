@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernel.agent.effects import LaunchContainer
-from kernel.agent.launch import executor_container, task_container
-from kernel.agent.state import AgentState, Executor, Kind, Task
+from kernel.agent.nested import operator_container, place, sandbox_below_executor
+from kernel.agent.operator_containers import removable
+from kernel.agent.state import AgentState, Ending
 from kernel.agent.views import statistics
 from kernel.agent.views.parts import all_frameworks, container_status, containers, executors, shown_resources, task_message
-from kernel.errors import NotFound
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
 from kernel.wire.common import TimeInfo
@@ -63,7 +62,8 @@ def get_agent(state: AgentState) -> api.GetAgent:
 
 
 def get_containers(state: AgentState, arguments: tuple[api.GetContainersCall | None, statistics.Usages]) -> bytes:
-    """The containers of executors; with show_nested those of tasks inside default executors too. None stands alone yet."""
+    """The containers of executors; with show_nested those of tasks inside default executors, and what operators launched beside them;
+    with show_standalone what they launched alone."""
     call, usages = arguments
     found = []
     for running in containers(state):
@@ -73,23 +73,55 @@ def get_containers(state: AgentState, arguments: tuple[api.GetContainersCall | N
         found.append(api.Container(container_id, *ids, running.name, container_status(container_id, running.pid), used))
         if call is None or not call.show_nested:
             continue
+        of = {"framework_id": ids[0], "executor_id": ids[1], "executor_name": running.name}
         for task in running.tasks:
             if task.container_id not in ("", running.container_id):
                 nested = ContainerID(task.container_id, container_id)
                 status = container_status(nested, task.run.pid if task.run is not None else None)
                 used = statistics.of_task(state, task, usages)
                 found.append(api.Container(ContainerID(task.container_id), *ids, running.name, status, used))
+                found += _of_operators(state, f"{running.container_id}.{task.container_id}", nested, of)
+        found += _of_operators(state, running.container_id, container_id, of)
+    if call is not None and call.show_standalone:
+        found += _standalone(state, bool(call.show_nested), usages)
     return codec.encode(api.Response("GET_CONTAINERS", get_containers=api.GetContainers(tuple(found))))
 
 
-def place(state: AgentState, name: str) -> LaunchContainer:
-    """How a running container was launched, for what is to be started beside it. Raises NotFound."""
-    owner = state.find_container(name)
-    if isinstance(owner, Task) and owner.run is not None and owner.run.pid is not None and not owner.terminal:
-        return task_container(state, owner)
-    if isinstance(owner, Executor) and owner.kind is Kind.CUSTOM and owner.pid is not None:
-        return executor_container(state, owner)
-    raise NotFound(f"Container {name} has no process that runs")
+def _of_operators(state: AgentState, inside: str, outer: ContainerID, of: Mapping[str, Any]) -> list[api.Container]:
+    """Those that operators launched inside of a container, and inside of those. outer: its id; of: the fields that say whose it is."""
+    shown = []
+    for found in state.operator_containers.values():
+        if found.parent == inside and found.ending is None:
+            leaf, container_id = ContainerID(found.container_id), ContainerID(found.container_id, outer)
+            shown.append(api.Container(leaf, container_status=container_status(container_id, found.pid), **of))
+            shown += _of_operators(state, found.name, container_id, of)
+    return shown
+
+
+def _standalone(state: AgentState, nested: bool, usages: statistics.Usages) -> list[api.Container]:
+    shown = []
+    for found in state.operator_containers.values():
+        if not found.parent and found.ending is None:
+            container_id = ContainerID(found.container_id)
+            used = statistics.of_standalone(state, found, usages)
+            shown.append(api.Container(container_id, container_status=container_status(container_id, found.pid), resource_statistics=used))
+            if nested:
+                shown += _of_operators(state, found.name, container_id, {})
+    return shown
+
+
+def container(state: AgentState, name: str) -> Ending | None:
+    """How a container ended, None while it has not. Raises NotFound."""
+    found = state.operator_containers.get(name)
+    if found is not None:
+        return found.ending
+    state.find_container(name)
+    return None
+
+
+def removable_sandbox(state: AgentState, name: str) -> str:
+    """The sandbox of an operator's container that may be removed. Raises NotFound, Conflict."""
+    return operator_container(state, removable(state, name)).directory
 
 
 def _response(part: str, make: Callable[[AgentState], Any]) -> Callable[[AgentState, Any], bytes]:
@@ -108,5 +140,7 @@ VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
     "get_containers": get_containers,
     "processes": statistics.processes,
     "place": place,
-    "container": lambda state, name: state.find_container(name).container_id,
+    "attachable": sandbox_below_executor,
+    "container": container,
+    "removable": removable_sandbox,
 }

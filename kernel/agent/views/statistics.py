@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from kernel.agent.isolators.limits import Usage
-from kernel.agent.state import AgentState, Executor, Task
+from kernel.agent.state import AgentState, Executor, OperatorContainer, Task
 from kernel.agent.views.parts import Running
 from kernel.wire.agent_operator import ResourceStatistics
 from kernel.wire.resources import Resources
@@ -22,6 +22,9 @@ def processes(state: AgentState, _: Any) -> dict[str, int]:
         pid = owner.pid if isinstance(owner, Executor) else owner.run.pid if owner.run is not None else None
         if pid is not None:
             found[container_id] = pid
+    for container in state.operator_containers.values():  # Those inside others count as these.
+        if container.pid is not None and not container.parent:
+            found[container.name] = container.pid
     return found
 
 
@@ -35,6 +38,12 @@ def of_task(state: AgentState, task: Task, usages: Usages) -> ResourceStatistics
     """The same for a task inside a default executor."""
     parts = [usages[task.container_id]] if task.container_id in usages else []
     return _statistics(state, parts, Resources.of(task.info.resources))
+
+
+def of_standalone(state: AgentState, found: OperatorContainer, usages: Usages) -> ResourceStatistics | None:
+    """The same for a container of an operator that stands alone."""
+    parts = [usages[found.name]] if found.name in usages else []
+    return _statistics(state, parts, Resources.of(found.asked.resources))
 
 
 def _statistics(state: AgentState, parts: list[Usage], held: Resources) -> ResourceStatistics | None:

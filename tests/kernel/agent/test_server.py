@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shutil
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ class FakeContainers:
         assert list(keep) == ["web:1"]
 
 
+async def discard(path: str) -> None:
+    """In the place of the collector."""
+    await asyncio.to_thread(shutil.rmtree, path, ignore_errors=True)
+
+
 class Stage:
     """An agent's core, main loop and server, without launcher and master."""
 
@@ -108,7 +114,7 @@ def play(
                 case CloseExecutorStream(stream):
                     server.streams.close(stream)
                 case ContainerEnded():
-                    server.waiters.ended(effect)
+                    server.waiters.tell(effect.name, effect)
                 case LaunchContainer(container_id):
                     launches.append(container_id)
                 case _:
@@ -116,7 +122,7 @@ def play(
 
         loop = MainLoop(core, MemoryStore(), perform, lambda: None, clock)
         port = await server.start("127.0.0.1", 0)
-        server.begin(loop, lambda: core.state.recovered, FakeContainers(), dict, dict)
+        server.begin(loop, lambda: core.state.recovered, FakeContainers(), dict, dict, discard)
         running = asyncio.create_task(loop.run())
         async with aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
             found = Stage(work_dir, client, server, loop, launches)
@@ -227,7 +233,14 @@ def test_an_executor_subscribes_gets_its_task_and_reports(tmp_path: Path) -> Non
         ({"type": "GET_LOGGING_LEVEL"}, 200),
         ({"type": "SET_LOGGING_LEVEL", "set_logging_level": {"level": 9, "duration": {"nanoseconds": 1}}}, 400),
         ({"type": "LIST_FILES", "list_files": {"path": "/nowhere"}}, 404),
-        ({"type": "LAUNCH_NESTED_CONTAINER"}, 501),
+        ({"type": "LAUNCH_NESTED_CONTAINER"}, 400),
+        ({"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": {"container_id": {"value": "c"}}}, 400),
+        ({"type": "LAUNCH_NESTED_CONTAINER", "launch_nested_container": {"container_id": {"value": "c", "parent": {"value": "p"}}}}, 400),
+        ({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": ".."}}}, 400),
+        ({"type": "LAUNCH_CONTAINER", "launch_container": {"container_id": {"value": "c"}, "command": {"value": "true"}}}, 400),
+        ({"type": "REMOVE_CONTAINER", "remove_container": {"container_id": {"value": "unknown"}}}, 404),
+        ({"type": "REMOVE_NESTED_CONTAINER", "remove_nested_container": {"container_id": {"value": "c"}}}, 400),
+        ({"type": "ADD_RESOURCE_PROVIDER_CONFIG"}, 501),
         ({"type": "PRUNE_IMAGES", "prune_images": {"excluded_images": [{"type": "DOCKER", "docker": {"name": "web:1"}}]}}, 200),
         ({"type": "PRUNE_IMAGES"}, 400),
         ({"type": "KILL_CONTAINER", "kill_container": {"container_id": {"value": "unknown"}}}, 404),
