@@ -163,7 +163,7 @@ def read_job(body: bytes, defaults: Defaults = DEFAULTS) -> Job:
 def job_of(value: Any, defaults: Defaults = DEFAULTS) -> Job:
     """The same of an object that was read already, from JSON, YAML or TOML."""
     try:
-        value = msgspec.to_builtins(value, str_keys=True)  # Dates become text.
+        value = msgspec.json.decode(msgspec.json.encode(value))  # Dates become text.
     except (TypeError, ValueError, RecursionError) as error:
         raise CallError(f"the job cannot be written as JSON: {error}") from None
     if not isinstance(value, dict):

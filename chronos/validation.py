@@ -113,6 +113,8 @@ def _check_pattern(pattern: str, field: str) -> None:
 
 
 def _check_container(container: Container) -> None:
+    if not container.image:
+        raise CallError("container.image: the name of an image is due")
     one_of(container.type.upper(), ("DOCKER", "MESOS"), "container.type")
     one_of(container.network, ("HOST", "BRIDGE", "USER"), "container.network")
     for index, volume in enumerate(container.volumes):

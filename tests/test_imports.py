@@ -84,6 +84,7 @@ HOMES = {
     "requests": r"(?!)",  # It comes with docker; we have no use for it.
     "sqlite3": r"kernel/store/sqlite\.py",
     "uvloop": r"kernel/net/loop\.py",
+    "yaml": r"chronos/importers/yaml\.py",
 }
 
 CORES = ("kernel.master.core", "kernel.agent.core", "kernel.agent.launcher.core", "frameworks.sdk.scheduler", "frameworks.run.core")

@@ -22,8 +22,8 @@ _AHEAD_MAX = 20 * 366  # Days looked at one by one; longer ranges are leapt over
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
 _YEARLY = re.compile(r"--([0-9]{2})-([0-9]{2})")
-_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_WEEKDAYS = re.compile(r"({0})[a-z]*(?:-({0})[a-z]*)?".format("|".join(_NAMES)))
+WEEKDAY_NAMES = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
+_WEEKDAYS = re.compile(r"({0})[a-z]*(?:-({0})[a-z]*)?".format("|".join(WEEKDAY_NAMES)))
 
 
 class Calendar(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -94,8 +94,8 @@ def _read(entries: Sequence[str], field: str) -> DaySet:
     for index, entry in enumerate(entries):
         text, at = entry.strip().lower(), f"{field}[{index}]"
         if (named := _WEEKDAYS.fullmatch(text)) is not None:
-            first = _NAMES.index(named[1])
-            last = _NAMES.index(named[2]) if named[2] else first
+            first = WEEKDAY_NAMES.index(named[1])
+            last = WEEKDAY_NAMES.index(named[2]) if named[2] else first
             for step in range((last - first) % 7 + 1):
                 weekdays |= 1 << (first + step) % 7
         elif (each := _YEARLY.fullmatch(text)) is not None:

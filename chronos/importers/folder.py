@@ -1,0 +1,76 @@
+"""Folders of job files: YAML, JSON or TOML, one job or many to a file, in Chronos' own fields.
+
+This is what `chronos-sync.rb` keeps (`scheduled/`, `dependent/`), what `GET /scheduler/jobs` answers, and what `meseta cron apply` reads.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import tomllib
+from collections.abc import Mapping
+from typing import Any
+
+from chronos.importers import Collector, Found, Imported, Note
+from chronos.importers.yaml import Document, read_yaml
+from chronos.job import unknown
+from kernel.errors import CallError
+
+SUFFIXES = (".yaml", ".yml", ".json", ".toml")
+_KINDS = {"scheduled": "schedule", "dependent": "parents"}
+
+
+def read_folder(files: Mapping[str, str]) -> Imported:
+    """Read job files. files: text by path; those without one of SUFFIXES are passed over. A file that cannot be read stops no other."""
+    found: list[Found] = []
+    notes: list[Note] = []
+    where: dict[str, str] = {}
+    for path in sorted(files):
+        if not path.endswith(SUFFIXES) or posixpath.basename(path).startswith("."):
+            continue
+        read = _read_file(path, files[path])
+        notes += read.notes
+        for job in read.found:
+            other = where.setdefault(job.job.name, f"{path}, line {job.line}")
+            if other != f"{path}, line {job.line}":
+                notes.append(Note(path, job.line, job.job.name, f"name: {job.job.name} is in {other}, too", lost=True))
+            else:
+                found.append(job)
+    return Imported(tuple(found), tuple(notes))
+
+
+def _read_file(path: str, text: str) -> Imported:
+    collector = Collector(path)
+    try:
+        documents = [Document(tomllib.loads(text), 1, {})] if path.endswith(".toml") else read_yaml(text)
+    except (CallError, tomllib.TOMLDecodeError) as error:
+        collector.lost(0, str(error))
+        return collector.imported()
+    needed = _KINDS.get(posixpath.basename(posixpath.dirname(path)))
+    for document in documents:
+        for value, line in _jobs_of(document):
+            _take(collector, value, line, needed)
+    return collector.imported()
+
+
+def _jobs_of(document: Document) -> list[tuple[Any, int]]:
+    """A document is a job, a list of jobs, or an object with `jobs`."""
+    value = document.value
+    under: tuple[str, ...] = ()
+    if isinstance(value, dict) and "name" not in value and isinstance(value.get("jobs"), list):
+        value, under = value["jobs"], ("jobs",)
+    if isinstance(value, list):
+        return [(item, document.line_of(*under, index)) for index, item in enumerate(value)]
+    return [(value, document.line)] if value is not None else []
+
+
+def _take(collector: Collector, value: Any, line: int, needed: str | None) -> None:
+    if not isinstance(value, dict):
+        collector.lost(line, "a job is an object with a name")
+        return
+    name = str(value.get("name", ""))
+    if needed is not None and value.get(needed) is None:
+        collector.lost(line, f"{name}: {needed}: required of what lies in this folder, but missing")
+        return
+    if collector.add(value, line) is not None:
+        for field, hint in unknown(value):
+            collector.differs(line, f"{field}: unknown field, ignored{hint}", name)
