@@ -225,12 +225,12 @@ class Framework(Process):
 class Cluster:
     """A cluster from a seed. `run` lets faults happen, `settle` lets it come to rest; both check as they go."""
 
-    agent_class, framework_class = Agent, Framework
+    agent_class, framework_class, master_class = Agent, Framework, Master
 
     def __init__(self, seed: int, agents: int = 3, frameworks: int = 2) -> None:
         self.world = World(seed)
         self.network = Network(self.world)
-        self.master = Master(self.world)
+        self.master = self.master_class(self.world)
         machine = "cpus:4;mem:4096;disk:1000;ports:[31000-31009]"
         self.agents = [self.agent_class(self.world, self.network, f"agent{i}", 5051 + i, machine) for i in range(agents)]
         self.frameworks = [
