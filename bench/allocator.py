@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from bench.report import Report, percentile
 from kernel.clock import Now
 from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions
+from kernel.wire.constraints import Site
 from kernel.wire.resources import EMPTY, Resources
 
 GRID = ((1_000, 100), (5_000, 500), (10_000, 1_000), (20_000, 2_000), (50_000, 6_000))  # Agents, frameworks.
@@ -34,7 +35,7 @@ class _Cluster:
         self.now = Now(1000.0, 1000.0)
         self.offers: dict[Allocation, None] = {}
         for number in range(agents):
-            self.allocator.add_agent(f"agent-{number}", TOTAL, f"host-{number}", (), self.now)
+            self.allocator.add_agent(f"agent-{number}", TOTAL, Site(f"host-{number}"), self.now)
         count = -(-agents * SHAPES_PER_AGENT * 3 // (frameworks * 2))
         for number in range(frameworks):
             name, role = f"framework-{number}", f"role-{number % roles}"

@@ -80,6 +80,7 @@ HOMES = {
     "kombu": r"frameworks/celery_pool/",
     "matplotlib": r"kernel/planning/chart\.py",
     "prometheus_client": r"kernel/(metrics|net/prometheus)\.py",
+    "re2": r"kernel/wire/constraints\.py",
     "redis": r"kernel/store/redis\.py|frameworks/celery_pool/broker\.py",
     "requests": r"(?!)",  # It comes with docker; we have no use for it.
     "sqlite3": r"kernel/store/sqlite\.py",

@@ -6,18 +6,16 @@ maintenance last, the soonest at the very end. Offers of one agent and role coun
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from functools import lru_cache
 
 from msgspec import Struct
 
 from frameworks.sdk.tasks import Shape, TaskRecord
+from kernel.wire.constraints import Site, satisfied
 from kernel.wire.ids import AgentID
-from kernel.wire.offer import AttributeConstraint, Offer, Predicate, PseudoattributeType, RoleConstraints
+from kernel.wire.offer import Offer
 from kernel.wire.resources import Resources
 from kernel.wire.roles import ANY_ROLE
-from kernel.wire.values import ValueType
 
 
 class Bundle(Struct, frozen=True):
@@ -88,18 +86,13 @@ def role_of(offer: Offer) -> str:
     return (offer.allocation_info.role if offer.allocation_info is not None else None) or ANY_ROLE
 
 
-def satisfied(constraints: RoleConstraints, offer: Offer) -> bool:
-    """Whether an offer's agent meets constraints as the master reads them (spec: mesos-v1, section 2.12)."""
-    return any(all(_holds(constraint, offer) for constraint in group.attribute_constraints) for group in constraints.groups)
-
-
 def _unfit(shape: Shape, offer: Offer, role: str) -> str | None:
     """Why no amount of resources in this offer would do, or None."""
     if shape.role != role:
         return f"offered to role {role}, wanted by {shape.role}"
     if shape.agent_id is not None and shape.agent_id != offer.agent_id.value:
         return f"must run on agent {shape.agent_id}"
-    if shape.constraints is not None and not satisfied(shape.constraints, offer):
+    if shape.constraints is not None and not satisfied(shape.constraints, Site(offer.hostname, offer.attributes, offer.domain)):
         return "the agent's attributes do not meet the constraints"
     return None
 
@@ -116,43 +109,3 @@ def _sum(offers: Sequence[Offer]) -> Resources:
     for offer in offers[1:]:
         total += Resources.of(offer.resources)
     return total
-
-
-def _holds(constraint: AttributeConstraint, offer: Offer) -> bool:
-    selector, predicate = constraint.selector, constraint.predicate
-    fault_domain = offer.domain.fault_domain if offer.domain is not None else None
-    value: str | None
-    match selector.pseudoattribute_type:
-        case PseudoattributeType.HOSTNAME:
-            value = offer.hostname
-        case PseudoattributeType.REGION:
-            value = fault_domain.region.name if fault_domain is not None else None
-        case PseudoattributeType.ZONE:
-            value = fault_domain.zone.name if fault_domain is not None else None
-        case _:
-            named = next((attribute for attribute in offer.attributes if attribute.name == selector.attribute_name), None)
-            if named is not None and named.type is not ValueType.TEXT:
-                return predicate.not_exists is None  # Text predicates hold for what is no text.
-            value = named.text.value if named is not None and named.text is not None else None
-    return _true(predicate, value)
-
-
-def _true(predicate: Predicate, value: str | None) -> bool:
-    if predicate.exists is not None:
-        return value is not None
-    if predicate.not_exists is not None:
-        return value is None
-    if predicate.text_equals is not None:
-        return value == predicate.text_equals.value
-    if predicate.text_not_equals is not None:
-        return value != predicate.text_not_equals.value
-    if predicate.text_matches is not None:
-        return value is not None and _pattern(predicate.text_matches.regex).fullmatch(value) is not None
-    if predicate.text_not_matches is not None:
-        return value is None or _pattern(predicate.text_not_matches.regex).fullmatch(value) is None
-    return False
-
-
-@lru_cache(maxsize=256)
-def _pattern(regex: str) -> re.Pattern[str]:
-    return re.compile(regex)

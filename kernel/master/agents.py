@@ -15,13 +15,19 @@ from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.wire import scheduler
 from kernel.wire.agent import ExecutorExited, Goodbye, MasterHeartbeat, ShutdownAgent
+from kernel.wire.constraints import Site
 from kernel.wire.ids import AgentID
 from kernel.wire.resources import Resources
-from kernel.wire.task import Reason, TaskState
+from kernel.wire.task import AgentInfo, Reason, TaskState
 
 REMEMBERED_MAX = 102_400  # Unreachable agents, and gone ones.
 REMEMBERED_S = 14 * 86_400.0
 FORGET_S = 900.0  # How often those beyond either are forgotten.
+
+
+def site(info: AgentInfo) -> Site:
+    """What of an agent constraints look at."""
+    return Site(info.hostname, info.attributes, info.domain)
 
 
 # ---- Liveness -------------------------------------------------------------------------------------------
@@ -287,5 +293,5 @@ def _recover(s: MasterState, record: registry.AgentRecord, agent_id: str, now: N
         s.agents[agent_id] = agent
         s.recovered.add(agent_id)
         s.deadlines.push(agent.contact_due_s, "agent", agent_id)
-        s.allocator.add_agent(agent_id, agent.total, record.info.hostname, record.info.attributes, now)
+        s.allocator.add_agent(agent_id, agent.total, site(record.info), now)
         s.allocator.set_agent_active(agent_id, False)

@@ -10,6 +10,8 @@ from kernel.config import Setting
 from kernel.errors import CallError, ConfigError
 from kernel.master.allocator.state import AllocatorConfig
 from kernel.master.rate_limits import RateLimits
+from kernel.wire.common import DomainInfo
+from kernel.wire.constraints import Site
 from kernel.wire.resources import Resources
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
@@ -42,6 +44,10 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
         Meta(ge=1),
     ] = 10.0
     cluster: Annotated[str | None, Setting("Name of the cluster, shown to people.")] = None
+    domain: Annotated[
+        DomainInfo | None, Setting('Where this is: {"fault_domain":{"region":{"name":...},"zone":{"name":...}}}.', kind="json")
+    ] = None
+    require_agent_domain: Annotated[bool, Setting("Refuse agents that do not say where they are.")] = False
     logging_level: Annotated[Literal["INFO", "WARNING", "ERROR"], Setting("Least level that is logged.")] = "INFO"
 
     credentials: Annotated[
@@ -139,4 +145,5 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
             min_allocatable=tuple(minimum),
             excluded_names=frozenset(self.fair_sharing_excluded_resource_names),
             filter_gpu_resources=self.filter_gpu_resources,
+            region=Site("", domain=self.domain).region,
         )

@@ -122,6 +122,7 @@ def options(framework: Framework) -> FrameworkOptions:
         revocable=FrameworkCapability.REVOCABLE_RESOURCES in capabilities,
         shared=FrameworkCapability.SHARED_RESOURCES in capabilities,
         refined=framework.refinement,
+        region_aware=FrameworkCapability.REGION_AWARE in capabilities,
         offer_filters=framework.info.offer_filters,
         constraints=framework.offer_constraints,
     )

@@ -37,7 +37,7 @@ from kernel.store.measured import MeasuredStore
 from kernel.store.memory import MemoryStore
 from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
-from kernel.wire.common import Address
+from kernel.wire.common import Address, DomainInfo
 from kernel.wire.nodes import MasterCapability, MasterInfo, MasterInfoCapability
 
 log = logging.getLogger(__name__)
@@ -126,7 +126,7 @@ def election(config: MasterConfig, me: Leader) -> tuple[Contender, Detector, Cal
     from kernel.zookeeper import parse_url
 
     ensemble, session_s, patience_s = parse_url(config.zk), config.zk_session_timeout_s, config.registry_store_timeout_s
-    contender = ZookeeperContender(ensemble, master_info(me), session_s, patience_s)
+    contender = ZookeeperContender(ensemble, master_info(me, config.domain), session_s, patience_s)
 
     def open_registry() -> Store:
         if config.registry == "in_memory":
@@ -162,7 +162,7 @@ async def _work(
     """Decide until that ends: 1 because it is told to, 2 because another may lead."""
     clock = SystemClock()
     recorded = registry.load(records.items())
-    core = MasterCore(config, master_info(leadership.me), recorded, clock.now(), views.render, time.perf_counter)
+    core = MasterCore(config, master_info(leadership.me, config.domain), recorded, clock.now(), views.render, time.perf_counter)
     loop = MainLoop(core, store, server.perform, server.flush, clock, contender.confirm)
     gc.collect()
     gc.freeze()  # What was loaded stays: full collections need not look at it.
@@ -219,7 +219,7 @@ def _own_address() -> str:
         return address
 
 
-def master_info(me: Leader) -> MasterInfo:
+def master_info(me: Leader, domain: DomainInfo | None = None) -> MasterInfo:
     """This master as frameworks and operators are told of it."""
     address = ipaddress.ip_address(me.ip)
     number = int.from_bytes(address.packed, "little") if address.version == 4 else 0
@@ -231,5 +231,6 @@ def master_info(me: Leader) -> MasterInfo:
         hostname=me.hostname,
         version=MESOS_VERSION,
         address=Address(port=me.port, hostname=me.hostname, ip=me.ip),
+        domain=domain,
         capabilities=tuple(map(MasterInfoCapability, (MasterCapability.AGENT_UPDATE, MasterCapability.AGENT_DRAINING))),
     )

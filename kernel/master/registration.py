@@ -14,6 +14,7 @@ from msgspec.structs import replace
 from kernel.clock import Now
 from kernel.errors import PeerError
 from kernel.master import agents, draining, events, frameworks, registry
+from kernel.master.config import MasterConfig
 from kernel.master.effects import ToAgent
 from kernel.master.model import Agent, Executor, Framework, Task, Unreachable
 from kernel.master.reports import Claim, Report, read
@@ -53,6 +54,7 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
     if s.links.get(link, agent) is not agent:
         raise PeerError(f"the agent of this link is {s.links[link].agent_id}, not {agent_id or 'a new one'}")
     report = read(s, agent_id, message)
+    _check_domain(s.config, message)
     if not agent_id:
         _replace_former(s, message, now)
     if agent is not None and agent.link is not None and agent.link != link:
@@ -76,6 +78,14 @@ def register(s: MasterState, link: int, message: Register, now: Now) -> None:
     else:
         s.before(agent)
         agent.reregistered_wall_s = now.wall_s
+
+
+def _check_domain(config: MasterConfig, message: Register) -> None:
+    """Raises PeerError for an agent of which nobody knows how far away it is."""
+    if message.domain is not None and config.domain is None:
+        raise PeerError("registration refused: domain: the agent has one and the master has none (--domain)")
+    if message.domain is None and config.require_agent_domain:
+        raise PeerError("registration refused: domain: the agent has none (--domain), and --require-agent-domain is set")
 
 
 def _moved(agent: Agent, message: Register) -> bool:
@@ -119,7 +129,7 @@ def _admit(s: MasterState, agent_id: str, message: Register, total: Resources, n
         agents.leave_address(s, agent_id, lost.address)
     s.agents[agent_id] = agent
     s.out.append(registry.keep_agent(agent_id, registry.AgentRecord(agent.info, agent.ip, now.wall_s)))
-    s.allocator.add_agent(agent_id, total, message.hostname, message.attributes, now)
+    s.allocator.add_agent(agent_id, total, agents.site(agent.info), now)
     return agent
 
 
@@ -134,7 +144,7 @@ def _take_info(s: MasterState, agent: Agent, message: Register, total: Resources
     agent.info, agent.ip, agent.total = info, message.ip, total
     agent.unavailability = s.machines.unavailability(info.hostname, agent.ip)
     s.out.append(registry.keep_agent(agent.agent_id, registry.AgentRecord(info, agent.ip, agent.registered_wall_s)))
-    s.allocator.update_agent(agent.agent_id, total, info.hostname, info.attributes, now)
+    s.allocator.update_agent(agent.agent_id, total, agents.site(info), now)
 
 
 def _link(s: MasterState, agent: Agent, link: int, message: Register, now: Now) -> None:

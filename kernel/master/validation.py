@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping
 
 from kernel.errors import CallError
+from kernel.wire.constraints import compiled
 from kernel.wire.framework import OfferFilters
 from kernel.wire.ids import validate_id
 from kernel.wire.offer import AttributeConstraint, OfferConstraints, RoleConstraints
@@ -16,7 +16,6 @@ from kernel.wire.task import FrameworkCapability, FrameworkInfo
 from kernel.wire.values import to_milli
 
 DURATION_S_MAX = 2**63 / 1e9  # What fits a protobuf duration in nanoseconds.
-REGEX_CHARS_MAX = 1000
 ROLES_MAX = 1000  # Of one framework.
 
 
@@ -123,16 +122,9 @@ def _constraint_fault(constraint: AttributeConstraint, field: str) -> str | None
     if sum(getattr(predicate, name) is not None for name in predicate.__struct_fields__) != 1:
         return f"{field}.predicate: exactly one of {', '.join(predicate.__struct_fields__)} must be set"
     for name, matches in (("text_matches", predicate.text_matches), ("text_not_matches", predicate.text_not_matches)):
-        if matches is not None and not _is_regex(matches.regex):
-            return f"{field}.predicate.{name}.regex: not a regular expression of at most {REGEX_CHARS_MAX} characters"
+        if matches is not None:
+            try:
+                compiled(matches.regex)
+            except CallError as error:
+                return f"{field}.predicate.{name}.regex: {error}"
     return None
-
-
-def _is_regex(text: str) -> bool:
-    if len(text) > REGEX_CHARS_MAX:
-        return False
-    try:
-        re.compile(text)
-    except (re.error, RecursionError, OverflowError):
-        return False
-    return True

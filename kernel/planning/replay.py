@@ -15,6 +15,7 @@ from kernel.clock import Now
 from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions, Why
 from kernel.planning.series import Series
 from kernel.planning.trace import Job
+from kernel.wire.constraints import Site
 from kernel.wire.resources import EMPTY, Resources
 
 NOBODY_S = 600.0  # When nothing runs and nothing has begun for so long, what still waits waits for ever.
@@ -122,7 +123,7 @@ class Replay:
         self._totals: dict[str, int] = {}
         self._held: dict[str, int] = {}
         for number, total in enumerate(agents):
-            self.allocator.add_agent(f"agent-{number}", total, f"host-{number}", (), self.now)
+            self.allocator.add_agent(f"agent-{number}", total, Site(f"host-{number}"), self.now)
             for name, amount in total.scalars().items():
                 self._totals[name] = self._totals.get(name, 0) + amount
         for role, weight in policy.weights.items():

@@ -264,7 +264,7 @@ class ConstraintGroup(ProtoMessage, frozen=True):
     attribute_constraints: tuple[AttributeConstraint, ...] = ()
 
 
-class RoleConstraints(ProtoMessage, frozen=True):
+class RoleConstraints(ProtoMessage, frozen=True, cache_hash=True):
     """True for an agent when one of its groups is."""
 
     groups: tuple[ConstraintGroup, ...] = ()

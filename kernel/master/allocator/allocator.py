@@ -17,8 +17,8 @@ from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reasons,
 from kernel.master.allocator.filters import drop_all, lift
 from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
+from kernel.wire.constraints import Site
 from kernel.wire.resources import EMPTY, Resources
-from kernel.wire.task import Attribute
 from kernel.wire.values import to_milli
 
 REFUSE_S_MAX = 31_536_000.0
@@ -32,26 +32,26 @@ class Allocator:
 
     # ---- agents -----------------------------------------------------------------------------------------
 
-    def add_agent(self, agent_id: str, total: Resources, hostname: str, attributes: tuple[Attribute, ...], now: Now) -> None:
+    def add_agent(self, agent_id: str, total: Resources, site: Site, now: Now) -> None:
         """An agent, with nothing used yet (`charge` what it runs before the next `allocate`)."""
         self._state.now_s = now.mono_s
         state = self._state
         assert agent_id not in state.agents, "an agent is added once"
-        agent = state.agents[agent_id] = Agent(agent_id, total, hostname, attributes)
+        agent = state.agents[agent_id] = Agent(agent_id, total, site)
         state.count_total(total, 1)
         state.judge(agent)
 
-    def update_agent(self, agent_id: str, total: Resources, hostname: str, attributes: tuple[Attribute, ...], now: Now) -> None:
-        """The agent has other resources or attributes. Other attributes lift all refusals there."""
+    def update_agent(self, agent_id: str, total: Resources, site: Site, now: Now) -> None:
+        """The agent has other resources, or is at another site: that lifts all refusals there."""
         self._state.now_s = now.mono_s
         state, agent = self._state, self._state.agents[agent_id]
-        if (agent.total, agent.hostname, agent.attributes) == (total, hostname, attributes):
+        if (agent.total, agent.site) == (total, site):
             return
-        if (agent.hostname, agent.attributes) != (hostname, attributes):
+        if agent.site != site:
             drop_all(agent)
         state.count_total(agent.total, -1)
         state.count_total(total, 1)
-        agent.describe(total, hostname, attributes)
+        agent.describe(total, site)
         state.judge(agent)
 
     def remove_agent(self, agent_id: str) -> None:
@@ -95,6 +95,7 @@ class Allocator:
             leaf = framework.leaves.get(role) or self._add_leaf(framework, role)
             leaf.subscribed, leaf.suppressed = True, role in quiet
             leaf.minimums = _minimums(options, role, self._state.config.min_allocatable)
+            leaf.constraints = options.constraints.role_constraints.get(role) if options.constraints is not None else None
             self._wake(leaf)
         for role, leaf in list(framework.leaves.items()):
             if role not in subscribed:

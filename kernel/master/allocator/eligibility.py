@@ -11,7 +11,12 @@ from kernel.wire.roles import is_same_or_below
 
 def admits(agent: Agent, leaf: Leaf, state: State) -> bool:
     """Whether the agent may be offered to the leaf at all."""
-    return not agent.gpus or not (state.config.filter_gpu_resources and not leaf.framework.options.gpu_aware)
+    options, config = leaf.framework.options, state.config
+    if agent.gpus and config.filter_gpu_resources and not options.gpu_aware:
+        return False
+    if agent.site.domain is not None and not options.region_aware and agent.site.region != config.region:
+        return False
+    return leaf.constraints is None or agent.meets(leaf.constraints)
 
 
 def open_part(agent: Agent, leaf: Leaf, of: Resources) -> Resources:
@@ -51,4 +56,7 @@ def is_worth(piece: Resources, minimums: tuple[Quantities, ...]) -> bool:
 
 def may_serve(agent: Agent, entry: Entry) -> bool:
     """Whether the demand allows the agent."""
-    return entry.demand.agent_id is None or entry.demand.agent_id == agent.agent_id
+    demand = entry.demand
+    if demand.agent_id is not None and demand.agent_id != agent.agent_id:
+        return False
+    return demand.constraints is None or agent.meets(demand.constraints)

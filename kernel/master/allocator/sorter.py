@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from kernel.master.allocator.demand import MANY, Shape, Wanted
+from kernel.wire.offer import RoleConstraints
 from kernel.wire.resources import Resources
 
 if TYPE_CHECKING:
@@ -58,14 +59,14 @@ class Leaf(Node):
     """One framework in one of its roles.
 
     subscribed: the role is one of the framework's (else it only still holds something there). minimums: an offer reaches all
-    amounts of one of these. entries: its demand, if it states one; open: those that need something, needed in all; alike: entries by
-    `demand.likeness`. generation, soft_generation: refusals made under an older number are void; refusals, soft_refusals: how many
-    of either kind are in force.
+    amounts of one of these. constraints: the framework's, for offers of the role. entries: its demand, if it states one; open: those
+    that need something, needed in all; alike: entries by `demand.likeness`. generation, soft_generation: refusals made under an older
+    number are void; refusals, soft_refusals: how many of either kind are in force.
     """
 
     __slots__ = (
-        "alike", "entries", "framework", "generation", "minimums", "needed", "offers", "open", "refusals", "role", "soft_generation",
-        "soft_refusals", "softly_refused", "subscribed", "suppressed", "wanted",
+        "alike", "constraints", "entries", "framework", "generation", "minimums", "needed", "offers", "open", "refusals", "role",
+        "soft_generation", "soft_refusals", "softly_refused", "subscribed", "suppressed", "wanted",
     )  # fmt: skip
 
     def __init__(self, framework: Framework, role: str, parent: Node, wanted: Wanted) -> None:
@@ -74,6 +75,7 @@ class Leaf(Node):
         self.framework, self.role = framework, role
         self.subscribed, self.suppressed = True, False
         self.minimums: tuple[Mapping[str, int], ...] = ()
+        self.constraints: RoleConstraints | None = None
         self.entries: dict[Demand, Entry] = {}
         self.open: dict[Entry, None] = {}
         self.alike: dict[object, list[Entry]] = {}

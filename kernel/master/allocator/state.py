@@ -15,14 +15,15 @@ from msgspec import Struct
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.filters import Refusal, Refusals
 from kernel.master.allocator.sorter import Leaf, RoleTree, shared_amounts
+from kernel.wire.constraints import Site, satisfied
 from kernel.wire.framework import OfferFilters
-from kernel.wire.offer import OfferConstraints
+from kernel.wire.offer import OfferConstraints, RoleConstraints
 from kernel.wire.resources import EMPTY, Resources
-from kernel.wire.task import Attribute
 
 APPLY_AT_ONCE = 256  # Changes of the index: some 300 us.
 
 Quantities = Mapping[str, int]  # Thousandths by name.
+VERDICTS_MAX = 1000  # Remembered of one agent.
 NEVER_OFFERED = "ephemeral_ports"  # An agent shares them out among its containers by itself.
 
 
@@ -30,7 +31,7 @@ class AllocatorConfig(Struct, frozen=True):
     """offer_hold_s: a whole-agent offer older than this may be taken back for a demand. starvation_s: a demand that has waited so
     long claims an agent. interval_s: the least time a refusal holds. min_allocatable: an agent's free part is offered when it
     reaches all amounts of one of these. excluded_names: do not count into shares. filter_gpu_resources: agents with GPUs are
-    offered only to frameworks that know of them."""
+    offered only to frameworks that know of them. region: agents of another one only to frameworks that know of regions."""
 
     offer_hold_s: float = 5.0
     starvation_s: float = 60.0
@@ -38,6 +39,7 @@ class AllocatorConfig(Struct, frozen=True):
     min_allocatable: tuple[Quantities, ...] = ({"cpus": 10}, {"mem": 32_000})
     excluded_names: frozenset[str] = frozenset()
     filter_gpu_resources: bool = True
+    region: str | None = None
 
 
 class FrameworkOptions(Struct, frozen=True):
@@ -47,35 +49,47 @@ class FrameworkOptions(Struct, frozen=True):
     revocable: bool = False
     shared: bool = False
     refined: bool = False
+    region_aware: bool = False
     offer_filters: Mapping[str, OfferFilters] = {}
     constraints: OfferConstraints | None = None
 
 
 class Agent:
     """held: used or offered. free: the rest of total. open: active and whitelisted, so it may be offered. uniform: nothing of it is
-    reserved, revocable, shared, a special disk or never offered. claim: what it is kept for."""
+    reserved, revocable, shared, a special disk or never offered. claim: what it is kept for. verdicts: whether it meets the
+    constraints it was asked for."""
 
     __slots__ = (
-        "active", "agent_id", "attributes", "bucket", "claim", "dirty", "free", "gpus", "held", "hostname", "offers", "open", "refusals",
-        "total", "uniform",
+        "active", "agent_id", "bucket", "claim", "dirty", "free", "gpus", "held", "offers", "open", "refusals", "site", "total",
+        "uniform", "verdicts",
     )  # fmt: skip
 
-    def __init__(self, agent_id: str, total: Resources, hostname: str, attributes: tuple[Attribute, ...]) -> None:
+    def __init__(self, agent_id: str, total: Resources, site: Site) -> None:
         self.agent_id, self.active, self.open, self.dirty = agent_id, True, True, False
         self.held = EMPTY
         self.offers: dict[Allocation, None] = {}
         self.refusals: dict[Leaf, list[Refusal]] = {}
         self.claim: Entry | None = None
         self.bucket: tuple[int, int] | None = None
-        self.describe(total, hostname, attributes)
+        self.describe(total, site)
 
-    def describe(self, total: Resources, hostname: str, attributes: tuple[Attribute, ...]) -> None:
-        self.total, self.hostname, self.attributes = total, hostname, attributes
+    def describe(self, total: Resources, site: Site) -> None:
+        self.total, self.site = total, site
+        self.verdicts: dict[RoleConstraints, bool] = {}
         self.free = total.without(self.held)
         self.uniform = not any(
             key.reservations or key.revocable or key.shared or key.disk or key.name == NEVER_OFFERED for key in total.other or ()
         )
         self.gpus = bool(total.scalars().get("gpus"))
+
+    def meets(self, constraints: RoleConstraints) -> bool:
+        """Whether constraints hold there."""
+        verdict = self.verdicts.get(constraints)
+        if verdict is None:
+            if len(self.verdicts) >= VERDICTS_MAX:
+                self.verdicts.clear()
+            verdict = self.verdicts[constraints] = satisfied(constraints, self.site)
+        return verdict
 
 
 class Framework:
@@ -201,7 +215,7 @@ class State:
 
     def judge(self, agent: Agent) -> None:
         """Decide whether the agent may be offered."""
-        agent.open = agent.active and (self.whitelist is None or agent.hostname in self.whitelist)
+        agent.open = agent.active and (self.whitelist is None or agent.site.hostname in self.whitelist)
         if agent.claim is not None and not agent.open:
             self.release(agent.claim)
         self.look_at(agent)

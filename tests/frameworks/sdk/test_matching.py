@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from frameworks.sdk.matching import match, satisfied
+from frameworks.sdk.matching import match
 from frameworks.sdk.tasks import Shape, TaskBook, TaskRecord, resources, task
 from kernel.wire.common import DomainInfo, FaultDomain, RegionInfo, TimeInfo, ZoneInfo
 from kernel.wire.ids import AgentID, FrameworkID, OfferID
@@ -15,19 +15,13 @@ from kernel.wire.offer import (
     AttributeConstraint,
     ConstraintGroup,
     Exists,
-    NotExists,
     Offer,
     Predicate,
-    PseudoattributeType,
     RoleConstraints,
     Selector,
-    TextEquals,
-    TextMatches,
-    TextNotEquals,
-    TextNotMatches,
 )
 from kernel.wire.resources import EMPTY, AllocationInfo, Resources
-from kernel.wire.values import Scalar, Text, ValueType
+from kernel.wire.values import Text, ValueType
 
 
 def offer(number: int, agent: str = "a1", role: str = "*", attributes: tuple[Attribute, ...] = (), **amounts: float) -> Offer:
@@ -108,45 +102,11 @@ def test_ports_are_taken_out_of_an_offer() -> None:
 # ---- Constraints ----------------------------------------------------------------------------------------
 
 RACK = Selector(attribute_name="rack")
-TEXT = (Attribute("rack", ValueType.TEXT, text=Text("r1")),)
-NUMBER = (Attribute("rack", ValueType.SCALAR, scalar=Scalar(1.0)),)
-
-
-def holds(selector: Selector, predicate: Predicate, attributes: tuple[Attribute, ...] = TEXT) -> bool:
-    groups = (ConstraintGroup((AttributeConstraint(selector, predicate),)),)
-    return satisfied(RoleConstraints(groups), offer(1, attributes=attributes, cpus=1))
-
-
-def test_predicates_mean_what_the_master_means() -> None:
-    table = [
-        (Predicate(exists=Exists()), True, False, True),
-        (Predicate(not_exists=NotExists()), False, True, False),
-        (Predicate(text_equals=TextEquals("r1")), True, False, True),
-        (Predicate(text_equals=TextEquals("r2")), False, False, True),
-        (Predicate(text_not_equals=TextNotEquals("r1")), False, True, True),
-        (Predicate(text_matches=TextMatches("r[0-9]")), True, False, True),
-        (Predicate(text_matches=TextMatches("r")), False, False, True),
-        (Predicate(text_not_matches=TextNotMatches("r.*")), False, True, True),
-    ]
-    for predicate, on_text, on_absent, on_number in table:
-        assert (holds(RACK, predicate), holds(RACK, predicate, ()), holds(RACK, predicate, NUMBER)) == (on_text, on_absent, on_number)
-
-
-def test_hostname_region_and_zone_can_be_chosen() -> None:
-    for kind, value in (("HOSTNAME", "host-a1"), ("REGION", "eu"), ("ZONE", "eu-1")):
-        assert holds(Selector(pseudoattribute_type=PseudoattributeType(kind)), Predicate(text_equals=TextEquals(value)))
-
-
-def test_one_group_is_enough_but_all_of_it() -> None:
-    yes, no = AttributeConstraint(RACK, Predicate(exists=Exists())), AttributeConstraint(RACK, Predicate(not_exists=NotExists()))
-    one = offer(1, attributes=TEXT, cpus=1)
-    assert satisfied(RoleConstraints((ConstraintGroup((no,)), ConstraintGroup((yes,)))), one)
-    assert not satisfied(RoleConstraints((ConstraintGroup((yes, no)),)), one)
 
 
 def test_a_constrained_task_waits_for_the_right_agent() -> None:
     shape = Shape(resources(cpus=1), "*", RoleConstraints((ConstraintGroup((AttributeConstraint(RACK, Predicate(exists=Exists())),)),)))
-    offers = offer(1, "a1", cpus=4), offer(2, "a2", attributes=TEXT, cpus=4)
+    offers = offer(1, "a1", cpus=4), offer(2, "a2", attributes=(Attribute("rack", ValueType.TEXT, text=Text("r1")),), cpus=4)
     assert placed(book((shape, 1)), *offers) == {"o1": [], "o2": ["t0-0"]}
 
 

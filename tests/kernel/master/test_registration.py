@@ -22,6 +22,7 @@ from kernel.wire.agent import (
     StatusUpdate,
     TaskReport,
 )
+from kernel.wire.common import DomainInfo, FaultDomain, RegionInfo, ZoneInfo
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.resources import AllocationInfo, Resource, Scalar, ValueType
@@ -65,6 +66,31 @@ def again(**fields: Any) -> Register:
 
 
 BAD_ALLOCATION = tuple(replace(resource, allocation_info=AllocationInfo("a b")) for resource in resources("cpus:1"))
+
+
+HERE = DomainInfo(FaultDomain(RegionInfo("here"), ZoneInfo("z")))
+
+
+class TestDomains:
+    def test_an_agent_with_a_domain_needs_a_master_with_one(self) -> None:
+        nowhere, somewhere = Conductor(), Conductor(domain=HERE)
+        nowhere.give(e.FromAgent(1, register("1", PORTS, domain=HERE)))
+        assert nowhere.closed == [1]
+        somewhere.give(e.FromAgent(1, register("1", PORTS, domain=HERE)))
+        assert somewhere.closed == []
+
+    def test_agents_without_one_can_be_refused(self) -> None:
+        c = Conductor(domain=HERE, require_agent_domain=True)
+        c.give(e.FromAgent(1, register("1", PORTS)))
+        assert c.closed == [1]
+
+    def test_an_agent_of_another_region_is_offered_to_those_who_know_of_regions(self) -> None:
+        c = Conductor(domain=HERE)
+        c.subscribe(info=AWARE)
+        c.agent(1, register("1", PORTS, domain=DomainInfo(FaultDomain(RegionInfo("there"), ZoneInfo("z")))))
+        assert c.offers() == []
+        c.subscribe("s2", info=framework_info("g", FrameworkCapability.REGION_AWARE))
+        assert len(c.offers("s2")) == 1
 
 
 class TestWrongReports:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 
 from kernel.clock import Now
 from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions
+from kernel.wire.common import DomainInfo
+from kernel.wire.constraints import Site
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.task import Attribute
 
@@ -39,9 +41,11 @@ class TestCluster:
 
     # ---- events -----------------------------------------------------------------------------------------
 
-    def agent(self, agent_id: str, total: str, hostname: str = "", attributes: tuple[Attribute, ...] = ()) -> None:
+    def agent(
+        self, agent_id: str, total: str, hostname: str = "", attributes: tuple[Attribute, ...] = (), domain: DomainInfo | None = None
+    ) -> None:
         self.totals[agent_id] = parse(total)
-        self.allocator.add_agent(agent_id, parse(total), hostname or agent_id, attributes, self.now)
+        self.allocator.add_agent(agent_id, parse(total), Site(hostname or agent_id, attributes, domain), self.now)
 
     def framework(
         self, framework_id: str, *roles: str, suppressed: Iterable[str] = (), options: FrameworkOptions = NOBODY, demands: bool = False

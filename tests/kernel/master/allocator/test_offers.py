@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kernel.master.allocator import AllocatorConfig, Demand, FrameworkOptions
+from kernel.wire.constraints import Site
 from kernel.wire.framework import MinAllocatableResources, OfferFilters, ResourceQuantities
 from kernel.wire.resources import ReservationInfo, ReservationType, Resource, Resources, RevocableInfo, Scalar, ValueType
 from kernel.wire.task import Attribute
@@ -258,14 +259,14 @@ def test_a_grown_agent_is_offered_again_though_it_was_refused() -> None:
     cluster = one_each()
     cluster.decline(*cluster.allocate(), refuse_s=1000)
     cluster.totals["s1"] = parse("cpus:3;mem:1024")
-    cluster.allocator.update_agent("s1", parse("cpus:3;mem:1024"), "s1", (), cluster.now)
+    cluster.allocator.update_agent("s1", parse("cpus:3;mem:1024"), Site("s1"), cluster.now)
     assert given(cluster.allocate()) == [("f1", "s1", "cpus:3; mem:1024")]
 
 
 def test_other_attributes_lift_the_refusals_of_an_agent() -> None:
     cluster = one_each()
     cluster.decline(*cluster.allocate(), refuse_s=1000)
-    cluster.allocator.update_agent("s1", parse(AGENT), "s1", (Attribute("rack", ValueType.TEXT, text=Text("r1")),), cluster.now)
+    cluster.allocator.update_agent("s1", parse(AGENT), Site("s1", (Attribute("rack", ValueType.TEXT, text=Text("r1")),)), cluster.now)
     assert who(cluster.allocate()) == ["f1"]
 
 
@@ -332,7 +333,7 @@ def test_revocable_resources_go_only_to_frameworks_that_take_them() -> None:
     cluster.framework("f1")
     cluster.agent("s1", AGENT)
     cluster.totals["s1"] = parse(AGENT) + revocable(1)
-    cluster.allocator.update_agent("s1", cluster.totals["s1"], "s1", (), cluster.now)
+    cluster.allocator.update_agent("s1", cluster.totals["s1"], Site("s1"), cluster.now)
     assert given(cluster.allocate()) == [("f1", "s1", "cpus:2; mem:1024")]
     cluster.framework("f2", options=FrameworkOptions(revocable=True))
     (offer,) = cluster.allocate()
@@ -348,7 +349,7 @@ def test_refined_reservations_go_only_to_frameworks_that_know_them() -> None:
     cluster = TestCluster()
     cluster.framework("f1", "a/b")
     cluster.totals["s1"] = refined
-    cluster.allocator.add_agent("s1", refined, "s1", (), cluster.now)
+    cluster.allocator.add_agent("s1", refined, Site("s1"), cluster.now)
     assert cluster.allocate() == []
     cluster.framework("f2", "a/b", options=FrameworkOptions(refined=True))
     assert who(cluster.allocate()) == ["f2"]
