@@ -14,8 +14,8 @@ from typing import Any
 
 BUSYBOX = shutil.which("busybox") or "/bin/busybox"
 APPLETS = (
-    "sh", "cat", "cut", "echo", "env", "hostname", "httpd", "id", "ip", "ls", "mkdir", "mount", "nc", "netstat", "ping", "ps", "pwd",
-    "setsid", "sleep", "stat", "test", "touch", "true", "unshare", "wget", "yes",
+    "sh", "cat", "cut", "echo", "env", "grep", "hostname", "httpd", "id", "ip", "ls", "mkdir", "mount", "nc", "netstat", "ping", "ps",
+    "pwd", "setsid", "sleep", "stat", "test", "touch", "true", "unshare", "wget", "yes",
 )  # fmt: skip
 
 

@@ -83,6 +83,8 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         str, Setting("Folder of CNI configurations, for networks of containers with images (`bridge` is there without).", kind="path")
     ] = ""
     network_cni_plugins_dir: Annotated[str, Setting("Folders of CNI plugins, a colon between two.")] = "/opt/cni/bin:/usr/lib/cni"
+    seccomp_config_dir: Annotated[str, Setting("Folder of seccomp profiles for containers with images.", kind="path")] = ""
+    seccomp_profile_name: Annotated[str, Setting("The one for those that ask for none (default: as Docker has it, built in).")] = ""
     container_disk_watch_interval_s: Annotated[
         float,
         Setting("How often it is measured what sandboxes take of the disk.", kind="duration", flag="container_disk_watch_interval"),

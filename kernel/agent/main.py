@@ -27,6 +27,7 @@ from kernel.agent.containerizer.docker_containers import DOCKER, DockerContainer
 from kernel.agent.containerizer.kinds import LAUNCHED
 from kernel.agent.containerizer.oci import Bundles
 from kernel.agent.containerizer.process import ProcessContainerizer
+from kernel.agent.containerizer.seccomp_profiles import Profiles
 from kernel.agent.core import AgentCore
 from kernel.agent.effects import (
     AgentNamed,
@@ -297,6 +298,7 @@ class Agent:
         announced = node(config)
         apart = isolation(config.isolation, config.cgroups_root, config.work_dir)
         fetcher = fetcher_for(config)
+        profiles = Profiles(config.seccomp_config_dir, config.seccomp_profile_name)
         credential = load_credential(config.credential) if config.credential else None
         detector = find_master(config.master, config.zk_session_timeout_s)
         store, entries = await open_store(work_dir, boot_id)
@@ -312,7 +314,7 @@ class Agent:
             self.containerizer = Containerizers(self.loop.post)
             images = Store(config.docker_store_dir or f"{config.work_dir}/images", config.docker_registry)
             networks = Networks(config.network_cni_config_dir, config.network_cni_plugins_dir)
-            bundles = Bundles(f"{config.work_dir}/oci", images, networks, config.sandbox_directory, apart.place)
+            bundles = Bundles(f"{config.work_dir}/oci", images, networks, profiles, config.sandbox_directory, apart.place)
             self.containerizer.add(
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )

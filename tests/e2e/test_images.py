@@ -76,6 +76,11 @@ def test_what_cannot_be_run_fails_with_the_reason_and_leaves_nothing(machine: Cl
     eventually(lambda: not left(machine), what=str(left(machine)))
 
 
+def test_system_calls_are_filtered(machine: Cluster) -> None:
+    done = run(machine, "sh", "-c", "grep -c 'Seccomp:.2' /proc/self/status; unshare -U true || echo refused")
+    assert done.stdout == "1\nrefused\n"
+
+
 def test_memory_is_held_inside_as_outside(machine: Cluster) -> None:
     done = run(machine, "sh", "-c", "x=$(yes | cat)")
     assert done.returncode == 137

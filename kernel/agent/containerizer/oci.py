@@ -10,7 +10,6 @@ import ctypes
 import json
 import logging
 import os
-import pwd
 import shutil
 import subprocess
 from collections.abc import Collection, Mapping, Sequence
@@ -18,6 +17,8 @@ from typing import Any
 
 from kernel.agent.containerizer import oci_spec
 from kernel.agent.containerizer.oci_spec import Bundle, User
+from kernel.agent.containerizer.oci_users import BundleError, user_of
+from kernel.agent.containerizer.seccomp_profiles import Profiles
 from kernel.agent.effects import Beside, LaunchContainer, LaunchProbe
 from kernel.agent.images.config import RunConfig
 from kernel.agent.images.store import Image, Store
@@ -27,14 +28,13 @@ from kernel.agent.networks import cni, wishes
 from kernel.agent.networks.networks import NAMESPACE, RECORD, Networks
 from kernel.agent.networks.wishes import NONE
 from kernel.agent.sessions import Entry, Guest
-from kernel.errors import CallError, KernelError
+from kernel.errors import KernelError
 from kernel.wire.container import NetworkInfo
 
 log = logging.getLogger(__name__)
 
 DELETE_S = 30.0
 PASSES_MAX = 100
-ENTRIES_MAX = 10_000  # Lines of a passwd file that are looked at.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _MNT_DETACH = 2
@@ -49,16 +49,12 @@ def image_of(launch: LaunchContainer) -> tuple[str, bool]:
     return image.docker.name, not image.cached
 
 
-class BundleError(CallError):
-    """A container cannot be made ready; the text says why, for its user."""
-
-
 class Bundles:
     """The bundles of one agent's containers, below a folder of its own."""
 
-    def __init__(self, folder: str, store: Store, networks: Networks, sandbox_path: str, cgroup: str) -> None:
+    def __init__(self, folder: str, store: Store, networks: Networks, profiles: Profiles, sandbox_path: str, cgroup: str) -> None:
         """sandbox_path: where containers see their sandbox. cgroup: below which control group they are, as `/meseta/1234`."""
-        self._folder, self._store, self._networks = folder, store, networks
+        self._folder, self._store, self._networks, self._profiles = folder, store, networks, profiles
         self._sandbox_path, self._cgroup = sandbox_path, cgroup
         self._joined: dict[str, tuple[NetworkInfo, ...]] = {}
         self.used = os.path.isdir(f"{folder}/bundles")  # Whether there may be any.
@@ -153,7 +149,7 @@ class Bundles:
         return None if user is None else (user.uid, user.gid)
 
     def _user_inside(self, launch: LaunchContainer, beside: Beside) -> User | None:
-        return None if launch.user is None else _user(launch.user, None, f"{self._bundle(beside.container_id)}/rootfs")
+        return None if launch.user is None else user_of(launch.user, None, f"{self._bundle(beside.container_id)}/rootfs")
 
     def _prepare_inside(
         self, container_id: str, host: str, change: dict[str, Any], variables: Mapping[str, str], files: tuple[str, str]
@@ -182,7 +178,7 @@ class Bundles:
         host = place.beside.container_id if place.beside is not None else place.container_id
         options = ["--tty"] if guest.terminal else []
         if guest.user is not None:
-            found = _user(guest.user, None, f"{self._bundle(host)}/rootfs")
+            found = user_of(guest.user, None, f"{self._bundle(host)}/rootfs")
             options += ["--user", f"{found.uid}:{found.gid}"]
         for name, value in guest.env.items():
             if place.env.get(name) != value:
@@ -270,7 +266,7 @@ class Bundles:
 
     def _write(self, path: str, rootfs: str, launch: LaunchContainer, config: RunConfig) -> None:
         assert launch.info is not None, "what is run in an image says so"
-        user = _user(launch.user, config.user, rootfs)
+        user = user_of(launch.user, config.user, rootfs)
         os.chown(launch.directory, user.uid, user.gid)
         joined = self._networks.joined(path)
         env = {**launch.env, CONTAINER_VARIABLE: launch.container_id, "MESOS_SANDBOX": self._sandbox_path}
@@ -292,6 +288,9 @@ class Bundles:
             launch.info,
             "" if joined is None else f"{path}/{NAMESPACE}",
             files,
+            self._profiles.profile(launch.info),
+            os.uname().machine,
+            os.uname().release,
         )
         if not oci_spec.arguments(bundle.argv, bundle.shell, config):
             raise BundleError("the image says nothing of what to run, and the task does neither")
@@ -347,40 +346,3 @@ def _make_sources(bundle: Bundle) -> None:
                 raise BundleError(f"volume {volume.container_path}: its source leads out of the sandbox")
         elif not os.path.exists(source):
             raise BundleError(f"volume {volume.container_path}: {source} does not exist on this agent")
-
-
-def _user(asked: str | None, of_image: str | None, rootfs: str) -> User:
-    """Whom to run as: the task's user, else the image's, else root. Names are those of the image, then those of this machine."""
-    name, _, group = (asked or of_image or "0").partition(":")
-    passwd = _entries(f"{rootfs}/etc/passwd", rootfs)
-    entry = next((fields for fields in passwd if fields[0] == name or (name.isdigit() and fields[2] == name)), None)
-    if entry is not None and entry[2].isdigit() and entry[3].isdigit():
-        uid, gid = int(entry[2]), int(entry[3])
-    elif name.isdigit():
-        uid, gid = int(name), 0
-    else:
-        try:
-            found = pwd.getpwnam(name)
-        except KeyError:
-            raise BundleError(f"user {name!r} exists neither in the image nor on this agent") from None
-        uid, gid = found.pw_uid, found.pw_gid
-    groups = _entries(f"{rootfs}/etc/group", rootfs)
-    if group:
-        known = next((fields for fields in groups if fields[0] == group), None)
-        if known is None and not group.isdigit():
-            raise BundleError(f"group {group!r} does not exist in the image")
-        gid = int(group) if known is None else int(known[2])
-    others = {int(fields[2]) for fields in groups if len(fields) > 3 and fields[2].isdigit() and name in fields[3].split(",")}
-    return User(uid, gid, tuple(sorted(others - {gid})))
-
-
-def _entries(path: str, rootfs: str) -> list[list[str]]:
-    """The lines of a file of the image such as passwd. A link that leads out of the image is none of its files."""
-    try:
-        if not os.path.realpath(path).startswith(f"{os.path.realpath(rootfs)}/"):
-            return []
-        with open(path, encoding="utf-8", errors="replace") as file:
-            lines = [line.rstrip("\n").split(":") for _, line in zip(range(ENTRIES_MAX), file, strict=False)]
-    except OSError:
-        return []
-    return [fields for fields in lines if len(fields) >= 4]

@@ -1,7 +1,8 @@
 """What runc is told of a container: the `config.json` of an OCI bundle. Pure. Source: OCI runtime-spec 1.0.2, config.md, config-linux.md.
 
 The container has namespaces of its own for processes, mounts, host name and IPC, and the machine's network unless it joins others. It has
-the capabilities that Docker gives, no new privileges by set-id programs, and the kernel's sensitive files are hidden or read-only.
+the capabilities that Docker gives, no new privileges by set-id programs, a filter of system calls, and the kernel's sensitive files are
+hidden or read-only.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any
 
 from msgspec import Struct
 
+from kernel.agent.containerizer import seccomp
+from kernel.agent.containerizer.seccomp import Profile
 from kernel.agent.images.config import RunConfig
 from kernel.agent.networks import wishes
 from kernel.wire.common import Volume, VolumeMode, VolumeSourceType
@@ -42,7 +45,7 @@ class User(Struct, frozen=True):
 class Bundle(Struct, frozen=True):
     """What else there is to say. env, argv: of the task; sandbox: on this machine, seen in the container at sandbox_path; cgroup: as runc
     names it; network: the file of its namespace, empty for the machine's; files: those that depend on it (NETWORK_FILES), by their paths in
-    the container, and where they are on this machine."""
+    the container, and where they are on this machine; seccomp: None for no filter; machine, release: what `uname` says."""
 
     container_id: str
     rootfs: str
@@ -56,6 +59,9 @@ class Bundle(Struct, frozen=True):
     info: ContainerInfo
     network: str = ""
     files: Mapping[str, str] = {}
+    seccomp: Profile | None = None
+    machine: str = ""
+    release: str = ""
 
 
 def unsupported_in_image(info: ContainerInfo) -> str | None:
@@ -67,9 +73,9 @@ def unsupported_in_image(info: ContainerInfo) -> str | None:
         problem = _volume_problem(volume)
         if problem is not None:
             return problem
-    linux = info.linux_info
-    if linux is not None and linux.seccomp is not None and linux.seccomp.profile_name is not None:
-        return "seccomp profiles are not supported yet"
+    asked = info.linux_info.seccomp if info.linux_info is not None else None
+    if asked is not None and asked.unconfined and asked.profile_name:
+        return "'container.linux_info.seccomp': 'profile_name' and 'unconfined' exclude each other"
     return None
 
 
@@ -146,6 +152,7 @@ def spec(bundle: Bundle, image: RunConfig) -> dict[str, Any]:
             "cgroupsPath": bundle.cgroup,
             "resources": {"devices": [{"allow": False, "access": "rwm"}, *_devices()]},
             "namespaces": namespaces,
+            **_seccomp(bundle, capabilities),
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} if bundle.network else {},
             "maskedPaths": list(MASKED),
             "readonlyPaths": list(READ_ONLY),
@@ -166,6 +173,12 @@ _SYSTEM_MOUNTS: tuple[dict[str, Any], ...] = (
 )
 _SYS: dict[str, Any] = {"destination": "/sys", "type": "none", "source": "/sys", "options": ["rbind", "nosuid", "noexec", "nodev", "ro"]}
 _SYS_OF_NETWORK = _SYS | {"type": "sysfs", "source": "sysfs", "options": ["nosuid", "noexec", "nodev", "ro"]}  # With its devices.
+
+
+def _seccomp(bundle: Bundle, capabilities: Sequence[str]) -> dict[str, Any]:
+    if bundle.seccomp is None:
+        return {}
+    return {"seccomp": seccomp.told(bundle.seccomp, seccomp.Place(bundle.machine, bundle.release, capabilities))}
 
 
 def _shm(info: ContainerInfo) -> dict[str, Any]:

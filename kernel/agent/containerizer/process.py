@@ -315,7 +315,7 @@ class ProcessContainerizer:
                 return self._bundles.prepare(launch, image)
             sandbox.prepare(launch)
             return _plain(launch, self._isolation.prepare(launch.container_id, launch.limits))
-        except (sandbox.SandboxError, CgroupError, oci.BundleError) as error:
+        except KernelError as error:
             self._isolation.ended(launch.container_id)
             return str(error)
 
@@ -335,7 +335,7 @@ class ProcessContainerizer:
             if self._bundles.has(probe.task_container_id):
                 try:
                     prepared.append(self._bundles.prepare_probe(probe))
-                except oci.BundleError as error:
+                except KernelError as error:
                     prepared.append(str(error))
                 continue
             cgroups = self._isolation.join(probe.task_container_id)
