@@ -60,8 +60,6 @@ def check_job(job: Job, limits: Limits = LIMITS) -> None:
         raise CallError(f"retries: {job.retries} is not allowed: 0 to {RETRIES_MAX} are")
     if job.max_completion_time < 0:
         raise CallError(f"maxCompletionTime: {job.max_completion_time} is not allowed: seconds are, or 0 for as long as it takes")
-    if job.uris and job.fetch:
-        raise CallError("fetch: only one of uris and fetch is allowed")
     if job.epsilon is not UNSET:
         read_duration(job.epsilon, "epsilon")
     for index, (_, operator, value) in enumerate(job.constraints):
@@ -75,7 +73,9 @@ def check_job(job: Job, limits: Limits = LIMITS) -> None:
 
 
 def check_new_job(job: Job) -> None:
-    """What Chronos asked of new jobs only: a start after the first second of 1970."""
+    """What Chronos asked of new jobs only. The list of jobs fills `uris` and `fetch` from each other: such a job may come back."""
+    if job.uris and job.fetch and job.uris != tuple(item.uri for item in job.fetch):
+        raise CallError("fetch: only one of uris and fetch is allowed")
     if job.schedule is not UNSET and job.schedule.startswith("R"):
         start = split(job.schedule.strip()).start
         if start and _instant(start, job.schedule_time_zone or "") < FIRST_START_MS:

@@ -88,7 +88,11 @@ HOMES = {
     "yaml": r"chronos/importers/yaml\.py",
 }
 
-CORES = ("kernel.master.core", "kernel.agent.core", "kernel.agent.launcher.core", "frameworks.sdk.scheduler", "frameworks.run.core")
+CORES = (
+    *("kernel.master.core", "kernel.agent.core", "kernel.agent.launcher.core", "frameworks.sdk.scheduler", "frameworks.run.core"),
+    *("chronos.validation", "chronos.joins", "chronos.importers.crontab", "chronos.importers.folder"),
+    *("chronos.importers.kubernetes", "chronos.importers.celery_beat"),
+)
 IMPURE_OF_OS = r"\bos\.(?!W[A-Z]+\b|waitstatus_to_exitcode\b)\w+"  # Reading a wait status touches nothing.
 IMPURE = {"asyncio", "concurrent", "os", "pathlib", "random", "secrets", "select", "socket", "subprocess", "tempfile", "threading", "time"}
 # What cores need of these is inert: the loop's own messages (Tick, Persist, Reply), `Now`, `Setting`.

@@ -31,8 +31,8 @@ from chronos.schedule.zones import DAY_S, FIRST_S, LAST_S, UTC_ZONE, Gap, Zone, 
 from kernel.errors import CallError
 
 __all__ = [
-    "Calendar", "Gap", "Schedule", "Window", "compile_calendar", "jitter_ms", "last_run", "moved", "next_run", "next_runs", "parse",
-    "read_duration", "read_instant", "show_time", "zone",
+    "Calendar", "Gap", "Schedule", "Window", "clock_note", "compile_calendar", "jitter_ms", "last_run", "moved", "next_run", "next_runs",
+    "parse", "read_duration", "read_instant", "show_time", "zone",
 ]  # fmt: skip
 
 INTERVAL_MS_MIN = 1000
@@ -122,8 +122,8 @@ def _repeating(text: str, zone_name: str, now_ms: int, gap: Gap, interval_ms_min
     if period == Period(0, 0, 0):
         if said.repeats not in (0, 1):
             raise CallError(f"schedule: {text!r} has a period of no length, which only R1 allows")
-    elif not period.months and not period.days:
-        _check_interval(text, period.ms, interval_ms_min)
+    else:
+        _check_interval(text, (period.months * 28 + period.days) * DAY_S * 1000 + period.ms, interval_ms_min)
     return Schedule(text, rule(local_ms, known, period), known, gap, said.repeats, ALWAYS)
 
 
@@ -222,6 +222,26 @@ def last_run(schedule: Schedule, after_ms: int, until_ms: int, left: int | None 
         else:
             high = middle
     return found
+
+
+def clock_note(schedule: Schedule, slot_ms: int) -> str:
+    """What people should know of a slot where clocks change; "" mostly."""
+    of, seconds = schedule.rule, slot_ms // 1000
+    if isinstance(of, Elapsed) or schedule.zone.fixed is not None:
+        return ""
+    span = schedule.zone.span(seconds)
+    local = seconds + span.offset
+    if seconds == span.start and span.offset > span.before:
+        due = (
+            of.next_local(local - 1) == local
+            if isinstance(of, Cron)
+            else (local - of.anchor_ms // 1000 - of.period.ms // 1000) % DAY_S == 0
+        )
+        return "" if due else "the clock leaves out the time that is meant; this is the first instant after it"
+    if schedule.zone.twice(seconds):
+        again = isinstance(of, Cron) and of.hourly
+        return "the clock shows this time twice; it runs each time" if again else "the clock shows this time twice; it runs the first time"
+    return ""
 
 
 def jitter_ms(job: str, slot_ms: int, jitter_ms_max: int) -> int:

@@ -7,17 +7,20 @@ weekday or range of them (sat, mon-fri). A day is allowed when an entry of `incl
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Sequence
 from datetime import date
 from functools import lru_cache
+from operator import itemgetter
 
 from msgspec import Struct
 
 from kernel.errors import CallError
 from kernel.wire.values import Spans, coalesce
 
-ENTRIES_MAX = 5_000
+ENTRIES_MAX = 2_000
 _EPOCH = date(1970, 1, 1).toordinal()
+_FIRST: itemgetter[int] = itemgetter(0)
 _AHEAD_MAX = 20 * 366  # Days looked at one by one; longer ranges are leapt over.
 
 _DATE = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})")
@@ -45,14 +48,14 @@ class DaySet(Struct, frozen=True, gc=False):
 
     def until(self, day: int) -> int | None:
         """The last day of the stretch of it that a day is known to be in; None when the day is not in it."""
-        for first, last in self.spans:
-            if first <= day <= last:
-                return last
+        at = bisect_right(self.spans, day, key=_FIRST)
+        if at and day <= self.spans[at - 1][1]:
+            return self.spans[at - 1][1]
         if self.weekdays >> ((day + 4) % 7) & 1:
             return day
         if self.yearly:
-            at = date.fromordinal(day + _EPOCH)
-            if (at.month, at.day) in self.yearly:
+            shown = date.fromordinal(day + _EPOCH)
+            if (shown.month, shown.day) in self.yearly:
                 return day
         return None
 
@@ -74,14 +77,14 @@ class Days(Struct, frozen=True, gc=False):
             elif self.include.weekdays or self.include.yearly:
                 day += 1
             else:
-                later = [first for first, _ in self.include.spans if first > day]
-                if not later:
+                at = bisect_right(self.include.spans, day, key=_FIRST)
+                if at == len(self.include.spans):
                     return None
-                day = later[0]
+                day = self.include.spans[at][0]
         return None
 
 
-@lru_cache(4096)
+@lru_cache(256)
 def compile_calendar(calendar: Calendar, field: str = "meseta.calendar") -> Days:
     """Read the entries. Raises CallError naming the one that is none."""
     return Days(_read(calendar.include, f"{field}.include"), _read(calendar.exclude, f"{field}.exclude"))

@@ -107,6 +107,11 @@ class Zone:
         """Seconds the wall is before UTC."""
         return self.fixed if self.fixed is not None else self.span(instant).offset
 
+    def twice(self, instant: int) -> bool:
+        """Whether what the wall shows at an instant it will show once more, as clocks are set back soon after."""
+        span = self.span(instant)
+        return self.fixed is None and instant >= span.end - span.offset + self.span(span.end).offset
+
     def instant(self, local: int, gap: Gap) -> int | None:
         """When the wall first shows a time; None when it never does and gap is SKIP, or beyond the calendar."""
         if self.fixed is not None:
@@ -199,6 +204,8 @@ def zone(name: str, field: str = "scheduleTimeZone") -> Zone:
     name_there = _JAVA.get(name, name)
     if name_there in _names():
         return _zone(name_there)
+    if not _names():
+        raise CallError(f"{field}: {name[:100]!r} is not known, as this machine has no time zone database (Debian: tzdata)")
     near = difflib.get_close_matches(name[:100], sorted(_names() | _JAVA.keys()), n=1, cutoff=0.5)
     hint = f"; did you mean {near[0]}?" if near else ""
     raise CallError(f"{field}: {name[:100]!r} is no time zone: a name of the tz database is due, as in Europe/Madrid{hint}")

@@ -305,7 +305,6 @@ def test_what_is_wrong_in_the_extension_is_named(extension: Any, said: str) -> N
         ({"name": "x" * 201}, "is invalid"),
         ({"command": "x" * 120_001}, "command: with its arguments it has 120001 bytes: at most 120000 are allowed"),
         ({"command": "a\0b"}, "command: a byte of zero is not allowed"),
-        ({"uris": ["u"], "fetch": [{"uri": "u"}]}, "fetch: only one of uris and fetch is allowed"),
         ({"cpus": -1}, "cpus: must be a number from 0"),
         ({"retries": -1}, "retries: -1 is not allowed: 0 to 1000 are"),
         ({"maxCompletionTime": -5}, "maxCompletionTime: -5 is not allowed"),
@@ -355,6 +354,13 @@ def test_a_new_job_starts_after_the_beginning_of_time() -> None:
             check_new_job(read({"name": "a", "schedule": f"R/{start}/P1D"}))
     for schedule in ("R/1970-01-01T00:00:01Z/P1D", "R//P1D", "@daily", "0 0 * * *"):
         check_new_job(read({"name": "a", "schedule": schedule}))
+
+
+def test_a_new_job_has_uris_or_fetch_but_what_the_list_shows_may_come_back() -> None:
+    with pytest.raises(CallError, match="fetch: only one of uris and fetch is allowed"):
+        check_new_job(read({"name": "a", "uris": ["u"], "fetch": [{"uri": "v"}]}))
+    for fields in EXAMPLES:
+        check_new_job(cross_filled(read(fields)))
 
 
 def test_the_limits_are_the_operators() -> None:

@@ -239,3 +239,5 @@ def test_too_frequent_is_what_the_limit_says() -> None:
         parse("* * * * *", now_ms=NOW, interval_ms_min=61_000)
     with pytest.raises(CallError, match="too frequent"):
         parse("R/2026-01-01T00:00:00Z/PT30S", now_ms=NOW, interval_ms_min=60_000)
+    with pytest.raises(CallError, match="too frequent"):
+        parse("R/2026-01-01T00:00:00Z/P1D", "Europe/Berlin", now_ms=NOW, interval_ms_min=172_800_000)

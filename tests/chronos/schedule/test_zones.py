@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chronos.schedule import Gap, next_runs, parse, show_time
+from chronos.schedule import Gap, clock_note, next_runs, parse, show_time
 from chronos.schedule.cron import compile_cron
 from chronos.schedule.zones import UTC_ZONE, zone
 from kernel.errors import CallError
@@ -98,6 +98,25 @@ def test_a_gap_at_midnight() -> None:
 
 def test_far_dates_are_found_across_many_changes() -> None:
     assert shown("30 2 29 2 *", "Europe/Berlin", "2028-03-01T00:00:00Z", 2) == ["29 02:30 +01:00", "29 02:30 +01:00"]
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "notes"),
+    [
+        (DAILY, "2026-03-28T12:00:00Z", ["leaves out", ""]),
+        (DAILY_ISO, "2026-03-28T12:00:00Z", ["leaves out", ""]),
+        (DAILY, "2026-10-24T12:00:00Z", ["twice; it runs the first time", ""]),
+        (DAILY_ISO, "2026-10-24T12:00:00Z", ["twice; it runs the first time", ""]),
+        ("30 * * * *", "2026-10-24T23:40:00Z", ["twice; it runs each time", "", ""]),
+        ("30 * * * *", "2026-03-29T00:00:00Z", ["", ""]),
+        ("0 3 * * *", "2026-03-28T12:00:00Z", ["", ""]),
+        ("R/2026-01-01T00:00:00/PT30M", "2026-10-24T23:40:00Z", ["", ""]),
+    ],
+)
+def test_people_are_told_where_clocks_change(text: str, after: str, notes: list[str]) -> None:
+    schedule = parse(text, "Europe/Berlin", now_ms=NOW)
+    said = [clock_note(schedule, at) for at in next_runs(schedule, instant(after), len(notes))]
+    assert all(note in text if note else not text for note, text in zip(notes, said, strict=True)), said
 
 
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns", "Africa/Casablanca", "Asia/Gaza", "Europe/Dublin"]
