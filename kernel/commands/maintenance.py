@@ -53,6 +53,10 @@ def maintenance_set(
     found = [_same(machine, known) or machine for machine in named]
     window = {"machine_ids": found, "unavailability": unavailability}
     asked.call("UPDATE_MAINTENANCE_SCHEDULE", schedule={"windows": [*_without(windows, found), window]})
+    agents = asked.call("GET_AGENTS").get("agents", [])
+    for machine in found:
+        if not any(matching([(machine, unavailability)], agent["agent_info"]["hostname"], agent_ip(agent)) for agent in agents):
+            click.echo(f"No agent is on {_name(machine)} now.", err=True)
     _tell(asked, found, f"planned for {show_instant(start)}{f', {show_duration(duration)}' if duration is not None else ''}", as_json)
 
 
@@ -108,6 +112,11 @@ def matching(machines: list[tuple[dict[str, Any], dict[str, Any]]], hostname: st
     """When an agent is to be unavailable, if it is."""
     here = {"hostname": hostname.lower(), "ip": ip}
     return next((when for machine, when in machines if machine and all(here.get(key) == text for key, text in machine.items())), None)
+
+
+def agent_ip(agent: dict[str, Any]) -> str:
+    """The address that an agent of GET_AGENTS listens on."""
+    return str(agent.get("pid", "")).rpartition("@")[2].rpartition(":")[0].strip("[]")
 
 
 def _schedule(master: Master) -> list[dict[str, Any]]:

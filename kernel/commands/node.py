@@ -10,7 +10,7 @@ from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
 from kernel.commands.lookup import find, scalars, seconds, value
-from kernel.commands.maintenance import matching, planned
+from kernel.commands.maintenance import agent_ip, matching, planned
 from kernel.commands.node_drain import node_drain, node_gone, node_undrain
 from kernel.commands.task import HEADINGS as TASK_HEADINGS
 from kernel.commands.task import TERMINAL, agent_names
@@ -131,14 +131,10 @@ def _agents(master: Master) -> list[dict[str, Any]]:
     )
     if machines := planned(master):
         for agent in agents:
-            when = matching(machines, agent["agent_info"]["hostname"], _ip(agent))
+            when = matching(machines, agent["agent_info"]["hostname"], agent_ip(agent))
             if when is not None:
                 agent["unavailability"] = when
     return agents
-
-
-def _ip(agent: dict[str, Any]) -> str:
-    return str(agent.get("pid", "")).rpartition("@")[2].rpartition(":")[0].strip("[]")
 
 
 def _row(agent: dict[str, Any]) -> tuple[str, ...]:

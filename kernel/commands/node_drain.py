@@ -41,7 +41,7 @@ def node_drain(
     if as_json:
         output.emit_json({"agent_id": agent_id, "state": state, "tasks": left})
     elif state == "draining":
-        tasks = f"{left} task{'s' if left != 1 else ''} left"
+        tasks = f"{left} task{'s' if left != 1 else ''} left" if left else "all has ended, and is to be acknowledged"
         terms = f", which get at most {show_duration(grace)}" if grace is not None and left else ""
         click.echo(f"{name} is draining: {tasks}{terms}. `meseta node drain {node} --wait` waits for it.")
     elif state == "away":
@@ -130,7 +130,8 @@ def _wait(master: Master, agent_id: str, name: str, mark_gone: bool) -> None:
                 raise CommandError(f"{name} is not registered now", field="node", hint="it goes on draining when it is back")
             if shown:
                 told = max(told, float(left))
-                click.echo(f"\r{name}: {left} of {told:.0f} tasks left \x1b[K", err=True, nl=False)
+                how = f"{left} of {told:.0f} tasks left" if left else "all has ended; its frameworks are to acknowledge that"
+                click.echo(f"\r{name}: {how} \x1b[K", err=True, nl=False)
             time.sleep(POLL_S)
     finally:
         if shown:

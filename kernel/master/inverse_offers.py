@@ -20,7 +20,8 @@ from kernel.wire.ids import FrameworkID, OfferID
 from kernel.wire.nodes import MachineID
 from kernel.wire.operator import ClusterStatus, DrainingMachine, InverseOfferAnswer, InverseOfferStatus
 
-ASK_S = 1.0  # How often it is looked whom to ask.
+ASK_S = 1.0  # How often it is looked at an agent whom to ask.
+AGENTS_AT_ONCE = 2000  # That many are looked at in a row.
 EXPIRED_AT_ONCE_MAX = 1000
 
 
@@ -37,14 +38,16 @@ def due(s: MasterState, key: str, now: Now) -> None:
             break
         _withdraw(s, offer, tell=True)
     made: dict[str, list[InverseOffer]] = {}
-    for agent in s.agents.values():
+    slices = 1 + len(s.agents) // AGENTS_AT_ONCE
+    s.asked_slice = (s.asked_slice + 1) % slices
+    for agent in islice(s.agents.values(), s.asked_slice, None, slices):
         if agent.unavailability is not None:
             _ask(s, agent, made, now)
     for framework_id, offers in made.items():
         messages = tuple(map(inverse_offer_message, offers))
         s.tell(s.frameworks[framework_id], scheduler.Event("INVERSE_OFFERS", inverse_offers=scheduler.InverseOffers(messages)))
     if s.machines or s.inverse_offers:
-        s.deadlines.push(now.mono_s + ASK_S, "inverse", key)
+        s.deadlines.push(now.mono_s + ASK_S / slices, "inverse", key)
 
 
 def _ask(s: MasterState, agent: Agent, made: dict[str, list[InverseOffer]], now: Now) -> None:

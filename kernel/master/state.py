@@ -62,6 +62,7 @@ class MasterState:
         self.offers: dict[str, Offer] = {}
         self.offer_of: dict[Allocation, Offer] = {}
         self.inverse_offers: dict[str, InverseOffer] = {}
+        self.asked_slice = 0  # Of the agents: whose users were asked last to leave.
         self.machines = Machines()  # Under maintenance, now or later.
         self.recovered: set[str] = set()  # Agents of an earlier master that are still waited for.
         self.links: dict[int, Agent] = {}

@@ -69,6 +69,12 @@ def test_drain_without_a_grace_leaves_tasks_theirs(cluster: Cluster, meseta: Run
     assert sent(cluster, "DRAIN_AGENT") == [{"agent_id": {"value": "S0"}, "mark_gone": True}]
 
 
+def test_ends_that_nobody_has_acknowledged_hold_a_drain_up(cluster: Cluster, meseta: Run) -> None:
+    cluster.agents[0] = drains("DRAINING")
+    cluster.tasks[0]["state"] = "TASK_KILLED"
+    assert "is draining: all has ended, and is to be acknowledged" in meseta("node", "drain", "n1")[1]
+
+
 def test_drain_in_json(cluster: Cluster, meseta: Run) -> None:
     cluster.agents[0] = drains("DRAINING")
     _, out, _ = meseta("node", "drain", "n1", "--json")
@@ -162,8 +168,9 @@ def test_list_and_show_tell_of_drains_and_maintenance(cluster: Cluster, meseta: 
 def test_set_plans_beside_what_is_planned(cluster: Cluster, meseta: Run) -> None:
     when = {"start": {"nanoseconds": 1}}
     cluster.windows = [{"machine_ids": [{"hostname": "n1", "ip": "10.0.0.1"}, {"hostname": "n9"}], "unavailability": when}]
-    status, out, _ = meseta("maintenance", "set", "n1", "10.0.0.5", "--start", "2026-12-01T02:00+00:00", "--duration", "2h")
+    status, out, err = meseta("maintenance", "set", "n1", "10.0.0.5", "--start", "2026-12-01T02:00+00:00", "--duration", "2h")
     assert status == 0
+    assert err == "No agent is on n1 (10.0.0.1) now.\nNo agent is on 10.0.0.5 now.\n"
     assert out.splitlines()[0].startswith("n1 (10.0.0.1) is planned for 2026-1")
     assert out.splitlines()[0].endswith(", 2h.")
     planned = {"start": {"nanoseconds": 1796090400 * S}, "duration": {"nanoseconds": 7200 * S}}

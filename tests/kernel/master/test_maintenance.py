@@ -396,3 +396,14 @@ def test_an_agent_of_a_scheduled_machine_can_be_drained() -> None:
     c.give(e.StopMaintenance((HOST,)))
     c.agent(9, register("1", run="next"))
     assert [type(told) for told in c.take(9)][:1] == [Registered]
+
+
+def test_of_many_agents_some_are_looked_at_after_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kernel.master.inverse_offers.AGENTS_AT_ONCE", 1)
+    c = busy()
+    c.give(plan(HOST, MachineID("host-2")))
+    found: list[str] = []
+    for _ in range(6):
+        c.later(0.4)
+        found += [offer.agent_id.value for offer in inverse_offers(c)]
+    assert sorted(found) == [AID, "M-S1"]
