@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta, Struct
 
+from kernel.agent.images.collection import ImageGcConfig
 from kernel.config import Setting
 
 Duration = Annotated[float, Meta(ge=0)]
@@ -78,6 +79,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         str, Setting("Where images come from: a folder of archives (NAME:TAG.tar), or whatever skopeo reaches.", kind="path")
     ] = "https://registry-1.docker.io"
     docker_store_dir: Annotated[str, Setting("Where images are unpacked (default: in the work dir).", kind="path")] = ""
+    image_gc_config: Annotated[
+        ImageGcConfig | None,
+        Setting('JSON: when images are removed, e.g. {"image_disk_headroom": 0.1} (default: by PRUNE_IMAGES only).', kind="json"),
+    ] = None
     sandbox_directory: Annotated[str, Setting("Where a container with an image sees its sandbox.")] = "/mnt/mesos/sandbox"
     network_cni_config_dir: Annotated[
         str, Setting("Folder of CNI configurations, for networks of containers with images (`bridge` is there without).", kind="path")

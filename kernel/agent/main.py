@@ -49,6 +49,7 @@ from kernel.agent.effects import (
     View,
 )
 from kernel.agent.fetcher.fetcher import fetcher_for
+from kernel.agent.images.collector import ImageCollector
 from kernel.agent.images.store import Store
 from kernel.agent.isolators.disk import DiskWatch
 from kernel.agent.isolators.isolation import isolation
@@ -207,6 +208,14 @@ def _set_aside(path: Path, boot_id: str) -> bool:
     return True
 
 
+def image_collector(config: AgentConfig, images: Store, bundles: Bundles) -> ImageCollector:
+    """Who removes images when their disk is full. Raises ConfigError."""
+    try:
+        return ImageCollector(config.image_gc_config, images, bundles.held)
+    except CallError as error:
+        raise ConfigError(f"--image_gc_config: excluded_images: {error}") from error
+
+
 class Agent:
     """One agent at work: the performing of effects, and the way out."""
 
@@ -221,6 +230,7 @@ class Agent:
         self.containerizer: Containerizers
         self.prober: Prober
         self.collector: Collector
+        self.images: ImageCollector
         self.rotator = Rotator(config)
         self.disk: DiskWatch
 
@@ -318,6 +328,7 @@ class Agent:
             self.containerizer.add(
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )
+            self.images = image_collector(config, images, bundles)
             self.prober = Prober(self.loop.post)
             self.containerizer.add(DOCKER, lambda post: DockerContainerizer(config, fetcher, post))
             self.collector = Collector(config, self.in_use, views.render(core.state, "sandboxes"))
@@ -337,7 +348,8 @@ class Agent:
 
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
-        working = (self.containerizer.run(), self.link.run(), self.collector.run(), self.rotator.run(), self.disk.run())
+        collecting = self.collector.run(), self.images.run()
+        working = (self.containerizer.run(), self.link.run(), *collecting, self.rotator.run(), self.disk.run())
         helpers = [asyncio.create_task(work) for work in working]
         asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}
         for number, stop in asked.items():

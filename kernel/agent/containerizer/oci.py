@@ -20,8 +20,9 @@ from kernel.agent.containerizer.oci_spec import Bundle, User
 from kernel.agent.containerizer.oci_users import BundleError, user_of
 from kernel.agent.containerizer.seccomp_profiles import Profiles
 from kernel.agent.effects import Beside, LaunchContainer, LaunchProbe
+from kernel.agent.images.collection import Image
 from kernel.agent.images.config import RunConfig
-from kernel.agent.images.store import Image, Store
+from kernel.agent.images.store import Held, Store
 from kernel.agent.launcher import client, processes
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.networks import cni, wishes
@@ -99,8 +100,9 @@ class Bundles:
         self.used = True
         try:
             os.makedirs(path, exist_ok=True)
-            with open(f"{path}/image", "w", encoding="utf-8") as file:
-                file.write(image.name)
+            with open(f"{path}/image.json.new", "w", encoding="utf-8") as file:
+                json.dump({"name": image.name, "layers": image.layers}, file)
+            os.rename(f"{path}/image.json.new", f"{path}/image.json")
             rootfs = self._mount(path, image)
             self._write(path, rootfs, launch, image.config)
         except OSError as error:
@@ -208,12 +210,11 @@ class Bundles:
         for name in set(os.listdir(path)) - {NAMESPACE, RECORD}:  # It is tried again when the launcher tells its state.
             shutil.rmtree(f"{path}/{name}", ignore_errors=True)
 
-    def images(self) -> set[str]:
-        """The images that containers have."""
-        found = set()
-        for container_id in self.leftovers(()):
-            found.add(_text(f"{self._bundle(container_id)}/image"))
-        return found - {""}  # Some are just being made, or taken away.
+    def held(self) -> Held:
+        """What containers have of images."""
+        texts = filter(None, (_text(f"{self._bundle(container_id)}/image") for container_id in self.leftovers(())))
+        images = [json.loads(text) for text in texts]  # Some bundles are just being made, or taken away.
+        return Held(frozenset(image["name"] for image in images), frozenset(digest for image in images for digest in image["layers"]))
 
     def leftovers(self, known: Collection[str]) -> set[str]:
         """Containers that have bundles and are not known."""

@@ -25,7 +25,8 @@ from kernel.agent.containerizer.oci import Bundles
 from kernel.agent.containerizer.workers import Workers
 from kernel.agent.fetcher.fetcher import Fetcher
 from kernel.agent.fetcher.plan import FetchError
-from kernel.agent.images.store import Image, Store
+from kernel.agent.images.collection import JUST_USED_S, Image
+from kernel.agent.images.store import Store
 from kernel.agent.isolators.cgroups import CgroupError
 from kernel.agent.isolators.isolation import Isolation
 from kernel.agent.isolators.limits import Usage
@@ -41,7 +42,6 @@ log = logging.getLogger(__name__)
 ENDING = (signal.SIGTERM, signal.SIGKILL)
 IMAGES_AT_ONCE = 2
 NETWORKS_AT_ONCE = 4
-JUST_USED_S = 60.0
 WATCH_S = 1.0  # Below this age a container's memory is not watched: what ran out is found out when it is that old, or has ended.
 _LOOKED_INTO = (client.Exited, client.LaunchFailed, client.LauncherState)
 
@@ -154,8 +154,8 @@ class ProcessContainerizer:
 
     async def prune(self, keep: Collection[str]) -> None:
         """Forget the images that no container has and that are not to be kept; not those that one is just about to have."""
-        kept = {*keep, *self._bundles.images()}
-        await asyncio.get_running_loop().run_in_executor(self._images, self._store.prune, kept, JUST_USED_S)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._images, lambda: self._store.prune(keep, self._bundles.held(), JUST_USED_S))
 
     async def stop(self, kill_all: bool) -> None:
         """End the launcher where nothing runs any more; kill_all: or is to."""

@@ -8,6 +8,7 @@ disks and networks: it is for a thread.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
@@ -16,29 +17,30 @@ import subprocess
 import threading
 import time
 import uuid
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Sequence
 
 import msgspec
 from msgspec import Struct
 
 from kernel.agent.images import archive, layers
 from kernel.agent.images.archive import ImageError
+from kernel.agent.images.collection import Image, unneeded, unused
 from kernel.agent.images.config import RunConfig
 from kernel.agent.images.names import ImageName, parse_name
 
 log = logging.getLogger(__name__)
 
 PULL_S = 1800.0
+FRESH_S = 10.0
 SUFFIXES = (".tar", ".tar.gz", "")
 
 
-class Image(Struct):
-    """An image that is unpacked. layers: digests, lowest first."""
+class Held(Struct, frozen=True):
+    """What containers have: names of images in full, and digests of layers."""
 
-    name: str
-    layers: tuple[str, ...]
-    config: RunConfig
-    used_s: float = 0.0
+    images: frozenset[str] = frozenset()
+    layers: frozenset[str] = frozenset()
 
 
 class Store:
@@ -46,22 +48,19 @@ class Store:
 
     def __init__(self, folder: str, registry: str) -> None:
         """registry: a folder of archives, or where skopeo pulls from."""
-        self._folder, self._registry = folder, registry
-        self._lock = threading.Lock()
+        self.folder, self._registry = folder, registry
+        self._lock = threading.Lock()  # Of records, and of what no record has yet.
+        self._unpacking: Counter[str] = Counter()  # Layers of images that are being got.
         self._busy: dict[str, threading.Lock] = {}
 
     def layer(self, digest: str) -> str:
         """Where a layer is."""
-        return f"{self._folder}/layers/{digest.removeprefix('sha256:')}"
+        return f"{self.folder}/layers/{digest.removeprefix('sha256:')}"
 
     def known(self, name: ImageName) -> Image | None:
         """An image that is here, None when it is not."""
-        try:
-            with open(self._record(name), "rb") as file:
-                image = msgspec.json.decode(file.read(), type=Image)
-        except (OSError, msgspec.MsgspecError):
-            return None
-        return image if all(os.path.isdir(self.layer(digest)) for digest in image.layers) else None
+        image = _read(self._record(name))
+        return image if image is not None and all(os.path.isdir(self.layer(digest)) for digest in image.layers) else None
 
     def provide(self, text: str, fresh: bool) -> Image:
         """Have an image here. fresh: also where it is here already, get it anew. Raises ImageError, CallError for its name.
@@ -72,36 +71,46 @@ class Store:
         with self._lock:
             busy = self._busy.setdefault(str(name), threading.Lock())
         with busy:
-            image = None if fresh else self.known(name)
-            if image is None:
-                image = self._fetch(name)
-            image.used_s = time.time()
-            self._write(name, image)
+            image = None if fresh else self._use(name)
+            return image if image is not None else self._fetch(name)
+
+    def _use(self, name: ImageName) -> Image | None:
+        """An image that is here, and is to stay for now."""
+        with self._lock:
+            image = self.known(name)
+            if image is not None:
+                self._write(name, image)
             return image
 
-    def prune(self, keep: Collection[str], older_s: float = 0.0) -> int:
-        """Forget the images, by text, that are not to be kept and were not used for so long, and the layers that no image has; return how
-        many images went."""
-        gone = 0
+    def images(self) -> list[Image]:
+        """All that are here."""
+        return [image for image in map(_read, _entries(f"{self.folder}/images")) if image is not None]
+
+    def prune(self, keep: Collection[str], held: Held, older_s: float = 0.0) -> int:
+        """Forget the images, by text, that are not to be kept and were not used for so long, and the layers that neither an image nor a
+        container has; return how many images went. Raises CallError for what is no name."""
+        kept = {str(parse_name(text)) for text in keep} | held.images
+        gone = unneeded(self.images(), kept, time.time(), older_s)
+        self.forget(gone, held.layers)
+        return len(gone)
+
+    def forget(self, images: Sequence[Image], held: Collection[str]) -> None:
+        """Forget images, and remove the layers that neither another image has nor anybody holds."""
         with self._lock:
-            used: set[str] = set()
-            now_s = time.time()
-            kept = {str(parse_name(text)) for text in keep}
-            for entry in _entries(f"{self._folder}/images"):
-                try:
-                    with open(entry, "rb") as file:
-                        image = msgspec.json.decode(file.read(), type=Image)
-                except (OSError, msgspec.MsgspecError):
-                    continue
-                if image.name in kept or now_s - image.used_s < older_s:
-                    used.update(self.layer(digest) for digest in image.layers)
-                else:
-                    os.unlink(entry)
-                    gone += 1
-            for layer in _entries(f"{self._folder}/layers"):
-                if layer not in used:
-                    shutil.rmtree(layer, ignore_errors=True)
-        return gone
+            for image in images:
+                record = self._record(parse_name(image.name))
+                now = _read(record)
+                if now is not None and now.used_s == image.used_s:  # Else somebody has just taken it.
+                    os.unlink(record)
+            here = {f"sha256:{os.path.basename(path)}" for path in _entries(f"{self.folder}/layers")}
+            for digest in unused(here, self.images(), {*held, *self._unpacking}):
+                shutil.rmtree(self.layer(digest), ignore_errors=True)
+
+    def sweep(self) -> None:
+        """Remove what an agent that was killed had not unpacked to its end."""
+        for path in _entries(f"{self.folder}/new"):
+            if _is_left(path):
+                shutil.rmtree(path, ignore_errors=True)
 
     # ---- Getting one ------------------------------------------------------------------------------------
 
@@ -114,7 +123,7 @@ class Store:
         skopeo = shutil.which("skopeo")
         if skopeo is None:
             raise ImageError(f"image {name} cannot be pulled: skopeo is not installed; install it, or put archives of images into a folder")
-        with _Scratch(self._folder) as scratch:
+        with _Scratch(self.folder) as scratch:
             command = [skopeo, "copy", "--quiet", f"docker://{name}", f"oci:{scratch}/image:{name.tag or 'latest'}"]
             try:
                 done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=PULL_S, check=False)
@@ -135,14 +144,22 @@ class Store:
     def _unpack(self, name: ImageName, path: str) -> Image:
         with archive.opened(path, name.tag) as packed:
             digests = packed.config.rootfs.diff_ids
-            for index, digest in enumerate(digests):
-                if not os.path.isdir(self.layer(digest)):
-                    self._unpack_layer(packed, index, self.layer(digest))
-            log.info("image %s has %d layers", name, len(digests))
-            return Image(str(name), tuple(digests), packed.config.config or RunConfig())
+            with self._lock:
+                self._unpacking.update(digests)
+            try:
+                for index, digest in enumerate(digests):
+                    if not os.path.isdir(self.layer(digest)):
+                        self._unpack_layer(packed, index, self.layer(digest))
+                log.info("image %s has %d layers", name, len(digests))
+                image = Image(str(name), tuple(digests), packed.config.config or RunConfig())
+                self._write(name, image)
+                return image
+            finally:
+                with self._lock:
+                    self._unpacking -= Counter(digests)
 
     def _unpack_layer(self, packed: archive.Packed, index: int, target: str) -> None:
-        with _Scratch(self._folder) as scratch:
+        with _Scratch(self.folder) as scratch:
             folder = f"{scratch}/layer"
             os.mkdir(folder, 0o755)
             try:
@@ -160,9 +177,10 @@ class Store:
     # ---- Records ----------------------------------------------------------------------------------------
 
     def _record(self, name: ImageName) -> str:
-        return f"{self._folder}/images/{hashlib.sha256(str(name).encode()).hexdigest()}.json"
+        return f"{self.folder}/images/{hashlib.sha256(str(name).encode()).hexdigest()}.json"
 
     def _write(self, name: ImageName, image: Image) -> None:
+        image.used_s = time.time()
         path = self._record(name)
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(f"{path}.new", "wb") as file:
@@ -171,17 +189,44 @@ class Store:
 
 
 class _Scratch:
-    """A folder beside the layers that is gone afterwards. A context manager."""
+    """A folder beside the layers that is gone afterwards, and locked meanwhile. A context manager."""
 
     def __init__(self, folder: str) -> None:
         self._path = f"{folder}/new/{uuid.uuid4().hex}"
+        self._lock = -1
 
     def __enter__(self) -> str:
         os.makedirs(self._path)
+        self._lock = os.open(self._path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
         return self._path
 
     def __exit__(self, *error: object) -> None:
         shutil.rmtree(self._path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _is_left(path: str) -> bool:
+    """Whether nobody works in a folder for what is new."""
+    try:
+        lock = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:  # It has just gone.
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    finally:
+        os.close(lock)
+    return time.time() - os.stat(path).st_mtime > FRESH_S  # One that was just made is not locked yet.
+
+
+def _read(record: str) -> Image | None:
+    try:
+        with open(record, "rb") as file:
+            return msgspec.json.decode(file.read(), type=Image)
+    except (OSError, msgspec.MsgspecError):
+        return None
 
 
 def _entries(folder: str) -> list[str]:

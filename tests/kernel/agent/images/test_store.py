@@ -11,7 +11,7 @@ import pytest
 
 from kernel.agent.images import store as stores
 from kernel.agent.images.archive import ImageError
-from kernel.agent.images.store import Store
+from kernel.agent.images.store import Held, Store
 from tests.images import entry, lay_out, layer, save
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root may unpack layers")
@@ -113,9 +113,9 @@ def test_images_nobody_wants_go_with_the_layers_nobody_else_has(store: Store, re
     save(registry / "a:1.tar", [BOTTOM, TOP])
     save(registry / "b:1.tar", [BOTTOM, OTHER])
     contents(store, "a:1"), contents(store, "b:1")
-    assert store.prune(["b:1"], older_s=3600) == 0, "it was used just now"
-    assert store.prune(["b:1"]) == 1
+    assert store.prune(["b:1"], Held(), older_s=3600) == 0, "it was used just now"
+    assert store.prune(["b:1"], Held()) == 1
     assert len(list((tmp_path / "store" / "layers").iterdir())) == 2
     assert contents(store, "b:1") == ["bottom", "other"]
-    assert store.prune([]) == 1
+    assert store.prune([], Held()) == 1
     assert not list((tmp_path / "store" / "layers").iterdir())
