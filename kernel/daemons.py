@@ -51,18 +51,22 @@ class Daemon(NamedTuple):
 
 
 def _master_arguments(place: Embedded) -> list[str]:
-    return ["--ip", LOOPBACK, "--port", str(place.ports[0]), "--work-dir", place.work_dir]
+    # On one machine, GPUs kept for those who ask for them would keep everybody else from all of it.
+    return ["--ip", LOOPBACK, "--port", str(place.ports[0]), "--work-dir", place.work_dir, "--no-filter-gpu-resources"]
 
 
 def _agent_arguments(place: Embedded) -> list[str]:
     arguments = ["--master", place.master, "--ip", LOOPBACK, "--port", str(place.ports[0]), "--work-dir", place.work_dir]
+    if not any(f"{prefix}RECONFIGURATION_POLICY" in os.environ for prefix in ("MESETA_", "MESOS_")):
+        arguments += ["--reconfiguration-policy", "any"]  # How many share the machine may change while tasks run.
     if place.total > 1:  # Several agents must not offer the same machine twice; a single one detects for itself.
         arguments += ["--resources", share(place.work_dir, place.number, place.total)]
     return arguments
 
 
 def share(work_dir: str, number: int, total: int) -> str:
-    """One agent's part of this machine, in the text form of resources: everything divided by the number of agents."""
+    """One agent's part of this machine, in the text form of resources: everything divided by the number of agents, but the GPUs, which
+    are the first one's."""
     cpus = len(os.sched_getaffinity(0)) / total
     memory_mb = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") >> 20
     while not os.path.isdir(work_dir):
@@ -75,6 +79,7 @@ def share(work_dir: str, number: int, total: int) -> str:
     return (
         f"cpus:{cpus:g};mem:{max(memory_mb - RESERVED_MEM_MB, memory_mb // 2) // total};"
         f"disk:{max(disk_mb - RESERVED_DISK_MB, disk_mb // 2) // total};ports:[{begin}-{begin + ports - 1}]"
+        f"{'' if number == 1 else ';gpus:0'}"
     )
 
 

@@ -12,12 +12,13 @@ Keys: `agent`; `drain`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, w
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 
 import msgspec
 from msgspec import Struct
 
-from kernel.agent.state import AgentState, Cause, Drain, Ending, Executor, Framework, Kind, OperatorContainer, Task, UpdateQueue
+from kernel.agent.state import AgentState, Cause, Drain, Ending, Executor, Framework, Kind, Node, OperatorContainer, Task, UpdateQueue
 from kernel.agent.transitions import ExecutorState
 from kernel.errors import CallError, StoreError
 from kernel.executor.command import CommandRun, Kill, Phase
@@ -27,13 +28,16 @@ from kernel.wire.command import CheckStatusInfo
 from kernel.wire.ids import validate_id
 from kernel.wire.task import TERMINAL, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
+log = logging.getLogger(__name__)
+
 
 class AgentRecord(Struct, frozen=True, omit_defaults=True):
-    """departed: the agent left for good; the next start is that of a new agent."""
+    """departed: the agent left for good; the next start is that of a new agent. node: what it announced, None when not known."""
 
     agent_id: str
     boot_id: str
     departed: bool = False
+    node: Node | None = None
 
 
 class FrameworkRecord(Struct, frozen=True, omit_defaults=True):
@@ -49,6 +53,7 @@ class ExecutorRecord(Struct, frozen=True, omit_defaults=True):
     state: ExecutorState
     cause: Cause | None = None
     unhealthy: bool = False
+    gpus: tuple[int, ...] = ()
 
 
 class TaskRecord(Struct, frozen=True, omit_defaults=True):
@@ -62,6 +67,7 @@ class TaskRecord(Struct, frozen=True, omit_defaults=True):
     group: int = 0
     kill: Kill | None = None
     kill_wanted: KillPolicy | None = None
+    gpus: tuple[int, ...] = ()
 
 
 class UpdatesRecord(Struct, frozen=True, omit_defaults=True):
@@ -95,7 +101,7 @@ _decode_container = msgspec.msgpack.Decoder(ContainerRecord).decode
 
 
 def keep_agent(state: AgentState) -> Persist:
-    return Persist("agent", _encode(AgentRecord(state.agent_id, state.identity.boot_id, state.leaves_for_good)))
+    return Persist("agent", _encode(AgentRecord(state.agent_id, state.identity.boot_id, state.leaves_for_good, state.node)))
 
 
 def keep_drain(drain: Drain) -> Persist:
@@ -123,6 +129,7 @@ def keep_executor(executor: Executor) -> Persist:
         executor.state,
         executor.cause,
         executor.unhealthy,
+        executor.gpus,
     )
     return Persist(f"executors/{executor.framework.framework_id}/{executor.executor_id}", _encode(record))
 
@@ -135,7 +142,17 @@ def keep_task(task: Task, state: AgentState) -> Persist:
     kill = task.run.kill if task.run is not None else None
     if kill is not None:
         kill = Kill(kill.cause, state.now.wall_s - (state.now.mono_s - kill.since_s), kill.grace_s)
-    record = TaskRecord(task.info, task.kind, task.executor_id, task.container_id, task.launched_wall_s, task.group, kill, task.kill_wanted)
+    record = TaskRecord(
+        task.info,
+        task.kind,
+        task.executor_id,
+        task.container_id,
+        task.launched_wall_s,
+        task.group,
+        kill,
+        task.kill_wanted,
+        task.gpus,
+    )
     return Persist(f"tasks/{task.framework.framework_id}/{task.task_id}", _encode(record))
 
 
@@ -179,38 +196,50 @@ def agent_record(entries: Mapping[str, bytes]) -> AgentRecord | None:
             validate_id(record.agent_id, "agent_id")
         return record
     except (msgspec.DecodeError, ValueError, CallError) as error:
-        raise StoreError(f"the agent's record cannot be read: {error}") from error
+        raise StoreError(f"the agent's record cannot be read: {error}; without --strict the next start is that of a new agent") from error
 
 
 def load(state: AgentState, entries: Mapping[str, bytes]) -> None:
-    """Fill an empty state with what was kept; `state.now` must be set. Raises StoreError naming the key."""
-    key = "agent"
-    groups: dict[str, list[str]] = {"frameworks": [], "executors": [], "tasks": [], "containers": []}
+    """Fill an empty state with what was kept; `state.now` must be set. Raises StoreError naming the key, if the operator is strict;
+    else what cannot be read is forgotten and counted."""
+    groups: dict[str, list[str]] = {"drain": [], "frameworks": [], "executors": [], "tasks": [], "containers": []}
     for name in entries:
         groups.setdefault(name.partition("/")[0], []).append(name)
-    try:
-        for key in groups.get("drain", ()):
-            state.drain = _decode_drain(entries[key])
-        for key in groups["frameworks"]:
-            kept = _decode_framework(entries[key])
-            framework = Framework(key.split("/", 1)[1], kept.info, state.config.max_completed_executors_per_framework)
-            validate_id(framework.framework_id, "framework_id")
-            framework.terminating = kept.terminating
-            state.frameworks[framework.framework_id] = framework
-        for key in groups["executors"]:
-            _load_executor(state, key, _decode_executor(entries[key]))
-        for key in sorted(groups["tasks"]):
-            _load_task(state, key, _decode_task(entries[key]), entries.get("updates" + key[len("tasks") :]))
-        for key in sorted(groups["containers"]):
-            _load_container(state, key.partition("/")[2], _decode_container(entries[key]))
-    except (msgspec.DecodeError, ValueError, KeyError, IndexError, CallError) as error:
-        raise StoreError(f"the entry {key} cannot be read: {error}") from error
+    for kind, load_entry in _LOADERS.items():
+        for key in sorted(groups[kind]):
+            try:
+                load_entry(state, key, entries)
+            except (msgspec.DecodeError, ValueError, KeyError, IndexError, CallError) as error:
+                if state.config.strict:
+                    raise StoreError(f"the entry {key} cannot be read: {error}; --no-strict goes on without it") from error
+                log.error("the entry %s cannot be read and is forgotten: %s", key, error)
+                state.counts["slave/recovery_errors"] += 1
+                state.emit(Persist(key, None))
+                if kind == "tasks":
+                    state.emit(Persist(_updates_key(key), None))
 
 
-def _load_executor(state: AgentState, key: str, kept: ExecutorRecord) -> None:
+def _updates_key(key: str) -> str:
+    return "updates" + key[len("tasks") :]
+
+
+def _load_drain(state: AgentState, key: str, entries: Mapping[str, bytes]) -> None:
+    state.drain = _decode_drain(entries[key])
+
+
+def _load_framework(state: AgentState, key: str, entries: Mapping[str, bytes]) -> None:
+    kept = _decode_framework(entries[key])
+    framework = Framework(key.split("/", 1)[1], kept.info, state.config.max_completed_executors_per_framework)
+    validate_id(framework.framework_id, "framework_id")
+    framework.terminating = kept.terminating
+    state.frameworks[framework.framework_id] = framework
+
+
+def _load_executor(state: AgentState, key: str, entries: Mapping[str, bytes]) -> None:
+    kept = _decode_executor(entries[key])
     framework = state.frameworks[key.split("/", 2)[1]]
     executor = Executor(framework, kept.info, kept.kind, kept.container_id, kept.launched_wall_s, kept.state)
-    executor.cause, executor.unhealthy = kept.cause, kept.unhealthy
+    executor.cause, executor.unhealthy, executor.gpus = kept.cause, kept.unhealthy, kept.gpus
     validate_id(executor.executor_id, "executor_id")
     validate_id(executor.container_id, "container_id")
     if executor.kind is Kind.CUSTOM and executor.state is ExecutorState.RUNNING:
@@ -221,10 +250,11 @@ def _load_executor(state: AgentState, key: str, kept: ExecutorRecord) -> None:
         state.containers[executor.container_id] = executor
 
 
-def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | None) -> None:
+def _load_task(state: AgentState, key: str, entries: Mapping[str, bytes]) -> None:
+    kept, updates = _decode_task(entries[key]), entries.get(_updates_key(key))
     framework = state.frameworks[key.split("/", 2)[1]]
     task = Task(framework, kept.info, kept.kind, kept.executor_id, kept.container_id, kept.launched_wall_s, kept.group)
-    task.kill_wanted = kept.kill_wanted
+    task.kill_wanted, task.gpus = kept.kill_wanted, kept.gpus
     validate_id(task.task_id, "task_id")
     validate_id(task.executor_id, "executor_id")
     if task.container_id:
@@ -236,6 +266,8 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
         for status in stands.pending if stands.acknowledged is None else (stands.acknowledged, *stands.pending):
             task.note(status)
         _load_watches(state, task, stands)
+    if task.kind is not Kind.COMMAND and not task.terminal and task.executor_id not in framework.executors:
+        raise ValueError(f"its executor {task.executor_id} is not there")
     if task.run is not None:
         kill = kept.kill
         if kill is not None:
@@ -252,7 +284,8 @@ def _load_task(state: AgentState, key: str, kept: TaskRecord, updates: bytes | N
     framework.add(task)
 
 
-def _load_container(state: AgentState, name: str, kept: ContainerRecord) -> None:
+def _load_container(state: AgentState, key: str, entries: Mapping[str, bytes]) -> None:
+    name, kept = key.partition("/")[2], _decode_container(entries[key])
     for container_id in name.split("."):
         validate_id(container_id, "container_id")
     found = state.operator_containers[name] = OperatorContainer(kept.asked, name, kept.launched_wall_s)
@@ -267,3 +300,12 @@ def _load_watches(state: AgentState, task: Task, stands: UpdatesRecord) -> None:
         task.check.found = stands.check
     if task.health is not None:
         task.health.healthy, task.health.failures = stands.healthy, stands.failures
+
+
+_LOADERS: Mapping[str, Callable[[AgentState, str, Mapping[str, bytes]], None]] = {
+    "drain": _load_drain,
+    "frameworks": _load_framework,
+    "executors": _load_executor,
+    "tasks": _load_task,
+    "containers": _load_container,
+}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from msgspec import Meta, Struct
 
@@ -10,6 +10,7 @@ from kernel.agent.images.collection import ImageGcConfig
 from kernel.config import Setting
 
 Duration = Annotated[float, Meta(ge=0)]
+RECONNECT, CLEANUP = "reconnect", "cleanup"
 
 
 class AgentConfig(Struct, frozen=True, kw_only=True):
@@ -38,6 +39,10 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     credential: Annotated[str, Setting("File with the credential presented to the master.", kind="path")] = ""
     resources: Annotated[str, Setting("`name(role):value;...` or JSON; what is not named is detected.")] = ""
     attributes: Annotated[str, Setting("`key:value;...`, for frameworks to choose agents by.")] = ""
+    nvidia_gpu_devices: Annotated[
+        tuple[str, ...] | None, Setting("Numbers of the GPUs to offer, as nvidia-smi counts them (default: all).", kind="list")
+    ] = None
+    nvidia_device_dir: Annotated[str, Setting("Where the device files of GPUs are.", kind="path")] = "/dev"
     default_role: Annotated[str, Setting("Role of resources that name none.")] = "*"
     domain: Annotated[dict[str, Any] | None, Setting("Fault domain, as JSON.", kind="json")] = None
     switch_user: Annotated[bool, Setting("As root, run tasks as CommandInfo.user, else FrameworkInfo.user.")] = True
@@ -54,10 +59,19 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
     recovery_timeout_s: Annotated[
         Duration, Setting("How long executors wait for an agent that is away.", kind="duration", flag="recovery_timeout")
     ] = 900.0
+    recover: Annotated[
+        Literal["reconnect", "cleanup"], Setting("What to do with what runs here already: go on with it, or end it and leave for good.")
+    ] = "reconnect"
+    reconfiguration_policy: Annotated[
+        Literal["equal", "additive", "any"],
+        Setting("How an agent with running tasks may differ from what it was: not at all, by what it gains (additive), or any way."),
+    ] = "equal"
+    strict: Annotated[bool, Setting("Do not start when part of what was kept cannot be read; else go on without it.")] = True
     isolation: Annotated[
         tuple[str, ...] | None,
         Setting(
-            "What holds containers: cgroups/cpu, cgroups/mem, cgroups/pids, disk/du (default: what root can have), or posix.", kind="list"
+            "What holds containers: cgroups/cpu, cgroups/mem, cgroups/pids, gpu/nvidia, disk/du (default: what root can have), or posix.",
+            kind="list",
         ),
     ] = None
     cgroups_root: Annotated[str, Setting("Folder of our control groups in each hierarchy.")] = "meseta"

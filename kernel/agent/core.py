@@ -6,11 +6,12 @@ This module only hands each input to whoever it concerns: `registration` (the li
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from kernel.agent import checkpoint, views
-from kernel.agent.config import AgentConfig
+from kernel.agent import checkpoint, reconfiguration, views
+from kernel.agent.config import CLEANUP, RECONNECT, AgentConfig
 from kernel.agent.containerizer.kinds import LAUNCHED
 from kernel.agent.containers import Containers
 from kernel.agent.draining import Draining
@@ -45,7 +46,7 @@ from kernel.agent.state import AgentState, Identity, Kind, Node
 from kernel.agent.tasks import Tasks
 from kernel.agent.updates import Updates
 from kernel.clock import Now
-from kernel.errors import PeerError, Unavailable
+from kernel.errors import PeerError, StoreError, Unavailable
 from kernel.mainloop import Persist, Reply, Tick
 from kernel.wire.agent import (
     AcknowledgeUpdate,
@@ -64,12 +65,15 @@ from kernel.wire.agent import (
 )
 from kernel.wire.task import Reason, TaskState
 
+log = logging.getLogger(__name__)
+
 
 class AgentCore:
     """One agent, rebuilt from what it kept. Its first input should be the launcher's state."""
 
     def __init__(self, config: AgentConfig, identity: Identity, node: Node, entries: Mapping[str, bytes], now: Now) -> None:
-        """entries: all that the store holds. Raises StoreError when they cannot be read."""
+        """entries: all that the store holds. Raises StoreError when they cannot be read, ConfigError when what runs here does not allow
+        these settings."""
         self.state = state = AgentState(config, identity, node)
         state.now, state.started_wall_s = now, now.wall_s
         self.updates = Updates(state)
@@ -170,6 +174,8 @@ class AgentCore:
             if framework.terminating:
                 self.orders.end_framework(framework)
         self.frameworks.forget_idle()
+        if state.config.recover == CLEANUP:
+            self.registration.clean_up()
         if state.connected:
             self.registration.register()
 
@@ -184,7 +190,14 @@ class AgentCore:
     def _recover(self, entries: Mapping[str, bytes]) -> None:
         """Read back what was kept. What it takes to bring the store up to date goes out with the first input."""
         state = self.state
-        record = checkpoint.agent_record(entries)
+        try:
+            record = checkpoint.agent_record(entries)
+        except StoreError as error:
+            if state.config.strict:
+                raise
+            log.error("%s", error)
+            state.counts["slave/recovery_errors"] += 1
+            record = checkpoint.AgentRecord("", "", departed=True)
         if record is None:
             return
         if record.departed:  # That agent is gone, and with it whatever it had.
@@ -194,6 +207,10 @@ class AgentCore:
         checkpoint.load(state, entries)
         if record.boot_id != state.identity.boot_id:
             self._machine_restarted()
+        if record.node is not None and state.containers and state.config.recover == RECONNECT:
+            state.node = reconfiguration.settle(record.node, state.node, state.config.reconfiguration_policy)
+        if record.node != state.node:
+            state.emit(checkpoint.keep_agent(state))
         for framework in state.frameworks.values():
             for task in framework.tasks.values():
                 if task.run is not None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from pathlib import Path
 
+from msgspec import Struct
+
+from kernel.agent.gpus import NO_GPUS, Gpu, GpusFound, offered
 from kernel.daemons import PORTS_OFFERED, RESERVED_DISK_MB, RESERVED_MEM_MB
 from kernel.errors import CallError, ConfigError
 from kernel.wire.resources import Resource, Resources
@@ -12,20 +16,39 @@ from kernel.wire.resources import Resource, Resources
 PLAIN_NAMES = ("cpus", "mem", "disk")
 
 
-def resources(given: str, default_role: str, work_dir: Path) -> tuple[Resource, ...]:
-    """The resources to announce: what was given, and detected what it does not name. Raises ConfigError.
+class Offered(Struct, frozen=True):
+    """What there is to announce. detected: names of what no operator gave; gpus: which the resource of this name stands for."""
+
+    resources: tuple[Resource, ...]
+    detected: tuple[str, ...]
+    gpus: tuple[Gpu, ...]
+
+
+def resources(
+    given: str, default_role: str, work_dir: Path, gpus: GpusFound = NO_GPUS, gpu_devices: Collection[int] | None = None
+) -> Offered:
+    """The resources to announce: what was given, and detected what it does not name. gpu_devices: numbers of the GPUs that may be
+    offered, None all. Raises ConfigError.
 
     Of memory 1 GB is left to the system, of the disk 5 GB; of a small machine half.
     """
     try:
         total = Resources.parse(given, default_role, "--resources") if given.strip() else Resources()
-        named = {message.name for message in total.messages()}
-        for name, text in detected(work_dir).items():
-            if name not in named:
-                total += Resources.parse(f"{name}:{text}", default_role, "--resources")
+        named = {message.name for message in total.messages()} | _named(given)
+        count = total.scalars().get("gpus", 0) // 1000 if "gpus" in named else None
+        chosen = offered(gpus.found, gpu_devices, count, gpus.trouble)
+        guessed = detected(work_dir) | ({"gpus": str(len(chosen))} if chosen else {})
+        names = tuple(name for name in guessed if name not in named)
+        for name in names:
+            total += Resources.parse(f"{name}:{guessed[name]}", default_role, "--resources")
     except CallError as error:
         raise ConfigError(str(error)) from error
-    return total.messages()
+    return Offered(total.messages(), names, chosen)
+
+
+def _named(given: str) -> set[str]:
+    """What the text form of resources names, be it an amount of nothing: `gpus:0` offers none."""
+    return set() if given.lstrip().startswith("[") else {part.partition(":")[0].partition("(")[0].strip() for part in given.split(";")}
 
 
 def detected(work_dir: Path) -> dict[str, str]:

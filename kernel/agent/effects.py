@@ -7,6 +7,7 @@ from typing import Any
 from msgspec import Struct
 
 from kernel.agent.containerizer.kinds import LAUNCHED, Containerizer
+from kernel.agent.gpus import Gpu
 from kernel.agent.isolators.limits import Limits
 from kernel.agent.token import Claims
 from kernel.executor.checks import HttpTarget, TcpTarget
@@ -221,7 +222,7 @@ class LaunchContainer(Struct, frozen=True):
     containerizer: who runs it; info: what was asked of him, as it was asked. shell: whether argv is a shell with a command; in an image
     that overrides its entry point, and without argv the image says what is run.
     uris: fetched into the sandbox before the process starts. beside: of one inside another; variables: its own, where env has those of
-    the other, too.
+    the other, too. gpus: those it has; limits say of which it is kept away.
     """
 
     container_id: str
@@ -238,6 +239,7 @@ class LaunchContainer(Struct, frozen=True):
     uris: tuple[URI, ...] = ()
     beside: Beside | None = None
     variables: dict[str, str] = {}
+    gpus: tuple[Gpu, ...] = ()
 
 
 class LaunchProbe(Struct, frozen=True):

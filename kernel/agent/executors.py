@@ -6,6 +6,7 @@ import signal
 from collections.abc import Sequence
 
 from kernel.agent import checkpoint
+from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.effects import (
     CloseExecutorStream,
     ExecutorData,
@@ -21,7 +22,7 @@ from kernel.agent.effects import (
 from kernel.agent.frameworks import Frameworks
 from kernel.agent.launch import executor_container, executor_limits, shutdown_grace_s
 from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task
-from kernel.agent.tasks import Tasks
+from kernel.agent.tasks import NO_GPU, Tasks
 from kernel.agent.token import Claims
 from kernel.agent.transitions import ExecutorState
 from kernel.agent.updates import Updates
@@ -71,25 +72,32 @@ class Executors:
     def launch(self, framework: Framework, info: ExecutorInfo, infos: Sequence[TaskInfo], problem: str | None, group: bool) -> None:
         """Give tasks to an executor, which is started when missing."""
         executor_id = info.executor_id.value
-        if problem is not None:
+        executor = framework.executors.get(executor_id)
+        own = info.resources if executor is None else ()
+        assigned = self.state.assign_gpus(own, *(task_info.resources for task_info in infos))
+        if assigned is None:
+            problem = problem or NO_GPU
+        elif executor is not None and executor.containerizer is not Containerizer.PROCESS and any(assigned):
+            problem = problem or "a container that runs in an image gets no further GPUs"
+        if problem is not None or assigned is None:
             for task_info in infos:
-                self.tasks.reject(framework, Kind.CUSTOM, task_info, executor_id, problem)
+                self.tasks.reject(framework, Kind.CUSTOM, task_info, executor_id, problem or NO_GPU)
             return
         number = self.state.new_group() if group else 0
         batch = []
-        for task_info in infos:
-            batch.append(self.tasks.add(framework, Kind.CUSTOM, task_info, executor_id, number))
-        executor = framework.executors.get(executor_id)
+        for task_info, gpus in zip(infos, assigned[1:], strict=True):
+            batch.append(self.tasks.add(framework, Kind.CUSTOM, task_info, executor_id, number, gpus))
         if executor is None:
-            executor = self._start(framework, info)
+            executor = self._start(framework, info, assigned[0])
         else:
             self._limit(executor)
         executor.queued.append(tuple(batch))
         self._deliver(executor)
 
-    def _start(self, framework: Framework, info: ExecutorInfo) -> Executor:
+    def _start(self, framework: Framework, info: ExecutorInfo, gpus: tuple[int, ...]) -> Executor:
         state = self.state
         executor = Executor(framework, info, Kind.CUSTOM, state.new_container_id(), state.now.wall_s, ExecutorState.REGISTERING)
+        executor.gpus = gpus
         framework.executors[executor.executor_id] = executor
         state.containers[executor.container_id] = executor
         state.emit(checkpoint.keep_executor(executor))

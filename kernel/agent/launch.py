@@ -5,8 +5,10 @@ Pure, and always the same for the same task, so a launch can be repeated after a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
+
+from msgspec.structs import replace
 
 from kernel.agent import layout
 from kernel.agent.config import AgentConfig
@@ -14,6 +16,7 @@ from kernel.agent.containerizer import docker_options
 from kernel.agent.containerizer.kinds import Containerizer, containerizer_of
 from kernel.agent.containerizer.oci_spec import unsupported_in_image
 from kernel.agent.effects import LaunchContainer, LaunchProbe
+from kernel.agent.gpus import Gpu, variables
 from kernel.agent.isolators.limits import Limits, limits_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.token import Claims, sign
@@ -128,7 +131,7 @@ def task_container(state: AgentState, task: Task) -> LaunchContainer:
         if resource.allocation_info is not None and resource.allocation_info.role is not None:
             env["MESOS_ALLOCATION_ROLE"] = resource.allocation_info.role
             break
-    limits = limits_on(state, task.info.resources, task.info.limits)
+    limits = limits_on(state, task.info.resources, task.info.limits, task)
     if task.kind is Kind.COMMAND:
         return _container(state, task, command, env, directory, limits, layout.latest_link(directory))
     env["MESOS_CONTAINER_IP"] = state.config.public_ip
@@ -173,11 +176,17 @@ def containers(state: AgentState) -> list[LaunchContainer]:
 def executor_limits(state: AgentState, executor: Executor) -> Limits:
     """What a custom executor is held to: all that it and its live tasks have."""
     live = (task.info.resources for task in executor.tasks() if not task.terminal)
-    return limits_on(state, (*executor.info.resources, *chain.from_iterable(live)), {})
+    return limits_on(state, (*executor.info.resources, *chain.from_iterable(live)), {}, executor)
 
 
-def limits_on(state: AgentState, given: Iterable[Resource], beyond: Mapping[str, Scalar]) -> Limits:
-    return limits_of(given, beyond, quota=state.config.cgroups_enable_cfs, pids_max=state.config.container_pids_max or None)
+def limits_on(state: AgentState, given: Iterable[Resource], beyond: Mapping[str, Scalar], owner: Task | Executor | None = None) -> Limits:
+    """What a container is held to with these resources. owner: who may have GPUs."""
+    limits = limits_of(given, beyond, quota=state.config.cgroups_enable_cfs, pids_max=state.config.container_pids_max or None)
+    if not state.node.gpus or (owner is not None and owner.containerizer is not Containerizer.PROCESS):
+        return limits  # In an image there are only the devices it is given.
+    held = state.gpus_of(owner) if owner is not None else ()
+    others = (gpu for gpu in state.node.gpus if gpu not in held)
+    return replace(limits, allowed=tuple(gpu.rule for gpu in held if gpu.rule), denied=tuple(gpu.rule for gpu in others if gpu.rule))
 
 
 def _environment(state: AgentState, framework: Framework, executor_id: str, directory: str, grace_s: float) -> dict[str, str]:
@@ -215,7 +224,8 @@ def _container(
 ) -> LaunchContainer:
     if owner.containerizer is Containerizer.DOCKER:
         return _docker_container(state, owner, command, env, directory, limits, links)
-    env = env | variables_of(command)
+    gpus = state.gpus_of(owner)
+    env = env | _gpu_variables(state, gpus) | variables_of(command)
     if owner.containerizer is Containerizer.PROCESS:
         env.setdefault("PATH", PATH)  # An image has its own.
     user = (command.user or owner.framework.info.user or None) if state.config.switch_user else None
@@ -235,7 +245,13 @@ def _container(
         owner.info.container,
         command.shell and bool(command.value),
         command.uris,
+        gpus=gpus,
     )
+
+
+def _gpu_variables(state: AgentState, gpus: Sequence[Gpu]) -> dict[str, str]:
+    """What tells a container of its GPUs, on a machine that has some."""
+    return variables(gpus) if state.node.gpus else {}
 
 
 def variables_of(command: CommandInfo) -> dict[str, str]:
@@ -261,10 +277,11 @@ def _docker_container(
 ) -> LaunchContainer:
     """The rules of Mesos's docker containerizer, which differ: without a shell the value and all arguments follow the image's entry
     point, and the framework's user, one of this machine, means nothing in the image."""
-    env = env | variables_of(command)
+    gpus = state.gpus_of(owner)
+    env = env | _gpu_variables(state, gpus) | variables_of(command)
     value = command.value or ""
     shell = command.shell and bool(value)
     argv = ("sh", "-c", value) if shell else ((value, *command.arguments) if value else command.arguments)
     user = (command.user or None) if state.config.switch_user else None
     kind, info = owner.containerizer, owner.info.container
-    return LaunchContainer(owner.container_id, "", argv, env, directory, user, links, limits, kind, info, shell, command.uris)
+    return LaunchContainer(owner.container_id, "", argv, env, directory, user, links, limits, kind, info, shell, command.uris, gpus=gpus)

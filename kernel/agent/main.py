@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from kernel.agent import detect, layout, sandbox, views
+from kernel.agent import detect, layout, nvidia, sandbox, views
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.containerizer import Containerizers
 from kernel.agent.containerizer.docker_containers import DOCKER, DockerContainerizer
@@ -156,13 +156,28 @@ def node(config: AgentConfig) -> Node:
         domain = None if config.domain is None else msgspec.convert(config.domain, DomainInfo)
     except msgspec.ValidationError as error:
         raise ConfigError(f"--domain: {error}") from error
-    return Node(detect.resources(config.resources, config.default_role, Path(config.work_dir)), attributes, domain)
+    found = nvidia.find(config.nvidia_device_dir)
+    devices = _numbers(config.nvidia_gpu_devices)
+    offered = detect.resources(config.resources, config.default_role, Path(config.work_dir), found, devices)
+    if found.trouble:
+        log.warning("no GPUs are offered: %s", found.trouble)
+    return Node(offered.resources, attributes, domain, hostname=config.hostname, detected=offered.detected, gpus=offered.gpus)
 
 
-async def open_store(work_dir: Path, boot_id: str) -> tuple[SqliteStore, dict[str, bytes]]:
+def _numbers(given: tuple[str, ...] | None) -> tuple[int, ...] | None:
+    if given is None:
+        return None
+    wrong = next((text for text in given if not (text.isascii() and text.isdigit())), None)
+    if wrong is not None:
+        raise ConfigError(f"--nvidia-gpu-devices: {wrong!r} is no number of a GPU; allowed are numbers like 0,1")
+    return tuple(map(int, given))
+
+
+async def open_store(work_dir: Path, boot_id: str, *, strict: bool = True) -> tuple[SqliteStore, dict[str, bytes]]:
     """Open what was kept and read it. Raises StoreError.
 
-    It is written without disk syncs, so a power loss may leave it unreadable; all it could say by then is void anyway.
+    It is written without disk syncs, so a power loss may leave it unreadable; all it could say by then is void anyway. Not strict: it is
+    given up also when the machine runs since.
     """
     path = work_dir / "agent.db"
     try:
@@ -170,9 +185,10 @@ async def open_store(work_dir: Path, boot_id: str) -> tuple[SqliteStore, dict[st
     except StoreInUse:
         raise
     except StoreError as error:
-        if not _set_aside(path, boot_id):
+        if strict and not _is_void(path, boot_id):
             raise
-        log.error("%s; the machine has restarted since: starting as a new agent", error)
+        _set_aside(path)
+        log.error("%s; starting as a new agent", error)
         store = SqliteStore(path, durable=False)
         entries = {}
     _mark_boot(work_dir, boot_id)
@@ -198,14 +214,15 @@ def _mark_boot(work_dir: Path, boot_id: str) -> None:
     marker.write_text(boot_id)
 
 
-def _set_aside(path: Path, boot_id: str) -> bool:
-    """Move a database away, if it was written before the machine restarted."""
+def _is_void(path: Path, boot_id: str) -> bool:
+    """Whether a database was written before the machine restarted."""
     marker = _marker(path.parent)
-    if not marker.exists() or marker.read_text() == boot_id:
-        return False
+    return marker.exists() and marker.read_text() != boot_id
+
+
+def _set_aside(path: Path) -> None:
     for leftover in path.parent.glob(f"{path.name}*"):
         leftover.rename(leftover.with_name(f"unreadable-{leftover.name}"))
-    return True
 
 
 def image_collector(config: AgentConfig, images: Store, bundles: Bundles) -> ImageCollector:
@@ -306,12 +323,12 @@ class Agent:
         work_dir = Path(config.work_dir)
         boot_id = detect.boot_id()
         announced = node(config)
-        apart = isolation(config.isolation, config.cgroups_root, config.work_dir)
+        apart = isolation(config.isolation, config.cgroups_root, config.work_dir, gpus=bool(announced.gpus))
         fetcher = fetcher_for(config)
         profiles = Profiles(config.seccomp_config_dir, config.seccomp_profile_name)
         credential = load_credential(config.credential) if config.credential else None
         detector = find_master(config.master, config.zk_session_timeout_s)
-        store, entries = await open_store(work_dir, boot_id)
+        store, entries = await open_store(work_dir, boot_id, strict=config.strict)
         try:
             port = await self.server.start(config.ip, config.port)
             config = self.config = msgspec.structs.replace(config, port=port)
@@ -324,7 +341,15 @@ class Agent:
             self.containerizer = Containerizers(self.loop.post)
             images = Store(config.docker_store_dir or f"{config.work_dir}/images", config.docker_registry)
             networks = Networks(config.network_cni_config_dir, config.network_cni_plugins_dir)
-            bundles = Bundles(f"{config.work_dir}/oci", images, networks, profiles, config.sandbox_directory, apart.place)
+            bundles = Bundles(
+                f"{config.work_dir}/oci",
+                images,
+                networks,
+                profiles,
+                config.sandbox_directory,
+                apart.place,
+                config.nvidia_device_dir,
+            )
             self.containerizer.add(
                 LAUNCHED, lambda post: ProcessContainerizer(work_dir / "launcher", apart, images, bundles, fetcher, post)
             )

@@ -67,6 +67,7 @@ class Orders:
         framework = self.state.frameworks.get(framework_id)
         _check(framework_id, executor, infos)
         if self.state.departure is not None:
+            self._turn_away(framework_id, framework, executor, infos)
             return None
         if framework is None:
             for info in infos:
@@ -77,6 +78,17 @@ class Orders:
         if framework.terminating or any(info.task_id.value in framework.tasks for info in infos):
             return None
         return framework
+
+    def _turn_away(self, framework_id: str, framework: Framework | None, executor: ExecutorInfo | None, infos: Sequence[TaskInfo]) -> None:
+        """The agent is about to leave: whoever sent the tasks places them elsewhere."""
+        if not self.state.registered or (framework is not None and any(info.task_id.value in framework.tasks for info in infos)):
+            return
+        for info in infos:
+            self.updates.refuse(
+                framework_id, info.task_id.value, TaskState.TASK_DROPPED, Reason.REASON_AGENT_DRAINING, "The agent is about to stop"
+            )
+        if executor is not None and (framework is None or executor.executor_id.value not in framework.executors):
+            self.state.emit(ToMaster(ExecutorExited(framework_id, executor.executor_id.value, -1)))
 
     def _run(self, framework: Framework, info: ExecutorInfo, infos: Sequence[TaskInfo], launch_executor: bool, group: bool) -> None:
         executor_id = info.executor_id.value

@@ -108,6 +108,8 @@ class Registration:
         if not state.registered:
             state.registered = True
             self.updates.send_all()
+            if state.departure is not None:
+                state.emit(ToMaster(Goodbye(False)))  # This link has not heard it yet.
         self.draining.follow(message.drain)
 
     def heard(self) -> None:
@@ -150,6 +152,10 @@ class Registration:
                 state.emit(ToMaster(Goodbye(False)))
             state.emit(Leave(0, "stopped as asked; tasks go on"))
 
+    def clean_up(self) -> None:
+        """End what an agent before this one left here, and leave for good."""
+        self._depart(Departure.FINAL, "what ran here has ended, as asked by --recover=cleanup")
+
     def expelled(self, message: ShutdownAgent) -> None:
         """The master does not want us: end everything and leave."""
         self._depart(Departure.EXPELLED, message.reason)
@@ -161,6 +167,8 @@ class Registration:
         state.departure, state.departure_reason = departure, reason
         state.departure_due_s = state.now.mono_s + DEPARTURE_S
         state.emit(checkpoint.keep_agent(state))
+        if departure is not Departure.EXPELLED and state.registered:
+            state.emit(ToMaster(Goodbye(False)))  # Nothing is offered here any more.
         for framework in list(state.frameworks.values()):
             if departure is Departure.EMPTY:
                 self.orders.end_work(framework)
@@ -175,7 +183,8 @@ class Registration:
         if state.departure is None:
             return
         if not state.containers and next(self.operators.live(), None) is None:
-            wait_s = ACKNOWLEDGED_S if state.registered and self._owes() else 0.0
+            awaited = self._owes() if state.registered else state.departure is Departure.FINAL  # Else the master would wait for us.
+            wait_s = ACKNOWLEDGED_S if awaited else 0.0
             state.departure_due_s = min(state.departure_due_s, state.now.mono_s + wait_s)
         if state.now.mono_s < state.departure_due_s:
             return
@@ -185,4 +194,5 @@ class Registration:
         state.departure_due_s = NEVER_S
 
     def _owes(self) -> bool:
-        return any(task.updates.pending for framework in self.state.frameworks.values() for task in framework.tasks.values())
+        frameworks = self.state.frameworks.values()
+        return bool(self.state.orphans) or any(task.updates.pending for framework in frameworks for task in framework.tasks.values())

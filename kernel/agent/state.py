@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.kinds import containerizer_of
+from kernel.agent.gpus import Gpu, assign, count
 from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
 from kernel.clock import Now
 from kernel.errors import NotFound
@@ -68,12 +69,16 @@ class Identity(Struct, frozen=True):
 
 
 class Node(Struct, frozen=True):
-    """What the agent announces. limits: whether it can hold a task to more than it was given."""
+    """What the agent announces. limits: whether it can hold a task to more than it was given. hostname: as an operator gave it.
+    detected: names of the resources that no operator gave. gpus: which the resource of this name stands for."""
 
     resources: tuple[Resource, ...]
     attributes: tuple[Attribute, ...] = ()
     domain: DomainInfo | None = None
     limits: bool = False
+    hostname: str = ""
+    detected: tuple[str, ...] = ()
+    gpus: tuple[Gpu, ...] = ()
 
 
 class UpdateQueue:
@@ -99,12 +104,12 @@ class Task:
 
     container_id: empty for one in a custom executor. group: its number among the agent's groups, 0 none.
     kill_wanted: the executor is still to be told (None: no kill, or told). completion_due_s: by max_completion_time.
-    networks: its container's own, empty where it has the agent's.
+    networks: its container's own, empty where it has the agent's. gpus: numbers of those it has.
     """
 
     __slots__ = (
-        "check", "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "group", "health", "info",
-        "kill_wanted", "kind", "launched_wall_s", "networks", "run", "state", "statuses", "task_id", "updates",
+        "check", "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "gpus", "group", "health",
+        "info", "kill_wanted", "kind", "launched_wall_s", "networks", "run", "state", "statuses", "task_id", "updates",
     )  # fmt: skip
 
     def __init__(
@@ -129,6 +134,7 @@ class Task:
         self.kill_wanted: KillPolicy | None = None
         self.completion_due_s: float | None = None
         self.networks: tuple[NetworkInfo, ...] = ()
+        self.gpus: tuple[int, ...] = ()
 
     @property
     def terminal(self) -> bool:
@@ -160,11 +166,12 @@ class Executor:
 
     queued: tasks it was not given yet, one tuple for each LAUNCH or group. due_s: the next thing to happen to it
     by itself: the end of its registration time or of its grace. idle_since_s: since when it has no live task. unhealthy: a task of
-    this default executor was killed by its health check, which the ends of all that follow tell, too.
+    this default executor was killed by its health check, which the ends of all that follow tell, too. gpus: numbers of those it has
+    itself, those of its tasks apart.
     """
 
     __slots__ = (
-        "cause", "container_id", "containerizer", "due_s", "executor_id", "framework", "given", "idle_since_s", "info", "kind",
+        "cause", "container_id", "containerizer", "due_s", "executor_id", "framework", "given", "gpus", "idle_since_s", "info", "kind",
         "launched_wall_s", "networks", "pid", "queued", "state", "stream", "unhealthy",
     )  # fmt: skip
 
@@ -188,6 +195,7 @@ class Executor:
         self.idle_since_s: float | None = None
         self.unhealthy = False
         self.networks: tuple[NetworkInfo, ...] = ()
+        self.gpus: tuple[int, ...] = ()
 
     def enter(self, state: ExecutorState) -> None:
         """Change state, as the table allows."""
@@ -341,6 +349,27 @@ class AgentState:
         """A number for a task group, never used before, also before a restart."""
         self._counter += 1
         return int.from_bytes(self.identity.incarnation[:3], "big") << 24 | self._counter
+
+    def taken_gpus(self) -> set[int]:
+        """The numbers of the GPUs that somebody has."""
+        taken: set[int] = set()
+        for owner in self.containers.values():
+            taken.update(owner.gpus)
+            if isinstance(owner, Executor):
+                taken.update(index for task in owner.tasks() if not task.terminal for index in task.gpus)
+        return taken
+
+    def assign_gpus(self, *wanted: Sequence[Resource]) -> list[tuple[int, ...]] | None:
+        """GPUs for each of these, none for who wants none; None when there are not enough."""
+        counts = [count(resources) for resources in wanted]
+        return assign(self.node.gpus, self.taken_gpus() if any(counts) else (), counts)
+
+    def gpus_of(self, owner: Task | Executor) -> tuple[Gpu, ...]:
+        """The GPUs of a container, in the order of their numbers."""
+        held = set(owner.gpus)
+        if isinstance(owner, Executor):
+            held.update(index for task in owner.tasks() if not task.terminal for index in task.gpus)
+        return tuple(gpu for gpu in self.node.gpus if gpu.index in held)
 
     @property
     def capabilities(self) -> tuple[AgentCapability, ...]:

@@ -21,6 +21,8 @@ from kernel.executor.default import LINGER_S, MATE_GRACE_S, brings_group_down, i
 from kernel.wire.container import NetworkInfo
 from kernel.wire.task import ExecutorInfo, Reason, Source, TaskInfo, TaskState
 
+NO_GPU = "fewer GPUs are free on this agent than it wants"
+
 
 class Tasks:
     """Starts, ends and follows the tasks whose process is ours to launch."""
@@ -33,15 +35,17 @@ class Tasks:
 
     def launch_command(self, framework: Framework, info: TaskInfo) -> None:
         """Start a command task, or report why that cannot be."""
-        problem = unsupported(info, self.state.config)
-        if problem is not None:
-            self.reject(framework, Kind.COMMAND, info, info.task_id.value, problem)
+        problem, assigned = unsupported(info, self.state.config), self.state.assign_gpus(info.resources)
+        if problem is not None or assigned is None:
+            self.reject(framework, Kind.COMMAND, info, info.task_id.value, problem or NO_GPU)
         else:
-            self._launch(framework, Kind.COMMAND, info, info.task_id.value, 0)
+            self._launch(framework, Kind.COMMAND, info, info.task_id.value, 0, assigned[0])
 
     def launch_group(self, framework: Framework, executor_info: ExecutorInfo, infos: Sequence[TaskInfo], problem: str | None) -> None:
         """Start a group on a default executor, which is made when missing: all tasks of it or none."""
         executor_id = executor_info.executor_id.value
+        assigned = self.state.assign_gpus(*(info.resources for info in infos))
+        problem = problem or (NO_GPU if assigned is None else None)
         problems = [problem or unsupported(info, self.state.config) for info in infos]
         if any(problems):
             for info, wrong in zip(infos, problems, strict=True):
@@ -59,12 +63,13 @@ class Tasks:
             state.emit(checkpoint.keep_executor(executor))
         group = state.new_group()
         executor.idle_since_s = None
-        for info in infos:
-            self._launch(framework, Kind.DEFAULT, info, executor_id, group)
+        for info, gpus in zip(infos, assigned or (), strict=True):
+            self._launch(framework, Kind.DEFAULT, info, executor_id, group, gpus)
 
-    def _launch(self, framework: Framework, kind: Kind, info: TaskInfo, executor_id: str, group: int) -> None:
+    def _launch(self, framework: Framework, kind: Kind, info: TaskInfo, executor_id: str, group: int, gpus: tuple[int, ...]) -> None:
         state = self.state
         task = Task(framework, info, kind, executor_id, state.new_container_id(), state.now.wall_s, group)
+        task.gpus = gpus
         framework.add(task)
         state.containers[task.container_id] = task
         task.delivered = True
@@ -73,9 +78,10 @@ class Tasks:
         state.emit(task_container(state, task))
         self._watch_completion(task)
 
-    def add(self, framework: Framework, kind: Kind, info: TaskInfo, executor_id: str, group: int = 0) -> Task:
+    def add(self, framework: Framework, kind: Kind, info: TaskInfo, executor_id: str, group: int = 0, gpus: tuple[int, ...] = ()) -> Task:
         """Note a task without a process of its own."""
         task = Task(framework, info, kind, executor_id, "", self.state.now.wall_s, group)
+        task.gpus = gpus
         framework.add(task)
         self.state.emit(checkpoint.keep_task(task, self.state))
         return task

@@ -18,7 +18,7 @@ from kernel.commands.task import for_json as task_json
 from kernel.commands.task import rows as task_rows
 from kernel.commands.times import show_duration, show_instant
 
-HEADINGS = ("ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE")
+HEADINGS = ("ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE", "ATTRIBUTES")
 
 
 @click.group("node")
@@ -71,7 +71,7 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
             "maintenance": _maintenance(found),
             "version": str(found.get("meseta_version", "")),
             "registered": f"{since} ago" if (since := output.age(seconds(found.get("registered_time")))) else "",
-            "attributes": ", ".join(f"{attribute['name']}={_attribute(attribute)}" for attribute in info.get("attributes", [])),
+            "attributes": _attributes(info),
             **{name: _amounts(used.get(name, 0.0), offered.get(name, 0.0), amount) for name, amount in total.items()},
         }
     )
@@ -148,11 +148,16 @@ def _row(agent: dict[str, Any]) -> tuple[str, ...]:
         f"{output.mebibytes(used.get('mem', 0))}/{output.mebibytes(total.get('mem', 0))}",
         f"{output.number(used.get('gpus', 0))}/{output.number(total['gpus'])}" if total.get("gpus") else "-",
         output.age(seconds(agent.get("registered_time"))),
+        _attributes(info) or "-",
     )
 
 
 def _amounts(used: float, offered: float, total: float) -> str:
     return f"{output.number(used)} used, {output.number(offered)} offered, {output.number(total)} in all"
+
+
+def _attributes(info: dict[str, Any]) -> str:
+    return ", ".join(f"{attribute['name']}={_attribute(attribute)}" for attribute in info.get("attributes", []))
 
 
 def _attribute(attribute: dict[str, Any]) -> str:

@@ -51,7 +51,7 @@ def heartbeat(s: MasterState, agent: Agent) -> None:
 
 
 def goodbye(s: MasterState, agent: Agent, message: Goodbye, now: Now) -> None:
-    """It stops on purpose: for good, or to be started again with its tasks running."""
+    """It stops on purpose: for good, or to be started again. Nothing is offered there any more, while it ends tasks before it does."""
     if message.final:
         s.counts["master/messages_unregister_slave"] += 1
         s.counts["master/slave_removals/reason_unregistered"] += 1
@@ -59,6 +59,10 @@ def goodbye(s: MasterState, agent: Agent, message: Goodbye, now: Now) -> None:
         events.agent_removed(s, agent.agent_id)
     else:
         agent.contact_due_s = now.mono_s + s.config.agent_reregister_timeout_s
+        s.before(agent)
+        agent.leaving = True
+        s.allocator.set_agent_active(agent.agent_id, agent.active)
+        s.rescind_all(agent, now)
 
 
 def link_closed(s: MasterState, closed: LinkClosed, now: Now) -> None:

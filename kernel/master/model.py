@@ -128,12 +128,12 @@ class Inquiry:
 
 class Agent:
     """A machine that runs tasks. deactivation: why nothing is offered there, None when it is. frameworks_known: those its link was
-    told of, so far as they are not removed. unavailability: when it is to be under maintenance, if it is; inquiries: what those who
-    use it said to that, by framework id. rendered: as that of a task."""
+    told of, so far as they are not removed. leaving: it has said goodbye on its link. unavailability: when it is to be under maintenance,
+    if it is; inquiries: what those who use it said to that, by framework id. rendered: as that of a task."""
 
     __slots__ = (
-        "agent_id", "capabilities", "contact_due_s", "deactivation", "executors", "frameworks_known", "info", "inquiries", "ip", "link",
-        "offered", "offers", "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total",
+        "agent_id", "capabilities", "contact_due_s", "deactivation", "executors", "frameworks_known", "info", "inquiries", "ip", "leaving",
+        "link", "offered", "offers", "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total",
         "unavailability", "used",
     )  # fmt: skip
 
@@ -159,6 +159,7 @@ class Agent:
         self.frameworks_known: set[str] = set()
         self.unavailability: Unavailability | None = None
         self.inquiries: dict[str, Inquiry] = {}
+        self.leaving = False
         self.rendered: bytes | None = None
 
     @property
@@ -172,7 +173,7 @@ class Agent:
     @property
     def active(self) -> bool:
         """Whether what is free there is offered."""
-        return self.state is AgentState.REGISTERED and self.deactivation is None
+        return self.state is AgentState.REGISTERED and self.deactivation is None and not self.leaving
 
     def look(self) -> AgentLook:
         return AgentLook(

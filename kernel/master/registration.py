@@ -154,6 +154,7 @@ def _link(s: MasterState, agent: Agent, link: int, message: Register, now: Now) 
     s.before(agent)
     agent.run, agent.software = message.run, message.software
     agent.capabilities = message.capabilities
+    agent.leaving = False
     s.runs[message.run] = agent.agent_id
     s.recovered.discard(agent.agent_id)
     agent.link = link

@@ -102,8 +102,8 @@ class ExecutorMessage(_Message, frozen=True):
 
 
 class Goodbye(_Message, frozen=True):
-    """The agent stops. final: it never comes back under this id (its tasks are gone); otherwise it restarts
-    (upgrade) with its tasks running and is waited for."""
+    """The agent stops: it wants no more tasks. final: it never comes back under this id (its tasks are gone); otherwise it restarts
+    (upgrade), its tasks running or ended, and is waited for. Sent also before it ends its tasks, which takes a while."""
 
     final: bool = False
 

@@ -136,7 +136,7 @@ def test_an_agent_is_listed_and_shown_with_what_runs_there(cluster: Cluster, tas
     shown = cluster.json("node", "show", agent_id)
     assert task["id"] in [one["id"] for one in shown["tasks"]]
     text = cluster.meseta("node", "list").stdout.splitlines()
-    assert text[0].split() == ["ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE"]
+    assert text[0].split() == ["ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE", "ATTRIBUTES"]
     assert sorted(line.split()[0] for line in text[1:]) == sorted(node["id"] for node in nodes)
     assert agent_id in cluster.meseta("node", "show", agent_id).stdout
 

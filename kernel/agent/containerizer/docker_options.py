@@ -68,6 +68,8 @@ def create_body(launch: LaunchContainer, place: Place, user: tuple[int, int] | N
         "Labels": {AGENT_LABEL: place.owner, CONTAINER_LABEL: launch.container_id, SANDBOX_LABEL: launch.directory},
         "HostConfig": {**held_to(launch.limits), "Binds": [f"{_bindable(launch.directory)}:{place.sandbox_directory}:rw"]},
     }
+    if launch.gpus:  # As `docker run --gpus device=...` asks.
+        body["HostConfig"]["DeviceRequests"] = [{"DeviceIDs": [gpu.uuid for gpu in launch.gpus], "Capabilities": [["gpu"]]}]
     if launch.shell:
         body |= {"Entrypoint": ["/bin/sh", "-c"], "Cmd": [launch.argv[-1]]}
     elif launch.argv:

@@ -15,11 +15,13 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+from kernel.agent import nvidia
 from kernel.agent.containerizer import oci_spec
-from kernel.agent.containerizer.oci_spec import Bundle, User
+from kernel.agent.containerizer.oci_spec import Bundle, DeviceFile, User
 from kernel.agent.containerizer.oci_users import BundleError, user_of
 from kernel.agent.containerizer.seccomp_profiles import Profiles
 from kernel.agent.effects import Beside, LaunchContainer, LaunchProbe
+from kernel.agent.gpus import Gpu
 from kernel.agent.images.collection import Image
 from kernel.agent.images.config import RunConfig
 from kernel.agent.images.store import Held, Store
@@ -36,6 +38,7 @@ log = logging.getLogger(__name__)
 
 DELETE_S = 30.0
 PASSES_MAX = 100
+GPU_HOOK = "nvidia-container-runtime-hook"  # Of NVIDIA's container toolkit.
 SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _MNT_DETACH = 2
@@ -53,10 +56,20 @@ def image_of(launch: LaunchContainer) -> tuple[str, bool]:
 class Bundles:
     """The bundles of one agent's containers, below a folder of its own."""
 
-    def __init__(self, folder: str, store: Store, networks: Networks, profiles: Profiles, sandbox_path: str, cgroup: str) -> None:
-        """sandbox_path: where containers see their sandbox. cgroup: below which control group they are, as `/meseta/1234`."""
+    def __init__(
+        self,
+        folder: str,
+        store: Store,
+        networks: Networks,
+        profiles: Profiles,
+        sandbox_path: str,
+        cgroup: str,
+        device_dir: str = "/dev",
+    ) -> None:
+        """sandbox_path: where containers see their sandbox. cgroup: below which control group they are, as `/meseta/1234`. device_dir:
+        where the device files of GPUs are."""
         self._folder, self._store, self._networks, self._profiles = folder, store, networks, profiles
-        self._sandbox_path, self._cgroup = sandbox_path, cgroup
+        self._sandbox_path, self._cgroup, self._device_dir = sandbox_path, cgroup, device_dir
         self._joined: dict[str, tuple[NetworkInfo, ...]] = {}
         self.used = os.path.isdir(f"{folder}/bundles")  # Whether there may be any.
 
@@ -292,12 +305,22 @@ class Bundles:
             self._profiles.profile(launch.info),
             os.uname().machine,
             os.uname().release,
+            *(_gpu_parts(launch.gpus, self._device_dir) if launch.gpus else ()),
         )
         if not oci_spec.arguments(bundle.argv, bundle.shell, config):
             raise BundleError("the image says nothing of what to run, and the task does neither")
         _make_sources(bundle)
         with open(f"{path}/config.json", "w", encoding="utf-8") as file:
             json.dump(oci_spec.spec(bundle, config), file)
+
+
+def _gpu_parts(gpus: Sequence[Gpu], device_dir: str) -> tuple[tuple[DeviceFile, ...], str]:
+    """The device files of a container with GPUs, and the program that puts the driver's libraries beside them."""
+    nodes = {gpu.path: gpu.node for gpu in gpus if gpu.node is not None} | nvidia.controls(device_dir)
+    hook = shutil.which(GPU_HOOK, path=SYSTEM_PATH)
+    if hook is None:
+        log.warning("a container with GPUs has not the driver's libraries but what its image brings: %s is not installed", GPU_HOOK)
+    return tuple(DeviceFile(f"/dev/{os.path.basename(path)}", *node) for path, node in nodes.items()), hook or ""
 
 
 def _runc() -> str:

@@ -42,10 +42,19 @@ class User(Struct, frozen=True):
     groups: tuple[int, ...] = ()
 
 
+class DeviceFile(Struct, frozen=True):
+    """A character device of this machine that the container gets at path."""
+
+    path: str
+    major: int
+    minor: int
+
+
 class Bundle(Struct, frozen=True):
     """What else there is to say. env, argv: of the task; sandbox: on this machine, seen in the container at sandbox_path; cgroup: as runc
     names it; network: the file of its namespace, empty for the machine's; files: those that depend on it (NETWORK_FILES), by their paths in
-    the container, and where they are on this machine; seccomp: None for no filter; machine, release: what `uname` says."""
+    the container, and where they are on this machine; seccomp: None for no filter; machine, release: what `uname` says; gpu_hook: a program
+    of the driver's that puts its libraries into the container, "" none."""
 
     container_id: str
     rootfs: str
@@ -62,6 +71,8 @@ class Bundle(Struct, frozen=True):
     seccomp: Profile | None = None
     machine: str = ""
     release: str = ""
+    devices: tuple[DeviceFile, ...] = ()
+    gpu_hook: str = ""
 
 
 def unsupported_in_image(info: ContainerInfo) -> str | None:
@@ -127,7 +138,7 @@ def spec(bundle: Bundle, image: RunConfig) -> dict[str, Any]:
         namespaces.remove({"type": "pid"})
     if bundle.network:
         namespaces.append({"type": "network", "path": bundle.network})
-    return {
+    whole = {
         "ociVersion": "1.0.2",
         "hostname": hostname(info, bundle.container_id),
         "root": {"path": bundle.rootfs, "readonly": False},
@@ -150,7 +161,8 @@ def spec(bundle: Bundle, image: RunConfig) -> dict[str, Any]:
         "mounts": [*_SYSTEM_MOUNTS, _SYS_OF_NETWORK if bundle.network else _SYS, _shm(info), *_volumes(bundle)],
         "linux": {
             "cgroupsPath": bundle.cgroup,
-            "resources": {"devices": [{"allow": False, "access": "rwm"}, *_devices()]},
+            "resources": {"devices": [{"allow": False, "access": "rwm"}, *_devices(bundle)]},
+            "devices": [_device(device) for device in bundle.devices],
             "namespaces": namespaces,
             **_seccomp(bundle, capabilities),
             "sysctl": {"net.ipv4.ip_unprivileged_port_start": "0"} if bundle.network else {},
@@ -158,6 +170,10 @@ def spec(bundle: Bundle, image: RunConfig) -> dict[str, Any]:
             "readonlyPaths": list(READ_ONLY),
         },
     }
+    if bundle.gpu_hook:
+        hook = {"path": bundle.gpu_hook, "args": [bundle.gpu_hook.rpartition("/")[2], "prestart"]}
+        whole["hooks"] = {"prestart": [hook]}
+    return whole
 
 
 _SYSTEM_MOUNTS: tuple[dict[str, Any], ...] = (
@@ -229,6 +245,11 @@ def _rlimits(info: ContainerInfo) -> list[dict[str, Any]]:
     ]
 
 
-def _devices() -> list[dict[str, Any]]:
-    allowed = [{"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in DEVICES]
+def _device(device: DeviceFile) -> dict[str, Any]:
+    return {"path": device.path, "type": "c", "major": device.major, "minor": device.minor, "fileMode": 0o666, "uid": 0, "gid": 0}
+
+
+def _devices(bundle: Bundle) -> list[dict[str, Any]]:
+    numbers = (*DEVICES, *((device.major, device.minor) for device in bundle.devices))
+    allowed = [{"allow": True, "type": "c", "major": major, "minor": minor, "access": "rwm"} for major, minor in numbers]
     return [*allowed, {"allow": True, "type": "c", "major": 136, "access": "rwm"}, {"allow": True, "access": "m"}]

@@ -81,7 +81,7 @@ class ProcessContainerizer:
         self._probes.append(probe)
 
     def limit(self, effect: effects.LimitContainer) -> None:
-        if self._isolation.limits:
+        if not self._isolation.idle:
             self._worker.submit(self._limit, effect)
 
     def signal(self, container_id: str, number: int) -> None:

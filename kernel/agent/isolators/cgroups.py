@@ -18,6 +18,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
+from kernel.agent.isolators import device_filter
 from kernel.agent.isolators.limits import Limits, Usage
 from kernel.errors import KernelError
 
@@ -30,6 +31,7 @@ KILL_TRIES = 50
 KILL_PAUSE_S = 0.002
 WANTED = ("cpu", "memory", "pids")  # Controllers that limit.
 COUNTING = "cpuacct"  # In version 1 the one that counts time; version 2 counts without.
+DEVICES = "devices"  # Keeps containers away from devices: in version 1 a controller, in version 2 a filter (`device_filter`).
 
 
 class CgroupError(KernelError):
@@ -74,13 +76,16 @@ class Cgroups:
     def __init__(self, root: str, hierarchies: Iterable[Hierarchy], wanted: Collection[str] = WANTED) -> None:
         """root: the folder, such as `meseta/agent-5051`. wanted: controllers. Raises CgroupError when it cannot be made."""
         self._folders: list[_Folder] = []
+        hierarchies = list(hierarchies)
+        filtered = not any(DEVICES in hierarchy.controllers for hierarchy in hierarchies) and DEVICES in wanted and device_filter.usable()
         for hierarchy in hierarchies:
             useful = {*wanted, COUNTING} if hierarchy.version == 1 else set(wanted)
-            controllers = tuple(sorted(hierarchy.controllers & useful))
+            available = hierarchy.controllers | {DEVICES} if hierarchy.version == 2 and filtered else hierarchy.controllers
+            controllers = tuple(sorted(available & useful))
             if controllers:
                 self._folders.append(_Folder(f"{hierarchy.path}/{root}", hierarchy.version, controllers))
         self._of = {controller: folder for folder in self._folders for controller in folder.controllers}
-        self.limits = frozenset(self._of) & set(WANTED)  # The controllers that hold containers to something here.
+        self.limits = frozenset(self._of) - {COUNTING}  # The controllers that hold containers to something here.
         try:
             for folder in self._folders:
                 os.makedirs(folder.path, exist_ok=True)
@@ -215,7 +220,7 @@ class Cgroups:
 
 def _delegate(folder: _Folder) -> None:
     """In version 2 the children of a group have the controllers that it hands on."""
-    wanted = " ".join(f"+{name}" for name in folder.controllers)
+    wanted = " ".join(f"+{name}" for name in folder.controllers if name != DEVICES)
     parts = folder.path.split("/")
     for count in range(2, len(parts) + 1):
         parent = "/".join(parts[:count])
@@ -242,6 +247,8 @@ _OPTIONAL = {_WITH_SWAP, "memory.swap.max"}  # Swap is not counted by every kern
 
 
 def _set(folder: _Folder, container_id: str, limits: Limits, new: bool) -> None:
+    if folder.version == 2 and DEVICES in folder.controllers and (limits.allowed or limits.denied):
+        device_filter.attach(folder.group(container_id), limits.denied)
     for controller in folder.controllers:
         for name, value, is_default in _SETTINGS[controller, folder.version](limits):
             if not (new and is_default):
@@ -312,6 +319,13 @@ def _pids(limits: Limits) -> Iterator[Setting]:
     yield "pids.max", "max" if limits.pids_max is None else str(limits.pids_max), limits.pids_max is None
 
 
+def _devices_1(limits: Limits) -> Iterator[Setting]:
+    for rule in limits.allowed:
+        yield "devices.allow", f"{rule} rwm", True
+    for rule in limits.denied:
+        yield "devices.deny", f"{rule} rwm", False
+
+
 _SETTINGS: Mapping[tuple[str, int], Callable[[Limits], Iterable[Setting]]] = {
     ("cpu", 1): _cpu_1,
     ("cpu", 2): _cpu_2,
@@ -320,6 +334,8 @@ _SETTINGS: Mapping[tuple[str, int], Callable[[Limits], Iterable[Setting]]] = {
     ("pids", 1): _pids,
     ("pids", 2): _pids,
     (COUNTING, 1): lambda limits: (),
+    (DEVICES, 1): _devices_1,
+    (DEVICES, 2): lambda limits: (),
 }
 
 
@@ -409,4 +425,6 @@ _READINGS: Mapping[tuple[str, int], Callable[[str], Mapping[str, float | int]]] 
     ("cpu", 2): _cpu_of_2,
     ("memory", 2): _mem_of_2,
     ("pids", 2): lambda group: {},
+    (DEVICES, 1): lambda group: {},
+    (DEVICES, 2): lambda group: {},
 }

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from typing import Protocol
 
 from kernel.agent.isolators import processes
-from kernel.agent.isolators.cgroups import CgroupError, Cgroups, mounted
+from kernel.agent.isolators.cgroups import DEVICES, CgroupError, Cgroups, mounted
 from kernel.agent.isolators.limits import Limits, Usage
 from kernel.errors import ConfigError
 from kernel.executor.command import Limitation
@@ -22,6 +22,7 @@ from kernel.wire.task import Reason
 log = logging.getLogger(__name__)
 
 CONTROLLERS = {"cgroups/cpu": "cpu", "cgroups/mem": "memory", "cgroups/pids": "pids"}
+GPUS = frozenset({"gpu/nvidia", "cgroups/devices"})  # One keeps containers away from the GPUs of others by the other.
 ALL = "cgroups/all"
 POSIX = ("posix/cpu", "posix/mem")
 DISK = frozenset({"disk/du", "posix/disk"})  # See `kernel.agent.isolators.disk`.
@@ -40,6 +41,10 @@ class Isolation(Protocol):
     @property
     def limits(self) -> bool:
         """Whether a container can be held to more than it was given (TASK_RESOURCE_LIMITS)."""
+
+    @property
+    def devices(self) -> bool:
+        """Whether a container can be kept away from devices."""
 
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
         """Make ready for a container; return the control groups it is to be started in. Raises CgroupError."""
@@ -70,34 +75,42 @@ class Isolation(Protocol):
         """Remove what was made for all containers together, once there are none."""
 
 
-def isolation(wanted: Collection[str] | None, root: str, work_dir: str) -> Isolation:
-    """What is wanted; None: all that this machine can do. Raises ConfigError where it cannot."""
+def isolation(wanted: Collection[str] | None, root: str, work_dir: str, *, gpus: bool = False) -> Isolation:
+    """What is wanted; None: all that this machine can do. gpus: whether there are any to be kept away from. Raises ConfigError where
+    it cannot."""
     names = set(wanted or ())
-    unknown = names - set(CONTROLLERS) - {ALL, *POSIX, *DISK}
+    unknown = names - set(CONTROLLERS) - {ALL, *POSIX, *DISK, *GPUS}
     if unknown:
-        allowed = ", ".join([*CONTROLLERS, ALL, *POSIX, *sorted(DISK)])
+        allowed = ", ".join([*CONTROLLERS, ALL, *POSIX, *sorted(DISK), *sorted(GPUS)])
         raise ConfigError(f"--isolation: {', '.join(sorted(unknown))} is not built; allowed are {allowed}")
     everything = wanted is None or ALL in names
     asked = {controller for name, controller in CONTROLLERS.items() if everything or name in names}
+    apart = gpus and (everything or bool(names & GPUS))
     place = f"{root}/{zlib.crc32(os.path.abspath(work_dir).encode()):08x}"
-    if not asked:
-        return NoIsolation(place)
+    made: Isolation = NoIsolation(place)
     try:
-        groups = _groups(place, asked)
+        if asked or apart:
+            made = CgroupIsolation(place, _groups(place, asked, {DEVICES} if apart else set(), insist=wanted is not None))
     except CgroupError as error:
         if wanted is not None:
             raise ConfigError(f"--isolation: {error}") from error
         log.warning("tasks are not held to their cpus, memory and number of processes: %s", error)
-        return NoIsolation(place)
-    return CgroupIsolation(place, groups)
+    if gpus and not made.devices:
+        log.warning("nothing keeps a task from the GPUs of others but the variables that name its own: %s", _why_not(apart))
+    return made
 
 
-def _groups(root: str, asked: Collection[str]) -> Cgroups:
+def _why_not(apart: bool) -> str:
+    return "this machine has no control groups for devices that we may use" if apart else "--isolation has no gpu/nvidia"
+
+
+def _groups(root: str, asked: Collection[str], devices: Collection[str], *, insist: bool) -> Cgroups:
+    """insist: whether devices must be among what they hold, too."""
     if os.geteuid() != 0:
         raise CgroupError("only root may make control groups")
     with open("/proc/self/mounts", encoding="utf-8") as mounts:
-        groups = Cgroups(root, mounted(mounts), asked)
-    missing = set(asked) - groups.limits
+        groups = Cgroups(root, mounted(mounts), {*asked, *devices})
+    missing = {*asked, *(devices if insist else ())} - groups.limits
     if missing:
         groups.close()
         raise CgroupError(f"this machine has no control groups for {', '.join(sorted(missing))}")
@@ -114,7 +127,7 @@ class NoIsolation:
     """Nothing holds a container; what it uses is counted all the same."""
 
     idle = True
-    limits = False
+    limits = devices = False
 
     def __init__(self, place: str) -> None:
         self.place = f"/{place}"
@@ -156,6 +169,7 @@ class CgroupIsolation:
     def __init__(self, place: str, groups: Cgroups) -> None:
         self.place, self.groups = f"/{place}", groups
         self.limits = {"cpu", "memory"} <= groups.limits
+        self.devices = DEVICES in groups.limits
         self._out_of_memory: set[str] = set()
 
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:

@@ -13,7 +13,8 @@ from kernel.wire.values import Scalar
 
 class Limits(Struct, frozen=True, gc=False):
     """What a container is held to. cpu_milli: its share when cpus are scarce; mem_mib: what it was given. At most, None for any
-    amount: cpu_limit_milli, mem_limit_mib, pids_max (processes and threads), disk_mib (of its sandbox)."""
+    amount: cpu_limit_milli, mem_limit_mib, pids_max (processes and threads), disk_mib (of its sandbox). allowed, denied: devices of
+    GPUs, as `c MAJOR:MINOR`."""
 
     cpu_milli: int
     mem_mib: int
@@ -21,6 +22,8 @@ class Limits(Struct, frozen=True, gc=False):
     mem_limit_mib: int | None = None
     pids_max: int | None = None
     disk_mib: int | None = None
+    allowed: tuple[str, ...] = ()
+    denied: tuple[str, ...] = ()
 
 
 class Usage(Struct, frozen=True, gc=False):

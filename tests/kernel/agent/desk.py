@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+import msgspec
+
 from kernel.agent.config import AgentConfig
 from kernel.agent.core import AgentCore
 from kernel.agent.effects import (
@@ -26,6 +28,7 @@ from tests.builders import at, framework_info, resources, task
 
 AGENT_ID = "m-S1"
 CONFIG = AgentConfig(work_dir="/work", switch_user=False)
+NODE = Node(resources("cpus:4;mem:4096"))
 E = TypeVar("E")
 
 
@@ -40,15 +43,16 @@ class Desk:
         boot_id: str = "boot",
         key: bytes = b"",
         seconds: float = 0.0,
+        node: Node = NODE,
     ) -> None:
-        self.config = config
+        self.config, self.node = config, node
         self.store: dict[str, bytes] = dict(entries or {})
         self.seconds = seconds
         self.run = run
         self.effects: list[Any] = []
         self.sent: list[Any] = []
         identity = Identity(f"run-{run}", run.to_bytes(8, "big"), boot_id, key)
-        self.core = AgentCore(config, identity, Node(resources("cpus:4;mem:4096")), self.store, at(self.seconds))
+        self.core = AgentCore(config, identity, node, self.store, at(self.seconds))
 
     def give(self, message: Any) -> Any:
         """Hand in an input; returns the body of its Reply, if any."""
@@ -121,9 +125,10 @@ class Desk:
         self.master(RunTaskGroup(framework_id, executor, infos, launch_executor))
         return [launch.container_id for launch in self.all(LaunchContainer)]
 
-    def restart(self, boot_id: str = "boot", after_s: float = 0.0) -> Desk:
-        """The agent is killed and started again: all that is left of it is its store."""
-        return Desk(self.config, self.store, self.run + 1, boot_id, seconds=self.seconds + after_s)
+    def restart(self, boot_id: str = "boot", after_s: float = 0.0, node: Node | None = None, **settings: Any) -> Desk:
+        """The agent is killed and started again, maybe with other settings: all that is left of it is its store."""
+        config = msgspec.structs.replace(self.config, **settings)
+        return Desk(config, self.store, self.run + 1, boot_id, seconds=self.seconds + after_s, node=node or self.node)
 
 
 def command(task_id: str = "t", **fields: Any) -> TaskInfo:
@@ -143,9 +148,9 @@ def register(desk: Desk, *infos: FrameworkInfo) -> Desk:
     return desk
 
 
-def running(config: AgentConfig = CONFIG, *infos: FrameworkInfo) -> Desk:
+def running(config: AgentConfig = CONFIG, *infos: FrameworkInfo, node: Node = NODE) -> Desk:
     """A registered agent with an empty launcher, and a framework `f`."""
-    desk = Desk(config)
+    desk = Desk(config, node=node)
     desk.give(LauncherState(()))
     register(desk, *infos)
     desk.sent.clear()

@@ -59,7 +59,7 @@ def test_only_root_switches_users(tmp_path: Path) -> None:
 
 
 def test_what_is_not_given_is_detected(tmp_path: Path) -> None:
-    found = Resources.of(detect.resources("", "*", tmp_path))
+    found = Resources.of(detect.resources("", "*", tmp_path).resources)
     assert found.cpus == len(os.sched_getaffinity(0)) * 1000
     assert found.mem > 0
     assert found.disk > 0
@@ -67,7 +67,7 @@ def test_what_is_not_given_is_detected(tmp_path: Path) -> None:
 
 
 def test_what_is_given_counts(tmp_path: Path) -> None:
-    found = Resources.of(detect.resources("cpus:8;ports:[1-2];widgets:{a}", "*", tmp_path))
+    found = Resources.of(detect.resources("cpus:8;ports:[1-2];widgets:{a}", "*", tmp_path).resources)
     assert found.cpus == 8000
     assert found.mem > 0
     assert "ports:[1-2]" in str(found)
@@ -76,7 +76,7 @@ def test_what_is_given_counts(tmp_path: Path) -> None:
 
 
 def test_resources_get_the_default_role(tmp_path: Path) -> None:
-    (cpus, *_) = detect.resources("cpus:8;mem(dev):1;disk:1;ports:[1-1]", "prod", tmp_path)
+    (cpus, *_) = detect.resources("cpus:8;mem(dev):1;disk:1;ports:[1-1]", "prod", tmp_path).resources
     assert Resources.of((cpus,)) == Resources.parse("cpus(prod):8") or cpus.name != "cpus"
 
 

@@ -304,6 +304,42 @@ def test_an_unreadable_entry_stops_the_agent(key: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "left"),
+    [
+        ("frameworks/f", set()),
+        ("tasks/f/t", {"custom", "g"}),
+        ("updates/f/t", {"custom", "g"}),
+        ("executors/f/e", {"t", "g"}),
+        ("executors/f/d", {"t", "custom"}),
+    ],
+)
+def test_who_is_not_strict_goes_on_without_it(key: str, left: set[str]) -> None:
+    """Its container is ended, and the master asks for what it believes here."""
+    desk = running()
+    container = desk.run_task(command("t"))
+    desk.run_task(command("custom", executor=executor("e")))
+    desk.run_group(executor("d", type=ExecutorType.DEFAULT, command=None), command("g"))
+    desk.store[key] = b"\xc1"
+    again = desk.restart(strict=False)
+    assert {task_id for framework in again.core.state.frameworks.values() for task_id in framework.tasks} == left
+    again.give(LauncherState((KnownContainer(container, 7),)))
+    ended = [effect.container_id for effect in again.all(SignalContainer)]
+    assert ended == ([] if "t" in left else [container])
+    assert again.core.state.counts["slave/recovery_errors"] > 0
+    assert not any(name.endswith(key.partition("/")[2]) for name in again.store if name.startswith(key.partition("/")[0]))
+    assert again.restart().core.state.agent_id == AGENT_ID, "what is left can be read"
+
+
+def test_who_is_not_strict_is_a_new_agent_when_it_does_not_know_who_it_is() -> None:
+    desk = running()
+    desk.run_task(command("t"))
+    desk.store["agent"] = b"\xc1"
+    again = desk.restart(strict=False)
+    again.give(LauncherState(()))
+    assert (again.core.state.agent_id, again.store) == ("", {})
+
+
+@pytest.mark.parametrize(
     ("key", "right", "wrong"),
     [
         ("agent", AGENT_ID, "../m1"),

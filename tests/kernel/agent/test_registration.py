@@ -18,6 +18,7 @@ from kernel.agent.effects import (
 from kernel.supervisor import STOP_WITHIN_S
 from kernel.wire.agent import (
     AgentHeartbeat,
+    ExecutorExited,
     FrameworkUpdated,
     Goodbye,
     KillTask,
@@ -28,9 +29,10 @@ from kernel.wire.agent import (
     RunTask,
     ShutdownAgent,
 )
+from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorType, Reason, TaskState
 from tests.builders import executor
-from tests.kernel.agent.desk import AGENT_ID, Desk, command, framework, register, running
+from tests.kernel.agent.desk import AGENT_ID, CONFIG, Desk, command, framework, register, running
 
 NOBODY = framework("idle")
 
@@ -183,7 +185,7 @@ def test_leaving_empty_ends_the_tasks_tells_how_and_comes_back_as_the_same_agent
     desk.give(Stop(False, end_tasks=True))
     assert [effect.container_id for effect in desk.all(SignalContainer)] == [container]
     assert desk.all(Leave) == []
-    assert desk.run_task(command("late")) == ""
+    assert desk.take_sent(Goodbye) == [Goodbye(False)], "nothing more is to be offered here"
     desk.exited(container, 15)
     assert desk.acknowledge_all() == [TaskState.TASK_KILLED]
     desk.tick(0.25)
@@ -195,6 +197,50 @@ def test_leaving_empty_ends_the_tasks_tells_how_and_comes_back_as_the_same_agent
     again.give(MasterConnected())
     (message,) = again.take_sent(Register)
     assert (message.agent_id, message.tasks) == (AGENT_ID, ())
+
+
+@pytest.mark.parametrize("final", [True, False])
+def test_what_is_to_start_while_it_leaves_is_refused_at_once_and_that_is_acknowledged_first(final: bool) -> None:
+    desk = running(CONFIG, framework("f", FrameworkCapability.PARTITION_AWARE), framework("g"))
+    container = desk.run_task(command("t"))
+    desk.started(container)
+    desk.acknowledge_all()
+    desk.give(Stop(final, end_tasks=True))
+    desk.exited(container, 15)
+    desk.acknowledge_all()
+    assert desk.run_task(command("late")) == ""
+    assert desk.run_group(executor("d", type=ExecutorType.DEFAULT, command=None), command("l1"), command("l2"), framework_id="g") == []
+    assert desk.take_sent(ExecutorExited) == [ExecutorExited("g", "d", -1)]
+    refused = desk.updates()
+    states = {status.task_id.value: (status.state, status.reason) for status in refused}
+    reason = Reason.REASON_AGENT_DRAINING
+    dropped = TaskState.TASK_LOST if final else TaskState.TASK_DROPPED  # By then the framework is no longer known, nor what it can be told.
+    assert states == {"late": (dropped, reason), "l1": (TaskState.TASK_LOST, reason), "l2": (TaskState.TASK_LOST, reason)}
+    desk.tick(0.25)
+    assert desk.all(Leave) == []
+    for status in refused:
+        desk.acknowledge(status, "f" if status.task_id.value == "late" else "g")
+    desk.tick(0.25)
+    assert len(desk.all(Leave)) == 1
+
+
+def test_a_launch_that_is_repeated_while_it_leaves_is_no_new_one() -> None:
+    desk = running()
+    desk.started(desk.run_task(command("t")))
+    desk.acknowledge_all()
+    desk.give(Stop(False, end_tasks=True))
+    desk.run_task(command("t"))
+    assert desk.updates() == []
+
+
+def test_a_new_master_hears_that_it_leaves_too() -> None:
+    desk = running()
+    desk.run_task(command("t"))
+    desk.give(Stop(True))
+    desk.give(MasterLost())
+    desk.take_sent(Goodbye)
+    register(desk)
+    assert desk.take_sent(Goodbye) == [Goodbye(False)]
 
 
 def test_what_nobody_acknowledges_is_owed_by_the_next_start() -> None:

@@ -52,7 +52,7 @@ def test_node_list_shows_what_is_used(cluster: Cluster, meseta: Run) -> None:
     status, out, _ = meseta("node", "list")
     heading, first, second = columns(out)
     assert status == 0
-    assert heading == ["ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE"]
+    assert heading == ["ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE", "ATTRIBUTES"]
     assert first[:6] == ["S0", "n1:5051", "active", "1/4", "512M/20G", "-"]
     assert second[:4] == ["S1", "n2:5051", "active", "0/4"]
 

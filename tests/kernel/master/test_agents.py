@@ -26,6 +26,7 @@ from kernel.wire.framework import FrameworkCapability
 from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.task import TERMINAL, Reason, TaskState
 from tests.builders import accept, executor, framework_id, framework_info, register, task
+from tests.kernel.master import invariants
 from tests.kernel.master.conductor import Conductor
 
 RUNNING = TaskState.TASK_RUNNING
@@ -192,6 +193,19 @@ class TestLoss:
         cluster.take("s")
         cluster.later(9.5)
         assert [s.state for s in cluster.statuses()] == [TaskState.TASK_UNREACHABLE]
+
+    def test_one_that_said_goodbye_is_offered_to_nobody_until_it_registers_anew(self, cluster):
+        cluster.later(6)
+        (offer,) = cluster.offers()
+        cluster.give(e.FromAgent(1, Goodbye()))
+        assert [event.rescind.offer_id for event in cluster.take("s") if event.rescind] == [offer.id]
+        cluster.update(1, cluster.fid, "t", TaskState.TASK_KILLED)  # It ends its tasks first: what they had is free.
+        cluster.wait(30)
+        assert cluster.offers() == []
+        invariants.check(cluster.core.state)
+        cluster.give(e.FromAgent(1, again(cluster, tasks=())))
+        cluster.later(6)
+        assert len(cluster.offers()) == 1
 
     def test_a_last_goodbye_loses_its_tasks(self, cluster):
         cluster.give(e.FromAgent(1, Goodbye(final=True)))

@@ -22,10 +22,11 @@ from kernel.wire.agent import (
     StatusUpdate,
     TaskReport,
 )
+from kernel.wire.attributes import parse_attributes
 from kernel.wire.common import DomainInfo, FaultDomain, RegionInfo, ZoneInfo
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import AgentID, TaskID
-from kernel.wire.resources import AllocationInfo, Resource, Scalar, ValueType
+from kernel.wire.resources import AllocationInfo, Resource, Resources, Scalar, ValueType
 from kernel.wire.task import Attribute, Reason, TaskState, TaskStatus
 from kernel.wire.values import Text
 from tests.builders import accept, executor, framework_id, framework_info, register, resources, task
@@ -250,6 +251,19 @@ class TestResources:
         assert (agent.total.cpus, agent.used.cpus) == (500, 1000)
         invariants.check(c.core.state)
         assert all(r.name != "cpus" for offer in c.offers() for r in offer.resources)
+
+    def test_what_an_agent_has_gained_is_offered_and_its_tasks_stay(self, c: Conductor) -> None:
+        more = {"resources": resources("cpus:8;mem:4096;ports:[1-9]"), "attributes": parse_attributes("rack:a")}
+        c.give(e.LinkClosed(1))
+        c.take("s")
+        c.give(e.FromAgent(2, again(**more)))
+        c.later(6)
+        (offer,) = c.offers()
+        agent = c.core.state.agents["M-S0"]
+        assert [attribute.name for attribute in offer.attributes] == ["rack"]
+        assert Resources.of(offer.resources).cpus == 8000 - agent.used.cpus
+        assert (agent.total.cpus, list(agent.tasks)) == (8000, [("M-0000", "t")])
+        invariants.check(c.core.state)
 
     def test_offers_of_what_it_no_longer_has_are_taken_back(self, c: Conductor) -> None:
         c.later(6)

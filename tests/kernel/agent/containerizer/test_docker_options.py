@@ -10,6 +10,7 @@ from kernel.agent.containerizer.docker_options import Place, create_body, held_t
 from kernel.agent.containerizer.docker_parameters import _DECIDED, _MEANING, DockerOptionError
 from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.effects import LaunchContainer
+from kernel.agent.gpus import Gpu
 from kernel.agent.isolators.limits import Limits
 from kernel.wire.common import (
     DockerVolume,
@@ -59,10 +60,15 @@ def parameter(key: str, value: str) -> ContainerInfo:
     return info({"network": Network.USER, "parameters": (Parameter(key, value),)}, network_infos=(NetworkInfo(name="net"),))
 
 
-def body(asked: ContainerInfo, argv: tuple[str, ...] = ("sh", "-c", "x"), shell: bool = True, user: tuple[int, int] | None = None) -> Any:
-    launch = LaunchContainer(
-        "c", "", argv, {"A": "1"}, "/work/sandbox", None, (), LIMITS, containerizer=Containerizer.DOCKER, info=asked, shell=shell
-    )
+def body(
+    asked: ContainerInfo,
+    argv: tuple[str, ...] = ("sh", "-c", "x"),
+    shell: bool = True,
+    user: tuple[int, int] | None = None,
+    gpus: tuple[Gpu, ...] = (),
+) -> Any:
+    kind = Containerizer.DOCKER
+    launch = LaunchContainer("c", "", argv, {"A": "1"}, "/work/sandbox", None, (), LIMITS, kind, info=asked, shell=shell, gpus=gpus)
     return create_body(launch, PLACE, user)
 
 
@@ -84,6 +90,11 @@ def test_a_plain_container() -> None:
             "PidsLimit": 100,
         },
     }
+
+
+def test_gpus_are_asked_for_as_docker_run_does() -> None:
+    gpus = (Gpu(1, "GPU-a", "T4", 16, "0:1"), Gpu(3, "GPU-b", "T4", 16, "0:3"))
+    assert body(info(), gpus=gpus)["HostConfig"]["DeviceRequests"] == [{"DeviceIDs": ["GPU-a", "GPU-b"], "Capabilities": [["gpu"]]}]
 
 
 def test_without_a_shell_the_entry_point_is_the_image_s() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from kernel.agent.containerizer.oci_spec import Bundle, User, arguments, environment, overridden, spec, unsupported_in_image
+from kernel.agent.containerizer.oci_spec import Bundle, DeviceFile, User, arguments, environment, overridden, spec, unsupported_in_image
 from kernel.agent.images.config import RunConfig
 from kernel.wire.common import HostPath, SandboxPath, Volume, VolumeMode, VolumeSource, VolumeSourceType
 from kernel.wire.container import (
@@ -52,6 +52,17 @@ def test_the_tasks_variables_win_over_the_images() -> None:
 
 def test_a_commands_variables_win_over_its_tasks() -> None:
     assert overridden(["A=1=2", "B="], {"B": "b", "C": "c"}) == ["A=1=2", "B=b", "C=c"]
+
+
+def test_gpus_are_devices_that_may_be_used_and_a_hook_brings_the_drivers_libraries() -> None:
+    bundle = replace(BUNDLE, devices=(DeviceFile("/dev/nvidia1", 195, 1),), gpu_hook="/usr/bin/nvidia-hook")
+    told = spec(bundle, IMAGE)
+    (device,) = told["linux"]["devices"]
+    assert (device["path"], device["type"], device["major"], device["minor"]) == ("/dev/nvidia1", "c", 195, 1)
+    assert {"allow": True, "type": "c", "major": 195, "minor": 1, "access": "rwm"} in told["linux"]["resources"]["devices"]
+    assert told["hooks"] == {"prestart": [{"path": "/usr/bin/nvidia-hook", "args": ["nvidia-hook", "prestart"]}]}
+    assert "hooks" not in spec(BUNDLE, IMAGE)
+    assert spec(BUNDLE, IMAGE)["linux"]["devices"] == []
 
 
 def test_a_user_who_is_not_root_has_no_capabilities_in_force() -> None:

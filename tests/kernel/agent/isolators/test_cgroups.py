@@ -53,6 +53,41 @@ def real() -> Iterator[Cgroups]:
     groups.close()
 
 
+@pytest.mark.parametrize("version", [1, 2])
+def test_a_container_is_kept_away_from_devices(version: int) -> None:
+    """By a controller in version 1, by a filter of ours in version 2."""
+    with open("/proc/self/mounts") as mounts:
+        hierarchies = [hierarchy for hierarchy in mounted(mounts) if hierarchy.version == version]
+    if os.geteuid() != 0 or not hierarchies:
+        pytest.skip("only root may make control groups")
+    groups = Cgroups(f"meseta-test-{uuid.uuid4().hex[:8]}", hierarchies, {"devices"})
+    if "devices" not in groups.limits:
+        groups.close()
+        pytest.skip("this kernel guards no devices so")
+    opens = (
+        "import sys\n"
+        "def opens(path):\n"
+        "    try: open(path, 'rb').close(); return True\n"
+        "    except PermissionError: return False\n"
+        "print(*map(opens, ('/dev/zero', '/dev/full', '/dev/null')))"
+    )
+    try:
+        for allowed, denied, expected in (
+            (("c 1:7",), ("c 1:5",), "False True True"),
+            (("c 1:5", "c 1:7"), (), "True True True"),
+            ((), ("c 1:5", "c 1:7"), "False False True"),
+        ):
+            files = groups.make("c1", Limits(100, 32, allowed=allowed, denied=denied))
+            assert run(files, opens).communicate()[0].strip() == expected
+        groups.update("c1", Limits(100, 32, allowed=("c 1:5",), denied=("c 1:7",)))
+        assert run(groups.doors("c1"), opens).communicate()[0].strip() == "True False True"
+        assert groups.usage("c1").processes == 0
+    finally:
+        groups.kill("c1")
+        eventually(lambda: groups.remove("c1"))
+        groups.close()
+
+
 def run(files: tuple[str, ...], code: str) -> subprocess.Popen[str]:
     """A Python process that goes into groups before it does anything."""
     enter = "".join(f"open({file!r}, 'w').write('0');" for file in files)

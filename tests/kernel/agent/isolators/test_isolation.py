@@ -42,6 +42,21 @@ def test_what_is_not_built_is_named(tmp_path: Path) -> None:
         isolation(("cgroups/cpu", "network/cni"), ROOT, str(tmp_path))
 
 
+def test_who_has_gpus_and_cannot_guard_them_is_warned_or_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not isolation(("posix/cpu",), ROOT, str(tmp_path), gpus=True).devices
+    assert "--isolation has no gpu/nvidia" in caplog.text
+    caplog.clear()
+    assert not isolation(("posix/cpu", "gpu/nvidia"), ROOT, str(tmp_path)).devices, "there is nothing to guard"
+    assert caplog.text == ""
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    assert not isolation(None, ROOT, str(tmp_path), gpus=True).devices
+    assert "the GPUs of others but the variables" in caplog.text
+    with pytest.raises(ConfigError, match="--isolation: only root"):
+        isolation(("gpu/nvidia",), ROOT, str(tmp_path), gpus=True)
+
+
 def test_posix_holds_nothing_and_still_counts(tmp_path: Path) -> None:
     nothing = isolation(("posix/cpu", "posix/mem"), ROOT, str(tmp_path))
     assert isinstance(nothing, NoIsolation)
