@@ -3,10 +3,12 @@
 from kernel.master.allocator.allocate import Pass as Pass
 from kernel.master.allocator.allocator import Allocator as Allocator
 from kernel.master.allocator.demand import Demand as Demand
+from kernel.master.allocator.enforce import LimitPassed as LimitPassed
 from kernel.master.allocator.explain import Reason as Reason
 from kernel.master.allocator.explain import RoleLoad as RoleLoad
 from kernel.master.allocator.explain import RoleView as RoleView
 from kernel.master.allocator.explain import Why as Why
+from kernel.master.allocator.quota import Quota as Quota
 from kernel.master.allocator.state import Allocation as Allocation
 from kernel.master.allocator.state import AllocatorConfig as AllocatorConfig
 from kernel.master.allocator.state import FrameworkOptions as FrameworkOptions

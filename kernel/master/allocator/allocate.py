@@ -9,13 +9,15 @@ takes as many of its shapes as fit before it is another's turn. So equal demands
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterable
 
 from msgspec import Struct
 
-from kernel.master.allocator.demand import Entry
+from kernel.master.allocator.demand import MANY, Entry
 from kernel.master.allocator.eligibility import admits, is_worth, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
+from kernel.master.allocator.quota import unreserved_amount
 from kernel.master.allocator.rescue import Rescue
 from kernel.master.allocator.sorter import Leaf, shared_amounts
 from kernel.master.allocator.state import Agent, Allocation, Search, State
@@ -41,6 +43,8 @@ def allocate(state: State, budget_s: float, stopwatch: Callable[[], float] | Non
     Cost: per changed agent O(d log w + leaves that cannot use it) for each turn, d levels of roles, w wanting siblings.
     """
     turn = _Turn(state)
+    if state.paused:
+        return Pass([], [], finished=True)
     if state.totals_changed:
         state.totals_changed = False
         state.tree.set_totals(state.totals)
@@ -79,6 +83,9 @@ class _Turn:
         if state.dirty_leaves or state.search is not None:
             self._search()
             return True
+        if state.quota.relieved:
+            self._relieve()
+            return True
         if state.starving_due:
             self._rescue.claim_for_starving()
             return True
@@ -93,64 +100,142 @@ class _Turn:
         """Offer what is free on an agent to whoever comes next, until nobody can use the rest."""
         if not self._is_open(agent):
             return
-        tree, walk = self.state.tree, self.state.tree.next
+        state = self.state
+        if not agent.uniform:
+            self._consider_capped(agent)
         made: dict[Leaf, _Grant] = {}
-        hopeless = self._is_hopeless(agent)
-        tree.begin()
+        if state.tree.root.owed:
+            self._walk(agent, made, owed_only=True)
+        if agent.free and not self._walk(agent, made, owed_only=False) and not agent.uniform:
+            self._serve_reserved(agent, made)
+        for leaf, grant in made.items():
+            self._offer(leaf, agent, grant.resources, grant.cover, whole=False)
+        if agent.free and state.demanding:
+            for allocation in agent.offers:
+                if allocation in state.old:
+                    state.stirred[allocation] = None
+
+    def _walk(self, agent: Agent, made: dict[Leaf, _Grant], owed_only: bool) -> bool:
+        """One walk through those who want something. owed_only: through those to whom something is guaranteed and not given. False: it
+        was ended, as what is free and not reserved is too little for anybody."""
+        state, tree, walk = self.state, self.state.tree, self.state.tree.next
+        hope = self._hope(agent, owed_only)
+        tree.begin(owed_only)
         while (leaf := walk()) is not None:
+            if hope is _Hope.NONE:
+                return False
             if leaf.framework.demands:
-                if hopeless:
-                    if not tree.takers:
-                        break
-                    tree.pass_over(leaf)
-                    continue
-                grant = self._cut(agent, leaf, alone=False)
+                grant = self._cut(agent, leaf, alone=False, owed_only=owed_only) if hope is _Hope.ANY or not agent.uniform else None
                 if grant is None:
                     tree.pass_over(leaf)
                     continue
+                state.count(leaf, grant.resources, 1)
                 tree.grant(leaf, *shared_amounts(grant.resources))
                 if leaf in made:
                     made[leaf].join(grant)
                 else:
                     made[leaf] = grant
-                hopeless = self._is_hopeless(agent)
             else:
-                piece = self._whole(agent, leaf)
+                piece = self._whole(agent, leaf, owed_only)
                 if piece is None:
                     tree.pass_over(leaf)
                     continue
-                self.state.hold(agent, piece)
+                state.hold(agent, piece)
+                state.count(leaf, piece, 1)
                 tree.grant(leaf, *shared_amounts(piece))
                 self._offer(leaf, agent, piece, [], whole=True)
             if agent.free is EMPTY or not agent.free:
                 break
-        for leaf, grant in made.items():
-            self._offer(leaf, agent, grant.resources, grant.cover, whole=False)
-        if agent.free and self.state.demanding:
-            for allocation in agent.offers:
-                if allocation in self.state.old:
-                    self.state.stirred[allocation] = None
+            hope = self._hope(agent, owed_only)
+        return True
 
-    def _is_hopeless(self, agent: Agent) -> bool:
-        """Whether the agent has too little free for any demand."""
-        return agent.uniform and not self.state.tree.wanted.may_fit(agent.free.cpus, agent.free.mem)
+    def _hope(self, agent: Agent, owed_only: bool) -> _Hope:
+        """Who may be able to use what is free there and neither reserved nor kept for guarantees (owed_only: or kept for them)."""
+        quota, cpus, mem = self.state.quota, agent.free.cpus, agent.free.mem
+        hope = self._hope_of(cpus, mem)
+        if quota.pools and not owed_only and hope is not _Hope.NONE:
+            reach = quota.reach(cpus, mem)
+            if reach != (cpus, mem) and (left := self._hope_of(*reach)) is not hope:
+                quota.deny()
+                return left
+        return hope
+
+    def _hope_of(self, cpus: int, mem: int) -> _Hope:
+        tree = self.state.tree
+        if tree.wanted.may_fit(cpus, mem):
+            return _Hope.ANY
+        if tree.takers and (tree.picky or is_worth(Resources(cpus, mem), tree.minimums)):
+            return _Hope.TAKERS
+        return _Hope.NONE
+
+    def _consider_capped(self, agent: Agent) -> None:
+        """Those at a limit may have what is reserved for them, or revocable."""
+        for leaf in self._reserved_for(agent):
+            if leaf.capped:
+                self.state.uncap(leaf)
+        self.state.tree.refresh()
+
+    def _reserved_for(self, agent: Agent) -> dict[Leaf, None]:
+        """All who may be offered something there that is reserved or revocable."""
+        tree = self.state.tree
+        nodes = [tree.roles[role] for role in agent.roles if role in tree.roles]
+        found = {leaf: None for node in nodes for leaf in tree.leaves(node)}
+        if agent.revocable:
+            found |= {leaf: None for leaf in tree.leaves(tree.root) if leaf.framework.options.revocable}
+        return found
+
+    def _serve_reserved(self, agent: Agent, made: dict[Leaf, _Grant]) -> None:
+        """What is not reserved is used up: offer what is, to those it is for. Each in turn gets an equal part of what fits."""
+        state = self.state
+        leaves = sorted((leaf for leaf in self._reserved_for(agent) if leaf.wants), key=state.tree.path_key)
+        while leaves:
+            served = []
+            for number, leaf in enumerate(leaves):
+                if leaf.framework.demands:
+                    grant = self._cut(agent, leaf, alone=True, parts=len(leaves) - number)
+                    if grant is None:
+                        continue
+                    state.charge(leaf, grant.resources, allocations=1)
+                    if leaf in made:
+                        made[leaf].join(grant)
+                    else:
+                        made[leaf] = grant
+                    served.append(leaf)
+                elif (piece := self._whole(agent, leaf)) is not None:
+                    state.hold(agent, piece)
+                    state.charge(leaf, piece, allocations=1)
+                    self._offer(leaf, agent, piece, [], whole=True)
+            leaves = [leaf for leaf in served if leaf.wants]
+        state.tree.refresh()
+
+    def _relieve(self) -> None:
+        """More is free beyond what is guaranteed than when somebody was denied it."""
+        state = self.state
+        state.quota.relieve()
+        if self._hope_of(*state.quota.reach(MANY, MANY)) is _Hope.NONE:
+            state.quota.deny()
+            return
+        for leaf in list(state.tree.leaves(state.tree.root)):
+            if leaf.wants:
+                state.unsettle(leaf)
 
     def _serve_one(self, agent: Agent, leaf: Leaf) -> None:
         """Offer to one leaf only: nobody else can use what is free on the agent."""
         if not self._is_open(agent):
             return
-        tree = self.state.tree
         if leaf.framework.demands:
             grant = self._cut(agent, leaf, alone=True)
             if grant is not None:
-                tree.add(leaf, *shared_amounts(grant.resources), allocations=1)
+                self.state.charge(leaf, grant.resources, allocations=1)
                 self._offer(leaf, agent, grant.resources, grant.cover, whole=False)
         else:
             piece = self._whole(agent, leaf)
             if piece is not None:
                 self.state.hold(agent, piece)
-                tree.add(leaf, *shared_amounts(piece), allocations=1)
+                self.state.charge(leaf, piece, allocations=1)
                 self._offer(leaf, agent, piece, [], whole=True)
+        if leaf.lines and leaf.wants and agent.free:
+            self._too_much(leaf, open_part(agent, leaf, agent.free))
 
     def _is_open(self, agent: Agent) -> bool:
         """Whether there is something that is not kept for a demand; serves that demand first."""
@@ -161,6 +246,9 @@ class _Turn:
         if entry is None:
             return True
         leaf, awaited = entry.leaf, entry.awaited
+        if not state.quota.may_keep(leaf, agent):
+            state.release(entry)
+            return True
         times = 0
         if entry.needed and leaf.wants and admits(agent, leaf, state):
             piece = open_part(agent, leaf, agent.free)
@@ -170,36 +258,54 @@ class _Turn:
                 return False
             state.release(entry)
             return True
+        state.release(entry)
+        if leaf.lines:
+            piece = state.quota.shrink(leaf, piece)
+            times = entry.shape.fits(piece, agent.uniform)
+            if not times:
+                return True
         # What an offer gave back goes half to the demand, the rest to whoever comes next: a whole-agent framework would take it all.
         times = min(entry.needed, 1 if awaited is None else max(1, times // 2))
-        state.release(entry)
         resources = entry.shape.cut(piece, times, agent.uniform)
         entry.tried.clear()
         entry.patience_s = 0.0
         self._cover(entry, times)
         state.hold(agent, resources)
-        state.tree.add(leaf, *shared_amounts(resources), allocations=1)
+        state.charge(leaf, resources, allocations=1)
         state.tree.refresh()
         self._offer(leaf, agent, resources, [(entry, times)], whole=False)
         if entry.needed:
             state.unhelped[leaf] = None
         return bool(agent.free)
 
-    def _whole(self, agent: Agent, leaf: Leaf) -> Resources | None:
-        """All that the leaf can be offered there."""
-        if not admits(agent, leaf, self.state):
+    def _whole(self, agent: Agent, leaf: Leaf, owed_only: bool = False) -> Resources | None:
+        """All that the leaf can be offered there; nothing if owed_only and none of it is owed to the leaf."""
+        state = self.state
+        if not admits(agent, leaf, state):
             return None
         piece = agent.free if agent.uniform else open_part(agent, leaf, agent.free)
+        if leaf.lines:
+            full, piece = piece, state.quota.shrink(leaf, piece)
+            if owed_only and not any(unreserved_amount(piece, name) for name in state.quota.slack(leaf)):
+                return None
+            if piece is not full and not is_worth(piece, leaf.minimums):
+                self._too_much(leaf, full)
+                return None
         if is_refused(agent, leaf, piece) or not is_worth(piece, leaf.minimums):
             return None
         return piece
 
-    def _cut(self, agent: Agent, leaf: Leaf, alone: bool) -> _Grant | None:
-        """As many of the leaf's demands as fit before it is another's turn (alone: as fit). Holds them on the agent."""
+    def _cut(self, agent: Agent, leaf: Leaf, alone: bool, owed_only: bool = False, parts: int = 1) -> _Grant | None:
+        """As many of the leaf's demands as fit before it is another's turn (alone: as fit). Holds them on the agent. owed_only: so
+        many as are owed to it. parts: one so manieth of what fits."""
         state = self.state
         if not admits(agent, leaf, state):
             return None
-        piece = open_part(agent, leaf, agent.free)
+        full = piece = open_part(agent, leaf, agent.free)
+        too_much = False
+        if leaf.lines:
+            piece = state.quota.shrink(leaf, piece)
+        slack = state.quota.slack(leaf) if owed_only else {}
         search = state.search
         grant: _Grant | None = None
         for entry in list(leaf.open):
@@ -208,7 +314,14 @@ class _Turn:
             shape = entry.shape
             times = shape.fits(piece, agent.uniform)
             if not times:
+                too_much = too_much or (piece is not full and grant is None and shape.fits(full, agent.uniform) > 0)
                 continue
+            if parts > 1:
+                times = -(-times // parts)
+            if owed_only:
+                times = min(times, _turns_owed(entry, slack))
+                if not times:
+                    continue
             if not alone:
                 turns = state.tree.room(leaf, shape, *((0, 0) if grant is None else (grant.resources.cpus, grant.resources.mem)))
                 if turns == 0 and grant is not None:
@@ -230,7 +343,18 @@ class _Turn:
             self._cover(entry, times)
             state.hold(agent, cut)
             piece -= cut
+            for name in slack:
+                slack[name] -= unreserved_amount(cut, name)
+        if grant is None and too_much:
+            self._too_much(leaf, full)
         return grant
+
+    def _too_much(self, leaf: Leaf, piece: Resources) -> None:
+        """Its quotas, or others', keep the leaf from what it would take of the piece."""
+        if self.state.quota.is_capped(leaf):
+            self.state.cap(leaf)
+        else:
+            self.state.quota.note(leaf, piece)
 
     def _cover(self, entry: Entry, times: int) -> None:
         entry.change(covered=times)
@@ -300,6 +424,24 @@ class _Turn:
                 state.unhelped[leaf] = None
                 for entry in leaf.open:
                     entry.settled = True
+
+
+class _Hope(enum.Enum):
+    """Who may be able to use what is left of an agent."""
+
+    ANY = "demands"
+    TAKERS = "only those who take what there is"
+    NONE = "nobody"
+
+
+def _turns_owed(entry: Entry, slack: dict[str, int]) -> int:
+    """How many of a demand it takes until nothing of what it needs is owed any more."""
+    turns = 0
+    for name, owed in slack.items():
+        each = unreserved_amount(entry.shape.resources, name)
+        if each and owed > 0:
+            turns = max(turns, -(-owed // each))
+    return turns
 
 
 class _Grant:

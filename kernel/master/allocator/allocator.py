@@ -7,14 +7,16 @@ is told without the time happened at the last time told.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from kernel.clock import Now
 from kernel.errors import CallError
 from kernel.master.allocator.allocate import Pass, allocate
 from kernel.master.allocator.demand import Demand, Entry, likeness, merged
+from kernel.master.allocator.enforce import LimitPassed, beyond_quota, limit_passed
 from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reasons, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
+from kernel.master.allocator.quota import Quota
 from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
 from kernel.wire.constraints import Site
@@ -112,8 +114,7 @@ class Allocator:
                 self._close(allocation)
             self._state.forget(leaf)
             lift(leaf)
-            self._state.dirty_leaves.pop(leaf, None)
-            self._state.tree.remove_leaf(leaf)
+            self._state.remove(leaf)
 
     def set_framework_active(self, framework_id: str, active: bool) -> None:
         """To an inactive framework nothing is offered. Deactivation lifts its refusals and keeps its demand."""
@@ -142,6 +143,27 @@ class Allocator:
     def set_weight(self, role: str, weight: float) -> None:
         """weight: more than 0; a role of weight 2 may hold twice as much as its siblings of weight 1."""
         self._state.tree.set_weight(role, weight)
+
+    # ---- quota ------------------------------------------------------------------------------------------
+
+    def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
+        """These are all quotas now, by role. Offers beyond them are the caller's matter (`offers_beyond_quota`). Cost: one look at each
+        framework in each of its roles, and at each agent."""
+        self._state.set_quotas(quotas)
+
+    def offers_beyond_quota(self) -> list[Allocation]:
+        """The open offers that are to be taken back, so that used and offered are within all limits, where that can be had without
+        ending tasks, and enough is free for what is guaranteed."""
+        return beyond_quota(self._state)
+
+    def limit_passed(self, role: str, amounts: Mapping[str, int]) -> LimitPassed | None:
+        """The first limit that would be passed if so much more (thousandths by name), unreserved and not offered to the role now,
+        were reserved for it; None if none."""
+        return limit_passed(self._state, role, amounts)
+
+    def pause(self, paused: bool) -> None:
+        """While paused, nothing is offered."""
+        self._state.paused = paused
 
     # ---- demand -----------------------------------------------------------------------------------------
 
@@ -295,13 +317,14 @@ class Allocator:
     def _add_leaf(self, framework: Framework, role: str) -> Leaf:
         leaf = framework.leaves[role] = self._state.tree.add_leaf(framework, role)
         leaf.minimums = self._state.config.min_allocatable
+        leaf.lines = self._state.quota.lines(role)
         return leaf
 
     def _remove_if_spent(self, leaf: Leaf) -> None:
         """A role the framework has left is remembered only while something is held there."""
         if not leaf.subscribed and not leaf.offers and not (leaf.cpus or leaf.mem or leaf.disk or leaf.gpus or leaf.extra):
             del leaf.framework.leaves[leaf.role]
-            self._state.tree.remove_leaf(leaf)
+            self._state.remove(leaf)
 
     def _leaves(self, framework_id: str, roles: Iterable[str]) -> list[Leaf]:
         """The framework's leaves in these roles; in all when none is named."""
@@ -345,9 +368,10 @@ class Allocator:
     def unsettled(self) -> bool:
         """Whether `allocate` has something to do."""
         state = self._state
-        return bool(
+        return not state.paused and bool(
             state.dirty_agents or state.dirty_leaves or state.search is not None or state.starving_due or state.stirred or state.unhelped
-        )
+            or state.quota.relieved
+        )  # fmt: skip
 
     def allocate(self, now: Now, budget_s: float = 0.0, stopwatch: Callable[[], float] | None = None) -> Pass:
         """Decide who is offered what has changed. Stops after budget_s seconds of the stopwatch, when there is one; goes on at

@@ -12,6 +12,7 @@ from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.sorter import VIRTUAL, Leaf, Node
 from kernel.master.allocator.state import Agent, Framework, State
 from kernel.wire.resources import Resources
+from kernel.wire.values import format_milli
 
 
 class Why(enum.Enum):
@@ -23,14 +24,36 @@ class Why(enum.Enum):
     CONSTRAINT = "no active agent is allowed by the demand or may be offered to the framework"
     SIZE = "no agent is large enough"
     RESERVED = "it would fit only with resources reserved for other roles"
+    QUOTA_LIMIT = "the role, or one above it, is at a limit of its quota"
+    GUARANTEED = "what is free is kept for the guarantees of other roles"
     FILTERS = "the framework refused the agents where it fits"
     CLAIMED = "an agent is kept for it until it fits"
     NO_FREE = "not enough is free"
     PENDING = "it is about to be offered"
 
 
+class AtLimit(Struct, frozen=True):
+    """The limit that keeps a demand waiting: whose, of what, how much of it is consumed and by how many frameworks. Thousandths."""
+
+    role: str
+    name: str
+    limit: int
+    consumed: int
+    frameworks: int
+
+
+class Kept(Struct, frozen=True):
+    """What is kept for guarantees: of what, how much is free and how much of that is kept, for which roles. Thousandths."""
+
+    name: str
+    free: int
+    kept: int
+    roles: tuple[str, ...]
+
+
 class Reason(Struct, frozen=True):
-    """waiting: how many of the demand are neither launched nor offered; offered: for how many an offer is open."""
+    """waiting: how many of the demand are neither launched nor offered; offered: for how many an offer is open. limit, kept: more on
+    QUOTA_LIMIT and on GUARANTEED."""
 
     name: str
     role: str
@@ -39,6 +62,26 @@ class Reason(Struct, frozen=True):
     offered: int
     why: Why
     waiting_since_s: float
+    limit: AtLimit | None = None
+    kept: Kept | None = None
+
+    @property
+    def sentence(self) -> str:
+        """Why it waits, for people."""
+        if self.limit is not None:
+            at = self.limit
+            by = "1 framework" if at.frameworks == 1 else f"{at.frameworks} frameworks"
+            state = "is at" if at.consumed >= at.limit else "is too near"
+            return (
+                f"role {at.role} {state} its limit of {format_milli(at.limit)} {at.name}: {format_milli(at.consumed)} used, offered or "
+                f"reserved by {by}"
+            )
+        if self.kept is not None:
+            return (
+                f"{format_milli(self.kept.kept)} of the {format_milli(self.kept.free)} {self.kept.name} that are free are kept for the "
+                f"guarantees of {', '.join(self.kept.roles)}"
+            )
+        return self.why.value
 
 
 class RoleView(Struct, frozen=True):
@@ -64,12 +107,23 @@ class RoleLoad(Struct, frozen=True):
 
 def reasons(state: State, framework: Framework) -> list[Reason]:
     """One reason for each demand of the framework that waits, in the order of its roles and demands."""
-    return [
-        Reason(entry.demand.name, leaf.role, entry.demand.shape, entry.needed, entry.covered, _why(state, leaf, entry), entry.since_s)
-        for leaf in framework.leaves.values()
-        for entry in leaf.entries.values()
-        if entry.needed
-    ]
+    return [_reason(state, leaf, entry) for leaf in framework.leaves.values() for entry in leaf.entries.values() if entry.needed]
+
+
+def _reason(state: State, leaf: Leaf, entry: Entry) -> Reason:
+    why, demand, quota = _why(state, leaf, entry), entry.demand, state.quota
+    limit = kept = None
+    if why is Why.QUOTA_LIMIT and (bound := quota.binding(leaf, demand.shape)) is not None and bound.limit is not None:
+        limit = AtLimit(bound.role, bound.name, bound.limit, bound.consumed, _users(state, bound.role, bound.name))
+    elif why is Why.GUARANTEED and (pool := quota.withholding(leaf, demand.shape)) is not None:
+        kept = Kept(pool.name, pool.free, min(pool.free, pool.below), tuple(sorted(bound.role for bound in quota.owed(pool.name))))
+    return Reason(demand.name, leaf.role, demand.shape, entry.needed, entry.covered, why, entry.since_s, limit, kept)
+
+
+def _users(state: State, role: str, name: str) -> int:
+    """How many frameworks hold some of a resource in a role or below."""
+    node = state.tree.roles.get(role)
+    return len({leaf.name for leaf in state.tree.leaves(node) if leaf.unreserved(name)}) if node is not None else 0
 
 
 def _why(state: State, leaf: Leaf, entry: Entry) -> Why:
@@ -88,9 +142,18 @@ def _why(state: State, leaf: Leaf, entry: Entry) -> Why:
     large = [agent for agent in agents if _fits(agent, leaf, entry, agent.total)]
     if not large:
         return Why.RESERVED if any(entry.shape.fits(agent.total, agent.uniform) for agent in agents) else Why.SIZE
+    binding = state.quota.binding(leaf, entry.shape.resources) is not None
+    if binding:
+        wholes = ((agent, state.quota.shrink(leaf, open_part(agent, leaf, agent.total), limits_only=True)) for agent in large)
+        if not any(entry.shape.fits(whole, agent.uniform) for agent, whole in wholes):
+            return Why.QUOTA_LIMIT
     free = [agent for agent in large if agent.claim is None and _fits(agent, leaf, entry, agent.free)]
     if not free:
         return Why.NO_FREE
+    if leaf.lines:
+        free = [agent for agent in free if entry.shape.fits(state.quota.shrink(leaf, open_part(agent, leaf, agent.free)), agent.uniform)]
+        if not free:
+            return Why.QUOTA_LIMIT if binding else Why.GUARANTEED
     refused = all(is_refused(agent, leaf, entry.shape.cut(open_part(agent, leaf, agent.free), 1, agent.uniform)) for agent in free)
     return Why.FILTERS if refused else Why.PENDING
 

@@ -71,6 +71,8 @@ class Rescue:
                 ):
                     continue
                 piece = open_part(agent, leaf, agent.free + allocation.resources)
+                if leaf.lines:
+                    piece = self.state.quota.shrink_after(leaf, piece, allocation)
                 if not entry.shape.fits(piece, agent.uniform):
                     continue
                 fitting = True
@@ -94,7 +96,8 @@ class Rescue:
         if entry.needed and entry.leaf.wants:
             due_s = entry.since_s + state.config.starvation_s
             if due_s <= now_s:
-                self._claim(entry)
+                if state.quota.binding(entry.leaf, entry.shape.resources) is None:
+                    self._claim(entry)
                 due_s = now_s + (entry.patience_s or state.config.starvation_s)
             entry.timed = True
             state.time(entry, due_s)
@@ -152,6 +155,8 @@ class Rescue:
         if not may_serve(agent, entry) or not admits(agent, leaf, state):
             return None
         total = open_part(agent, leaf, agent.total)
+        if not state.quota.may_keep(leaf, agent):
+            return None
         if not shape.fits(total, agent.uniform) or is_refused(agent, leaf, shape.cut(total, 1, agent.uniform)):
             return None
         free = open_part(agent, leaf, agent.free).scalars()

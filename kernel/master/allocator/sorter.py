@@ -4,6 +4,9 @@ Each node holds what is used or offered below it. Siblings that want something s
 allocations so far, name); a depth-first walk through these lists is the order of DRF. A framework in `eng` competes with the roles below
 `eng` inside the virtual child `eng/.`, which weighs 1. Sums change at once, places lazily (`refresh`) or, during a walk, in place.
 
+Siblings below which something is owed to somebody who wants it (`quota`) stand in a second list, too, in the same order: the walk of
+guarantees goes through those alone, and through all that is below a role which is owed something itself.
+
 Source: Ghodsi et al., Dominant Resource Fairness, NSDI 2011; hierarchical as in Mesos.
 """
 
@@ -20,6 +23,7 @@ from kernel.wire.resources import Resources
 
 if TYPE_CHECKING:
     from kernel.master.allocator.demand import Demand, Entry
+    from kernel.master.allocator.quota import Bound, Line
     from kernel.master.allocator.state import Allocation, Framework
 
 VIRTUAL = "."
@@ -33,12 +37,14 @@ class Node:
     """A role, the virtual child of a role, or the root.
 
     cpus .. extra: thousandths used or offered in its subtree. count: allocations ever made there. place: its entry in the parent's
-    `wanting`, None when nothing below wants anything. at, walk: where the walk of that number stands in `wanting`; those before it
-    got nothing.
+    `wanting`, None when nothing below wants anything. owed: those of `wanting` below which something is owed; is_owed: whether it
+    stands there itself. at, walk, lane: where the walk of that number stands in which list; those before it got nothing. bounds: the
+    guarantees of the role itself.
     """
 
     __slots__ = (
-        "at", "children", "count", "cpus", "disk", "extra", "gpus", "mem", "name", "parent", "path", "place", "walk", "wanting", "weight",
+        "at", "bounds", "children", "count", "cpus", "disk", "extra", "gpus", "is_owed", "lane", "mem", "name", "owed", "parent", "path",
+        "place", "walk", "wanting", "weight",
     )  # fmt: skip
 
     def __init__(self, name: str, path: str, parent: Node | None, weight: float = 1.0) -> None:
@@ -48,11 +54,23 @@ class Node:
         self.place: PlaceKey | None = None
         self.children: dict[str, Node] = {}
         self.wanting: list[PlaceKey] = []
+        self.owed: list[PlaceKey] = []
+        self.is_owed = False
+        self.lane = self.wanting
         self.at = self.walk = 0
+        self.bounds: tuple[Bound, ...] = ()
 
     @property
     def wants(self) -> bool:
         return bool(self.wanting)
+
+    @property
+    def owes(self) -> bool:
+        """Whether all below may take on the role's own guarantee."""
+        for bound in self.bounds:  # noqa: SIM110  # any() would cost more, and this is asked for each place in the walk.
+            if bound.unmet > bound.below:
+                return True
+        return False
 
 
 class Leaf(Node):
@@ -61,12 +79,14 @@ class Leaf(Node):
     subscribed: the role is one of the framework's (else it only still holds something there). minimums: an offer reaches all
     amounts of one of these. constraints: the framework's, for offers of the role. entries: its demand, if it states one; open: those
     that need something, needed in all; alike: entries by `demand.likeness`. generation, soft_generation: refusals made under an older
-    number are void; refusals, soft_refusals: how many of either kind are in force.
+    number are void; refusals, soft_refusals: how many of either kind are in force. lines: what quotas bound it; apart: what of its
+    resources is reserved or revocable, by name; capped: at a limit, so that it is left out until it may have more; parked: where it
+    waits for that.
     """
 
     __slots__ = (
-        "alike", "constraints", "entries", "framework", "generation", "minimums", "needed", "offers", "open", "refusals", "role",
-        "soft_generation", "soft_refusals", "softly_refused", "subscribed", "suppressed", "wanted",
+        "alike", "apart", "capped", "constraints", "entries", "framework", "generation", "lines", "minimums", "needed", "offers", "open",
+        "parked", "refusals", "role", "soft_generation", "soft_refusals", "softly_refused", "subscribed", "suppressed", "wanted",
     )  # fmt: skip
 
     def __init__(self, framework: Framework, role: str, parent: Node, wanted: Wanted) -> None:
@@ -84,10 +104,22 @@ class Leaf(Node):
         self.generation = self.soft_generation = 0
         self.refusals = self.soft_refusals = 0
         self.softly_refused = False
+        self.lines: tuple[Line, ...] = ()
+        self.apart: dict[str, int] | None = None
+        self.capped = False
+        self.parked: dict[Bound, None] = {}
+
+    def unreserved(self, name: str) -> int:
+        """How much of an unreserved, non-revocable scalar it uses or is offered."""
+        if name in ("cpus", "mem", "disk", "gpus"):
+            held: int = getattr(self, name)
+        else:
+            held = (self.extra or {}).get(name, 0)
+        return held - (self.apart or {}).get(name, 0)
 
     @property
     def wants(self) -> bool:
-        if self.suppressed or not self.subscribed or not self.framework.active:
+        if self.suppressed or self.capped or not self.subscribed or not self.framework.active:
             return False
         return self.needed > 0 if self.framework.demands else True
 
@@ -101,11 +133,16 @@ class RoleTree:
         self.root = Node("", "", None)
         self.wanted = Wanted()
         self.takers: set[Leaf] = set()  # Leaves in their places that want whole agents.
+        self.picky: set[Leaf] = set()  # Those of them whose least offer is not the usual one.
+        self.minimums: tuple[Mapping[str, int], ...] = ()
+        self.bounds: Mapping[str, tuple[Bound, ...]] = {}  # By role.
+        self.owing = False  # Whether anything is guaranteed to anybody.
         self.roles: dict[str, Node] = {}
         self.weights: dict[str, float] = {}
         self.totals: dict[str, int] = {}
         self._cpus = self._mem = self._disk = self._gpus = math.inf
         self._walks = 0
+        self._owed_only = False
         self._stale: dict[Node, None] = {}
         self._all_stale = False
 
@@ -120,6 +157,7 @@ class RoleTree:
             if above and VIRTUAL not in parent.children:
                 self._make_virtual(parent)
             node = self.roles[path] = Node(name, path, parent, self.weights.get(path, 1.0))
+            node.bounds = self.bounds.get(path, ())
             parent.children[name] = node
         return node
 
@@ -128,6 +166,7 @@ class RoleTree:
         virtual = Node(VIRTUAL, role.path, role)
         virtual.children, role.children = role.children, {VIRTUAL: virtual}
         virtual.wanting, role.wanting = role.wanting, []
+        role.owed = []
         virtual.cpus, virtual.mem, virtual.disk, virtual.gpus, virtual.count = role.cpus, role.mem, role.disk, role.gpus, role.count
         virtual.extra = role.extra.copy() if role.extra is not None else None
         for child in virtual.children.values():
@@ -167,6 +206,19 @@ class RoleTree:
         if path in self.roles:
             self.roles[path].weight = weight
             self._stale[self.roles[path]] = None
+
+    def set_bounds(self, bounds: Mapping[str, tuple[Bound, ...]], owing: bool) -> None:
+        """What roles are guaranteed now."""
+        self.bounds, self.owing = bounds, owing
+        for path, node in self.roles.items():
+            node.bounds = bounds.get(path, ())
+            self._stale[node] = None
+        self._relist_all(self.root)
+
+    def _relist_all(self, node: Node) -> None:
+        for child in node.children.values():
+            self._relist_all(child)
+            self._relist(child)
 
     def leaves(self, node: Node) -> Iterator[Leaf]:
         """All leaves below."""
@@ -218,6 +270,14 @@ class RoleTree:
         """Something on which its place, or whether it wants anything, depends has changed."""
         self._stale[node] = None
 
+    def touch_role(self, path: str) -> None:
+        """The same for a role, or the nearest above that is there."""
+        while path:
+            if path in self.roles:
+                self._stale[self.roles[path]] = None
+                return
+            path = path.rpartition("/")[0]
+
     def refresh(self) -> None:
         """Put everything that changed into its place."""
         if self._all_stale:
@@ -237,22 +297,33 @@ class RoleTree:
             child.place = (self.share(child), child.count, child.name, child)
             self._replace_all(child)
         node.wanting = sorted(place[3].place for place in node.wanting)
+        if node.owed:
+            node.owed = sorted(place[3].place for place in node.owed)
 
     def _relist(self, node: Node) -> None:
         self._unlist(node)
         if node.wants and node.parent is not None:
             node.place = (self.share(node), node.count, node.name, node)
             insort(node.parent.wanting, node.place)
+            if self.owing and (node.owed or (node.bounds and node.owes)):
+                node.is_owed = True
+                insort(node.parent.owed, node.place)
             if isinstance(node, Leaf) and not node.framework.demands:
                 self.takers.add(node)
+                if node.minimums is not self.minimums:
+                    self.picky.add(node)
 
     def _unlist(self, node: Node) -> None:
         if node.place is not None and node.parent is not None:
             siblings = node.parent.wanting
             del siblings[bisect_left(siblings, node.place)]
+            if node.is_owed:
+                node.is_owed, siblings = False, node.parent.owed
+                del siblings[bisect_left(siblings, node.place)]
             node.place = None
             if isinstance(node, Leaf):
                 self.takers.discard(node)
+                self.picky.discard(node)
 
     def path_key(self, leaf: Leaf) -> tuple[tuple[float, int, str], ...]:
         """Compares two leaves as the walk would: lower comes first."""
@@ -265,18 +336,22 @@ class RoleTree:
 
     # ---- a walk for one agent ---------------------------------------------------------------------------
 
-    def begin(self) -> None:
-        """Start a walk from the lowest share. `refresh` must have been called since the last change."""
+    def begin(self, owed_only: bool = False) -> None:
+        """Start a walk from the lowest share. owed_only: of those to whom something is owed. `refresh` must have been called since the
+        last change."""
         self._walks += 1
+        self._owed_only = owed_only
 
     def next(self) -> Leaf | None:
         """The wanting leaf that is lowest, of those not passed over in this walk."""
         node, walk = self.root, self._walks
         while True:
             if node.walk != walk:
-                node.walk, node.at = walk, 0
-            if node.at < len(node.wanting):
-                node = node.wanting[node.at][3]
+                node.walk, node.at, node.lane = walk, 0, self._lane(node) if self._owed_only else node.wanting
+            elif self._owed_only and (lane := self._lane(node)) is not node.lane:
+                node.at, node.lane = 0, lane  # What was owed to all below is paid.
+            if node.at < len(node.lane):
+                node = node.lane[node.at][3]
                 if isinstance(node, Leaf):
                     return node
             elif node.parent is None:
@@ -285,13 +360,19 @@ class RoleTree:
                 node = node.parent
                 node.at += 1
 
+    def _lane(self, node: Node) -> list[PlaceKey]:
+        """Through which of its children the walk of what is owed goes."""
+        parent = node.parent
+        return node.wanting if parent is not None and (parent.lane is parent.wanting or (node.bounds and node.owes)) else node.owed
+
     def pass_over(self, leaf: Leaf) -> None:
         """The leaf, just returned by `next`, can get nothing in this walk."""
         assert leaf.parent is not None
         leaf.parent.at += 1
 
     def grant(self, leaf: Leaf, cpus: int, mem: int, disk: int, gpus: int, extra: Mapping[str, int] | None) -> None:
-        """The leaf, just returned by `next`, gets so much more; it and the roles above take their new places."""
+        """The leaf, just returned by `next`, gets so much more; it and the roles above take their new places. Its quota must have been
+        charged."""
         node: Node = leaf
         while True:
             _change(node, cpus, mem, disk, gpus, extra)
@@ -299,14 +380,36 @@ class RoleTree:
             parent = node.parent
             if parent is None:
                 return
-            siblings = parent.wanting
-            del siblings[parent.at]
+            lane, at = parent.lane, parent.at
+            if self.owing:
+                self._leave_other(node, parent)
+            del lane[at]
             if node.wants:
                 node.place = (self.share(node), node.count, node.name, node)
-                insort(siblings, node.place, parent.at)
+                if self.owing:
+                    self._take_both(node, parent)
+                else:
+                    insort(lane, node.place, at)
             else:
                 node.place = None
             node = parent
+
+    def _leave_other(self, node: Node, parent: Node) -> None:
+        """Take the place out of the list that is not walked."""
+        assert node.place is not None
+        if parent.lane is not parent.wanting:
+            del parent.wanting[bisect_left(parent.wanting, node.place)]
+        elif node.is_owed:
+            del parent.owed[bisect_left(parent.owed, node.place)]
+        node.is_owed = False
+
+    def _take_both(self, node: Node, parent: Node) -> None:
+        assert node.place is not None
+        walked = parent.lane is parent.wanting
+        insort(parent.wanting, node.place, parent.at if walked else 0)
+        if node.owed or (node.bounds and node.owes):
+            node.is_owed = True
+            insort(parent.owed, node.place, 0 if walked else parent.at)
 
     def room(self, leaf: Leaf, shape: Shape, cpus: int, mem: int) -> int:
         """How many of the shape the leaf, just returned by `next`, gets before it is another's turn; 0: it is another's already.
@@ -315,8 +418,8 @@ class RoleTree:
         node: Node = leaf
         while node.parent is not None:
             parent = node.parent
-            if parent.at + 1 < len(parent.wanting):
-                limit = (parent.wanting[parent.at + 1][0] + SLACK) * node.weight
+            if parent.at + 1 < len(parent.lane):
+                limit = (parent.lane[parent.at + 1][0] + SLACK) * node.weight
                 rest = limit * self._cpus - node.cpus - cpus
                 if rest < 0:
                     return 0

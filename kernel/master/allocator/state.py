@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.filters import Refusal, Refusals
+from kernel.master.allocator.quota import Quota, Quotas, set_apart
 from kernel.master.allocator.sorter import Leaf, RoleTree, shared_amounts
 from kernel.wire.constraints import Site, satisfied
 from kernel.wire.framework import OfferFilters
@@ -56,12 +57,13 @@ class FrameworkOptions(Struct, frozen=True):
 
 class Agent:
     """held: used or offered. free: the rest of total. open: active and whitelisted, so it may be offered. uniform: nothing of it is
-    reserved, revocable, shared, a special disk or never offered. claim: what it is kept for. verdicts: whether it meets the
-    constraints it was asked for."""
+    reserved, revocable, shared, a special disk or never offered. roles: for which something there is reserved. claim: what it is kept
+    for. verdicts: whether it meets the constraints it was asked for. spare: what of it counts as free for guarantees, by
+    `Quotas.pools`."""
 
     __slots__ = (
-        "active", "agent_id", "bucket", "claim", "dirty", "free", "gpus", "held", "offers", "open", "refusals", "site", "total",
-        "uniform", "verdicts",
+        "active", "agent_id", "bucket", "claim", "dirty", "free", "gpus", "held", "offers", "open", "refusals", "revocable", "roles",
+        "site", "spare", "total", "uniform", "verdicts",
     )  # fmt: skip
 
     def __init__(self, agent_id: str, total: Resources, site: Site) -> None:
@@ -71,6 +73,7 @@ class Agent:
         self.refusals: dict[Leaf, list[Refusal]] = {}
         self.claim: Entry | None = None
         self.bucket: tuple[int, int] | None = None
+        self.spare: list[int] = []
         self.describe(total, site)
 
     def describe(self, total: Resources, site: Site) -> None:
@@ -80,6 +83,8 @@ class Agent:
         self.uniform = not any(
             key.reservations or key.revocable or key.shared or key.disk or key.name == NEVER_OFFERED for key in total.other or ()
         )
+        self.roles = frozenset(key.role for key in total.other or () if key.reservations)
+        self.revocable = any(key.revocable for key in total.other or ())
         self.gpus = bool(total.scalars().get("gpus"))
 
     def meets(self, constraints: RoleConstraints) -> bool:
@@ -180,6 +185,9 @@ class State:
         self.agents: dict[str, Agent] = {}
         self.frameworks: dict[str, Framework] = {}
         self.tree = RoleTree(config.excluded_names)
+        self.tree.minimums = config.min_allocatable
+        self.quota = Quotas(self.unsettle)
+        self.paused = False
         self.totals: dict[str, int] = {}
         self.index = FreeIndex()
         self.refusals = Refusals()
@@ -207,6 +215,8 @@ class State:
         agent.held += resources
         agent.free = EMPTY if agent.held == agent.total else agent.total.without(agent.held)
         self.index.touch(agent)
+        if self.quota.pools:
+            self.quota.recount(agent)
 
     def give_back(self, agent: Agent, resources: Resources) -> None:
         agent.held = agent.held.without(resources)
@@ -216,6 +226,8 @@ class State:
     def judge(self, agent: Agent) -> None:
         """Decide whether the agent may be offered."""
         agent.open = agent.active and (self.whitelist is None or agent.site.hostname in self.whitelist)
+        if not agent.spare:  # It is new.
+            agent.spare = [0] * len(self.quota.pools)
         if agent.claim is not None and not agent.open:
             self.release(agent.claim)
         self.look_at(agent)
@@ -223,6 +235,8 @@ class State:
     def look_at(self, agent: Agent) -> None:
         """Something there has become free, or open to somebody."""
         self.index.touch(agent)
+        if self.quota.pools:
+            self.quota.recount(agent)
         if not agent.dirty:
             agent.dirty = True
             self.dirty_agents.append(agent)
@@ -232,18 +246,45 @@ class State:
         for name, amount in (("cpus", cpus), ("mem", mem), ("disk", disk), ("gpus", gpus), *(extra or {}).items()):
             self.totals[name] = self.totals.get(name, 0) + sign * amount
         self.totals_changed = True
+        if resources.other is not None:
+            for role in self.quota.count_reserved(resources, sign):
+                self.tree.touch_role(role)
 
     # ---- leaves -----------------------------------------------------------------------------------------
 
-    def charge(self, leaf: Leaf, resources: Resources) -> None:
-        self.tree.add(leaf, *shared_amounts(resources))
+    def set_quotas(self, quotas: Mapping[str, Quota]) -> None:
+        """These are all quotas now. Everybody is looked at again."""
+        leaves = list(self.tree.leaves(self.tree.root))
+        self.quota.put(quotas, leaves, self.agents.values())
+        self.tree.set_bounds(self.quota.bounds, bool(self.quota.pools))
+        for leaf in leaves:
+            self.unsettle(leaf)
+
+    def count(self, leaf: Leaf, resources: Resources, sign: int) -> None:
+        """What the leaf holds counts against its quotas: so much more (sign 1) or less (-1)."""
+        if resources.other is not None and (apart := set_apart(resources)) is not None:
+            held = leaf.apart or {}
+            for name, amount in apart.items():
+                held[name] = held.get(name, 0) + sign * amount
+            leaf.apart = {name: amount for name, amount in held.items() if amount} or None
+        if leaf.lines:
+            self.quota.charge(leaf, resources, sign)
+
+    def charge(self, leaf: Leaf, resources: Resources, allocations: int = 0) -> None:
+        """allocations: how many offers were made by that."""
+        self.count(leaf, resources, 1)
+        self.tree.add(leaf, *shared_amounts(resources), allocations=allocations)
 
     def discharge(self, leaf: Leaf, resources: Resources) -> None:
+        self.count(leaf, resources, -1)
         cpus, mem, disk, gpus, extra = shared_amounts(resources)
         self.tree.add(leaf, -cpus, -mem, -disk, -gpus, extra and {name: -amount for name, amount in extra.items()})
 
     def look_for(self, leaf: Leaf) -> None:
         """The leaf may want something it did not want before: agents that have not changed matter too."""
+        if leaf.parked:
+            self.quota.forget(leaf)
+        leaf.capped = False
         self.tree.touch(leaf)
         self.dirty_leaves[leaf] = None
 
@@ -263,6 +304,7 @@ class State:
 
     def unsettle(self, leaf: Leaf) -> None:
         """What the leaf waits for may fit where it did not before."""
+        leaf.capped = False
         for entry in leaf.entries.values():
             entry.settled = False
             self.need(entry)
@@ -273,6 +315,19 @@ class State:
         entry.claim, entry.awaited, agent.claim = agent, awaited, entry
         self.claimed += 1
         self.index.touch(agent)
+        if self.quota.pools:
+            self.quota.recount(agent)
+
+    def cap(self, leaf: Leaf) -> None:
+        """Limits leave nothing for the leaf, but where something is reserved for it: leave it out until they do."""
+        self.quota.park_capped(leaf)
+        leaf.capped = True
+        self.rest(leaf)
+
+    def uncap(self, leaf: Leaf) -> None:
+        """Consider it all the same."""
+        leaf.capped = False
+        self.tree.touch(leaf)
 
     def release(self, entry: Entry) -> None:
         """The entry keeps no agent any more."""
@@ -289,6 +344,12 @@ class State:
         self.demanding.pop(leaf, None)
         self.unhelped.pop(leaf, None)
         self.tree.touch(leaf)
+
+    def remove(self, leaf: Leaf) -> None:
+        """The leaf is no more."""
+        self.quota.forget(leaf)
+        self.dirty_leaves.pop(leaf, None)
+        self.tree.remove_leaf(leaf)
 
     def forget(self, leaf: Leaf) -> None:
         """The leaf states no demand any more."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from kernel.clock import Now
-from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions
+from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions, Quota
+from kernel.master.allocator.quota import unreserved_amount
 from kernel.wire.common import DomainInfo
 from kernel.wire.constraints import Site
-from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.resources import EMPTY, Resources, quantity
+from kernel.wire.roles import is_same_or_below
 from kernel.wire.task import Attribute
 
 NOBODY = FrameworkOptions()
@@ -16,6 +18,11 @@ NOBODY = FrameworkOptions()
 
 def parse(text: str) -> Resources:
     return Resources.parse(text)
+
+
+def _amounts(text: str) -> dict[str, int]:
+    pairs = (part.split(":") for part in text.split(";") if part)
+    return {name: round(float(amount) * 1000) for name, amount in pairs}
 
 
 def demand(shape: str, count: int = 1, role: str = "*", name: str = "", agent: str | None = None, priority: int = 0) -> Demand:
@@ -34,6 +41,7 @@ class TestCluster:
         self.offers: dict[Allocation, None] = {}
         self.tasks: list[tuple[str, str, str, Resources]] = []
         self.rescinded: list[Allocation] = []
+        self.quotas: dict[str, Quota] = {}
 
     @property
     def now(self) -> Now:
@@ -93,13 +101,29 @@ class TestCluster:
             self.finish(index)
         self.allocator.remove_framework(framework_id)
 
+    def update_agent(self, agent_id: str, total: str) -> None:
+        self.totals[agent_id] = parse(total)
+        self.allocator.update_agent(agent_id, parse(total), Site(agent_id), self.now)
+
+    def quota(self, role: str, guarantee: str = "", limit: str = "") -> list[Allocation]:
+        """Set a role's quota, as `cpus:1;mem:2`, and take back what is offered beyond it; without any: remove it."""
+        self.quotas[role] = Quota(_amounts(guarantee), _amounts(limit))
+        if not guarantee and not limit:
+            del self.quotas[role]
+        self.allocator.set_quotas(self.quotas)
+        beyond = self.allocator.offers_beyond_quota()
+        self.rescind(*beyond)
+        return beyond
+
     # ---- passes -----------------------------------------------------------------------------------------
 
     def allocate(self, budget_s: float = 0.0, stopwatch: Callable[[], float] | None = None) -> list[Allocation]:
         """Passes until all is settled. Returns what was offered, in order."""
         made: list[Allocation] = []
         for _ in range(10_000):
+            kept = self._kept()
             result = self.allocator.allocate(self.now, budget_s, stopwatch)
+            self._check_quotas(result.allocations, kept)
             for allocation in result.rescind:
                 if allocation in self.offers:
                     self.rescinded.append(allocation)
@@ -122,6 +146,59 @@ class TestCluster:
             if self.allocator.unsettled:
                 made += self.allocate()
         return [allocation for allocation in made if allocation in self.offers]
+
+    def consumed(self, role: str) -> dict[str, int]:
+        """What a role consumes, added up from the books of the test."""
+        sums: dict[str, int] = {}
+        for total in self.totals.values():
+            for key, amount in (total.other or {}).items():
+                if key.reservations and isinstance(amount, int) and is_same_or_below(key.role, role):
+                    sums[key.name] = sums.get(key.name, 0) + quantity(key, amount)
+        held = [(offer.role, offer.resources) for offer in self.offers] + [(task[1], task[3]) for task in self.tasks]
+        for of, resources in held:
+            if is_same_or_below(of, role):
+                for name in ("cpus", "mem", "disk", "gpus", "bandwidth"):
+                    sums[name] = sums.get(name, 0) + unreserved_amount(resources, name)
+        return sums
+
+    def unmet(self, name: str, role: str = "") -> int:
+        """What is to be kept free of a resource for the guarantees of a role and those below it; of all, without one."""
+        below = [other for other in self.quotas if other != role and (not role or is_same_or_below(other, role))]
+        nearest = [one for one in below if not any(one != other and is_same_or_below(one, other) for other in below)]
+        beneath = sum(self.unmet(name, one) for one in nearest)
+        own = self.quotas[role].guarantees.get(name, 0) - self.consumed(role).get(name, 0) if role else 0
+        return max(own, beneath, 0)
+
+    def free(self, name: str) -> int:
+        """How much of a scalar is free, not reserved, on agents that may be offered and are kept for nobody."""
+        agents = self.allocator._state.agents.values()
+        return sum(unreserved_amount(agent.free, name) for agent in agents if agent.open and agent.claim is None)
+
+    def _kept(self) -> dict[str, int]:
+        """By how much what is free falls short of what is guaranteed."""
+        names = {name for quota in self.quotas.values() for name in quota.guarantees}
+        return {name: max(0, self.unmet(name) - self.free(name)) for name in names}
+
+    def _check_quotas(self, allocations: Iterable[Allocation], short: dict[str, int]) -> None:
+        """No offer passes a limit, or takes what is kept for guarantees. Called before `offers` know of the new ones."""
+        quota = self.allocator._state.quota
+        more = dict.fromkeys(allocations)
+        self.offers.update(more)
+        for role, set_ in self.quotas.items():
+            consumed = self.consumed(role)
+            for bound in quota.bounds.get(role, ()):
+                assert bound.consumed == consumed.get(bound.name, 0), (role, bound.name)
+                assert bound.pool is None or bound.unmet == self.unmet(bound.name, role)
+            for name, limit in set_.limits.items():
+                taken = [o for o in more if is_same_or_below(o.role, role) and unreserved_amount(o.resources, name)]
+                assert not taken or consumed.get(name, 0) <= limit, f"{role} is beyond its limit: {consumed} by {taken}"
+        for pool in quota.pools:
+            assert pool.free == self.free(pool.name)
+            assert pool.below == self.unmet(pool.name)
+            claims = [agent for agent in self.allocator._state.agents.values() if agent.claim is not None]
+            assert claims or self.unmet(pool.name) - pool.free <= short[pool.name], f"what was kept of {pool.name} was given away"
+        for offer in more:
+            del self.offers[offer]
 
     def check(self) -> None:
         """used + offered + free = total, and nothing is promised twice."""
