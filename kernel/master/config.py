@@ -107,6 +107,16 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
     ] = "cpus:0.01|mem:32"
     fair_sharing_excluded_resource_names: Annotated[tuple[str, ...], Setting("Resources that do not count into shares.")] = ()
     filter_gpu_resources: Annotated[bool, Setting("Offer agents with GPUs only to frameworks that say they use them.")] = True
+    allocator_agent_recovery_factor: Annotated[
+        float,
+        Setting("With quotas, which part of the agents must be back after the master's start before anything is offered."),
+        Meta(ge=0, le=1),
+    ] = 0.8
+    allocator_recovery_timeout_s: Annotated[
+        float,
+        Setting("How long they are waited for, at most.", kind="duration", flag="allocator_recovery_timeout"),
+        Meta(ge=0),
+    ] = 600.0
     roles_allowed: Annotated[
         tuple[str, ...] | None, Setting("The only roles frameworks may have (default: any).", kind="list", flag="roles")
     ] = None

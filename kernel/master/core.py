@@ -20,6 +20,7 @@ from kernel.master import (
     inverse_offers,
     launching,
     maintenance,
+    quotas,
     reconciliation,
     registration,
     registry,
@@ -83,6 +84,7 @@ class MasterCore:
         maintenance.recover(self.state, recorded.maintenance, now)
         frameworks.recover(self.state, recorded.frameworks, now)
         agents.recover(self.state, recorded.agents, now)
+        quotas.recover(self.state, recorded, now)
         self.state.deadlines.push(now.mono_s + agents.FORGET_S, "forget", "")
         self.state.out.clear()
 
@@ -108,6 +110,8 @@ class MasterCore:
             _INPUTS[kind](self, message, now)
         if state.emptied:
             draining.settle(state, now)
+        if state.paused_until is not None:
+            quotas.look_again(state)
         return state.out
 
     def settle(self, now: Now, budget_s: float) -> Sequence[Any]:
@@ -217,6 +221,18 @@ class MasterCore:
         state.out.append(ToStreamInFragments(call.stream, self._views(state, "subscribed", None), frameworks.HEARTBEAT_S))
         state.out.append(ToStream(call.stream, operator.Event("HEARTBEAT")))
 
+    def _update_quota(self, call: operator.UpdateQuota, now: Now) -> None:
+        quotas.update_quota(self.state, call, now)
+
+    def _set_quota(self, call: operator.SetQuota, now: Now) -> None:
+        quotas.set_quota(self.state, call, now)
+
+    def _remove_quota(self, call: operator.RemoveQuota, now: Now) -> None:
+        quotas.remove_quota(self.state, call, now)
+
+    def _update_weights(self, call: operator.UpdateWeights, now: Now) -> None:
+        quotas.update_weights(self.state, call, now)
+
     def _view(self, view: View, now: Now) -> None:
         self.state.out.append(Reply(self._views(self.state, view.name, view.arguments)))
 
@@ -301,6 +317,10 @@ _INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
     UpdateSchedule: MasterCore._update_schedule,
     StartMaintenance: MasterCore._start_maintenance,
     StopMaintenance: MasterCore._stop_maintenance,
+    operator.UpdateQuota: MasterCore._update_quota,
+    operator.SetQuota: MasterCore._set_quota,
+    operator.RemoveQuota: MasterCore._remove_quota,
+    operator.UpdateWeights: MasterCore._update_weights,
     View: MasterCore._view,
 }
 _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
@@ -309,4 +329,5 @@ _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
     "forsaken": frameworks.forsaken_due,
     "framework": frameworks.failover_due,
     "inverse": inverse_offers.due,
+    "recovery": quotas.recovery_due,
 }

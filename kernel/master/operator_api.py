@@ -47,9 +47,11 @@ READS = frozenset({
 })  # fmt: skip
 # Known and not built yet.
 LATER = frozenset({
-    "UPDATE_WEIGHTS", "RESERVE_RESOURCES", "UNRESERVE_RESOURCES", "CREATE_VOLUMES", "DESTROY_VOLUMES", "GROW_VOLUME", "SHRINK_VOLUME",
-    "UPDATE_QUOTA", "SET_QUOTA", "REMOVE_QUOTA", "UNKNOWN",
+    "RESERVE_RESOURCES", "UNRESERVE_RESOURCES", "CREATE_VOLUMES", "DESTROY_VOLUMES", "GROW_VOLUME", "SHRINK_VOLUME", "UNKNOWN",
 })  # fmt: skip
+
+# The core takes the body as it is and answers nothing.
+SUBMITTED = ("UPDATE_WEIGHTS", "UPDATE_QUOTA", "SET_QUOTA", "REMOVE_QUOTA")
 
 Handler = Callable[[Request, Any], Awaitable[web.StreamResponse]]
 
@@ -76,6 +78,7 @@ class OperatorApi:
             "TEARDOWN": (self._teardown, "teardown"),
             "MARK_AGENT_GONE": (self._mark_agent_gone, "mark_agent_gone"),
             "KILL_TASK": (self._kill_task, "kill_task"),
+            **{name: (self._submit, name.lower()) for name in SUBMITTED},
             "DRAIN_AGENT": (self._drain_agent, "drain_agent"),
             "DEACTIVATE_AGENT": (self._deactivate_agent, "deactivate_agent"),
             "REACTIVATE_AGENT": (self._reactivate_agent, "reactivate_agent"),
@@ -145,6 +148,10 @@ class OperatorApi:
         finally:
             self._streams.close(stream_id)
             loop.post(StreamClosed(stream_id))
+
+    async def _submit(self, request: Request, body: Any) -> web.StreamResponse:
+        await self._loop().submit(body)
+        return response.text(200)
 
     async def _teardown(self, request: Request, body: operator.Teardown) -> web.StreamResponse:
         await self._loop().submit(TeardownFramework(body.framework_id.value))

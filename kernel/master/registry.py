@@ -14,6 +14,7 @@ from msgspec import Struct, field
 
 from kernel.errors import StoreError
 from kernel.mainloop import Persist
+from kernel.master.allocator import Quota
 from kernel.wire.nodes import DrainConfig, DrainInfo, DrainState, MachineID
 from kernel.wire.operator import Schedule
 from kernel.wire.task import AgentInfo, FrameworkInfo
@@ -77,6 +78,8 @@ class Registry(Struct):
     frameworks: dict[str, FrameworkRecord]
     deactivated: dict[str, Deactivation] = field(default_factory=dict)
     maintenance: MaintenanceRecord = MaintenanceRecord()
+    quotas: dict[str, Quota] = field(default_factory=dict)  # By role, as are the weights.
+    weights: dict[str, float] = field(default_factory=dict)
 
 
 def keep_agent(agent_id: str, record: AgentRecord) -> Persist:
@@ -104,6 +107,15 @@ def keep_maintenance(record: MaintenanceRecord) -> Persist:
     return Persist("maintenance/schedule", msgspec.json.encode(record) if record.schedule.windows else None)
 
 
+def keep_quota(role: str, quota: Quota | None) -> Persist:
+    """None: it has none."""
+    return Persist(f"quotas/{role}", None if quota is None else msgspec.json.encode(quota))
+
+
+def keep_weight(role: str, weight: float) -> Persist:
+    return Persist(f"weights/{role}", msgspec.json.encode(weight))
+
+
 def load(records: Iterable[tuple[str, bytes]]) -> Registry:
     """Read what `keep_*` wrote. Raises StoreError for a record that cannot be read: starting without it
     would forget what was promised."""
@@ -119,6 +131,10 @@ def load(records: Iterable[tuple[str, bytes]]) -> Registry:
                 registry.deactivated[name] = msgspec.json.decode(value, type=Deactivation)
             elif kind == "maintenance":
                 registry.maintenance = msgspec.json.decode(value, type=MaintenanceRecord)
+            elif kind == "quotas":
+                registry.quotas[name] = msgspec.json.decode(value, type=Quota)
+            elif kind == "weights":
+                registry.weights[name] = msgspec.json.decode(value, type=float)
         except (msgspec.MsgspecError, ValueError) as error:
             raise StoreError(f"the registry's record {key} cannot be read: {error}") from error
     return registry

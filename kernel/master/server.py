@@ -32,6 +32,7 @@ from kernel.master.effects import (
 from kernel.master.leadership import Leadership
 from kernel.master.links import Links
 from kernel.master.operator_api import OperatorApi
+from kernel.master.quota_api import QuotaApi
 from kernel.master.rate_limits import RateLimiter, RateLimits
 from kernel.master.scheduler_api import SchedulerApi
 from kernel.master.streams import Streams
@@ -61,11 +62,7 @@ VIEWS = {
     "roles": "the roles: weights, quotas, what they hold",
     "maintenance/status": "machines under maintenance, and what frameworks say to it",
 }
-# Those whose writing is not built yet, and what can only be written.
-VIEWS_LATER_WRITTEN = {
-    "weights": "weights of roles; reading only",
-    "quota": "quotas of roles; reading only",
-}
+# Not built yet.
 LATER = ("reserve", "unreserve", "create-volumes", "destroy-volumes")
 WRITING = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
@@ -148,8 +145,11 @@ class MasterServer:
         for name, make, about in (("down", StartMaintenance, "takes down"), ("up", StopMaintenance, "brings up")):
             about = f"{about} machines that are scheduled, a JSON array"
             routes.add(f"/machine/{name}", self._machines(make), realm=WRITE, methods=("POST",), gate=gate, about=about, plain=False)
-        for name, about in VIEWS_LATER_WRITTEN.items():
-            routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, tree=name == "quota", about=about)
+        quotas = QuotaApi(self._leadership.loop)
+        about = "weights of roles; PUT sets some"
+        routes.add("/weights", quotas.weights, realm=WRITE, methods=("GET", "HEAD", "PUT"), gate=gate, about=about)
+        about, methods = "quotas of roles; POST sets one, DELETE /quota/ROLE removes it", ("GET", "HEAD", "POST", "DELETE")
+        routes.add("/quota", quotas.quota, realm=WRITE, methods=methods, gate=gate, tree=True, about=about)
         for name in LATER:
             routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, about="not built yet", plain=False)
         return routes
@@ -221,8 +221,6 @@ class MasterServer:
         return handle
 
     async def _later(self, request: Request) -> web.StreamResponse:
-        if request.method in ("GET", "HEAD") and _view_name(request) in VIEWS_LATER_WRITTEN:
-            return await self._view(request)
         raise NotSupported(f"{request.path} is not built yet")
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from kernel.clock import Now
 from kernel.master import registry
-from kernel.master.allocator import Allocation, Allocator
+from kernel.master.allocator import Allocation, Allocator, Quota
 from kernel.master.config import MasterConfig
 from kernel.master.deadlines import Deadlines
 from kernel.master.effects import CloseLink, ToAgent, ToStream
@@ -71,6 +71,9 @@ class MasterState:
         self.addresses: dict[Address, str] = {}  # Of agents that are not gone: the one last registered there.
         self.runs: dict[str, str] = {}  # Agent process run -> agent id, while registered.
         self.allocator = Allocator(config.allocator)
+        self.quotas: dict[str, Quota] = {}  # By role; one that says nothing was reset and is still told.
+        self.weights: dict[str, float] = {}  # By role: those that were set.
+        self.paused_until: int | None = None  # Nothing is offered until no more than so many are `recovered`.
         self.deadlines = Deadlines()
         self.counts: Counter[str] = Counter()
         self.pictures = Pictures()

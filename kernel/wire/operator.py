@@ -286,10 +286,12 @@ class ReactivateAgent(ProtoMessage, frozen=True):
 
 
 class UpdateQuota(ProtoMessage, frozen=True):
-    """force: skips the check that the cluster can satisfy the guarantees. All configs are applied or none."""
+    """force: skips the checks that the cluster can satisfy the guarantees and that limits cover what is used. All configs are applied
+    or none. dry_run, our own: none is, but what is wrong is told."""
 
     force: bool | None = None
     quota_configs: tuple[QuotaConfig, ...] = ()
+    dry_run: bool | None = None
 
 
 class SetQuota(ProtoMessage, frozen=True):

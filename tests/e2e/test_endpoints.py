@@ -94,9 +94,11 @@ OTHERS = [
     (MASTER, "POST", "/state", 405, TEXT),
     (MASTER, "GET", "/api/v1", 405, TEXT),
     (MASTER, "GET", "/api/v1/scheduler", 405, TEXT),
-    (MASTER, "PUT", "/weights", 501, TEXT),
-    (MASTER, "POST", "/quota", 501, TEXT),
-    (MASTER, "DELETE", "/quota/eng", 501, TEXT),
+    (MASTER, "PUT", "/weights", 400, TEXT),
+    (MASTER, "POST", "/weights", 405, TEXT),
+    (MASTER, "POST", "/quota", 400, TEXT),
+    (MASTER, "DELETE", "/quota/eng", 400, TEXT),
+    (MASTER, "GET", "/quota/eng", 404, TEXT),
     (MASTER, "POST", "/maintenance/schedule", 400, TEXT),
     (MASTER, "POST", "/machine/down", 400, TEXT),
     (MASTER, "POST", "/machine/up", 400, TEXT),
@@ -151,7 +153,7 @@ MASTER_CALLS: dict[str, tuple[Any, int, str | None]] = {
     "TEARDOWN": ({"framework_id": NOBODY}, 400, None),
     "MARK_AGENT_GONE": ({"agent_id": NOBODY}, 404, None),
     "KILL_TASK": ({"framework_id": NOBODY, "task_id": NOBODY}, 404, None),
-    "UPDATE_WEIGHTS": ({"weight_infos": [{"role": "eng", "weight": 2.0}]}, 501, None),
+    "UPDATE_WEIGHTS": ({"weight_infos": [{"role": "eng", "weight": 0.0}]}, 400, None),
     "RESERVE_RESOURCES": ({"agent_id": NOBODY, "resources": []}, 501, None),
     "UNRESERVE_RESOURCES": ({"agent_id": NOBODY, "resources": []}, 501, None),
     "CREATE_VOLUMES": ({"agent_id": NOBODY, "volumes": []}, 501, None),
@@ -168,9 +170,9 @@ MASTER_CALLS: dict[str, tuple[Any, int, str | None]] = {
     "DRAIN_AGENT": ({"agent_id": NOBODY}, 400, None),
     "DEACTIVATE_AGENT": ({"agent_id": NOBODY}, 400, None),
     "REACTIVATE_AGENT": ({"agent_id": NOBODY}, 400, None),
-    "UPDATE_QUOTA": ({"quota_configs": []}, 501, None),
-    "SET_QUOTA": ({"quota_request": {"role": "eng"}}, 501, None),
-    "REMOVE_QUOTA": ({"role": "eng"}, 501, None),
+    "UPDATE_QUOTA": ({"quota_configs": []}, 200, None),
+    "SET_QUOTA": ({"quota_request": {"role": "eng"}}, 400, None),
+    "REMOVE_QUOTA": ({"role": "eng"}, 400, None),
     "UNKNOWN": (None, 501, None),
 }
 CONTAINER = {"container_id": NOBODY}
@@ -253,6 +255,28 @@ def test_other_endpoints(cluster: Cluster, daemon: str, method: str, path: str, 
         assert method not in answer.headers["allow"].split(", ") or "?" in path
 
 
+def test_quotas_and_weights_are_set_told_and_removed(cluster: Cluster) -> None:
+    """In both forms; nothing is left behind."""
+    url = cluster.urls[MASTER]
+    limited = {"role": "e2e/quota", "guarantees": {"cpus": {"value": 0.5}}, "limits": {"cpus": {"value": 1.5}}}
+    assert call(url, "UPDATE_QUOTA", update_quota={"quota_configs": [limited]}).status == 200
+    over = call(url, "UPDATE_QUOTA", update_quota={"quota_configs": [{**limited, "role": "e2e/b", "guarantees": {"cpus": {"value": 9e9}}}]})
+    assert (over.status, over.media) == (400, TEXT)
+    assert b"quota_configs[0].guarantees.cpus: 9000000000 is above the limit of 'e2e/b', 1.5" in over.body
+    assert limited in call(url, "GET_QUOTA").json()["get_quota"]["status"]["configs"]
+    older = json.dumps({"role": "e2e/older", "guarantee": [{"name": "cpus", "type": "SCALAR", "scalar": {"value": 9e9}}]}).encode()
+    assert ask(url, "/quota", "POST", older, Content_Type=JSON).status == 409
+    assert ask(url, "/quota", "POST", older.replace(b"9000000000.0", b"0.25"), Content_Type=JSON).status == 200
+    (role,) = [role for role in ask(url, "/roles").json()["roles"] if role["name"] == "e2e/older"]
+    assert (role["quota"]["guarantee"], role["quota"]["limit"]) == ({"cpus": 0.25}, {"cpus": 0.25})
+    for name in ("e2e/quota", "e2e/older"):
+        assert ask(url, f"/quota/{name}", "DELETE").status == 200
+        assert ask(url, f"/quota/{name}", "DELETE").status == 400
+    assert ask(url, "/weights", "PUT", b'[{"role":"e2e/quota","weight":2.5}]', Content_Type=JSON).status == 200
+    assert {"role": "e2e/quota", "weight": 2.5} in ask(url, "/weights").json()
+    assert call(url, "UPDATE_WEIGHTS", update_weights={"weight_infos": [{"role": "e2e/quota", "weight": 1.0}]}).status == 200
+
+
 def test_a_script_is_named_by_a_name_only(cluster: Cluster) -> None:
     assert ask(cluster.urls[MASTER], "/state?jsonp=alert(1)//").status == 400
 
@@ -286,7 +310,7 @@ def test_a_call_is_answered_in_its_own_part(cluster: Cluster, daemon: str, name:
     if status != 200:
         assert answer.media == TEXT
         assert answer.body
-    elif name in ("SET_LOGGING_LEVEL", "PRUNE_IMAGES", "UPDATE_MAINTENANCE_SCHEDULE"):
+    elif name in ("SET_LOGGING_LEVEL", "PRUNE_IMAGES", "UPDATE_MAINTENANCE_SCHEDULE", "UPDATE_QUOTA"):
         assert answer.body == b""
     else:
         assert answer.media == JSON

@@ -250,7 +250,7 @@ class _Turn:
             state.release(entry)
             return True
         times = 0
-        if entry.needed and leaf.wants and admits(agent, leaf, state):
+        if entry.needed and leaf.waits and admits(agent, leaf, state):
             piece = open_part(agent, leaf, agent.free)
             times = entry.shape.fits(piece, agent.uniform)
         if not times:
@@ -287,6 +287,8 @@ class _Turn:
         if leaf.lines:
             full, piece = piece, state.quota.shrink(leaf, piece)
             if owed_only and not any(unreserved_amount(piece, name) for name in state.quota.slack(leaf)):
+                if piece is not full:
+                    state.quota.note(leaf, full)
                 return None
             if piece is not full and not is_worth(piece, leaf.minimums):
                 self._too_much(leaf, full)

@@ -41,6 +41,7 @@ class Allocator:
         assert agent_id not in state.agents, "an agent is added once"
         agent = state.agents[agent_id] = Agent(agent_id, total, site)
         state.count_total(total, 1)
+        state.index_reserved(agent)
         state.judge(agent)
 
     def update_agent(self, agent_id: str, total: Resources, site: Site, now: Now) -> None:
@@ -53,7 +54,9 @@ class Allocator:
             drop_all(agent)
         state.count_total(agent.total, -1)
         state.count_total(total, 1)
+        state.unindex_reserved(agent)
         agent.describe(total, site)
+        state.index_reserved(agent)
         state.judge(agent)
 
     def remove_agent(self, agent_id: str) -> None:
@@ -63,6 +66,7 @@ class Allocator:
             self._close(allocation)
         drop_all(agent)
         state.count_total(agent.total, -1)
+        state.unindex_reserved(agent)
         agent.active = False
         state.judge(agent)
         del state.agents[agent_id]

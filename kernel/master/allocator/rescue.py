@@ -42,7 +42,7 @@ class Rescue:
             False: (self._ranked(stirred), set()),
         }
         for leaf in list(state.demanding if stirred else unhelped):
-            if leaf.wants and not any(entry.awaited is not None for entry in leaf.open):
+            if leaf.waits and not any(entry.awaited is not None for entry in leaf.open):
                 self._take_back_for(leaf, *pools[leaf in unhelped])
 
     def _ranked(self, allocations: Iterable[Allocation]) -> list[Allocation]:
@@ -59,7 +59,7 @@ class Rescue:
             )
             if entry.claim is not None or like in hopeless:
                 continue
-            fitting = False
+            fitting = withheld = False
             for place, allocation in enumerate(candidates):
                 agent = allocation.agent
                 if (
@@ -71,10 +71,13 @@ class Rescue:
                 ):
                     continue
                 piece = open_part(agent, leaf, agent.free + allocation.resources)
-                if leaf.lines:
-                    piece = self.state.quota.shrink_after(leaf, piece, allocation)
                 if not entry.shape.fits(piece, agent.uniform):
                     continue
+                if leaf.lines:
+                    piece = self.state.quota.shrink_after(leaf, piece, allocation)
+                    if not entry.shape.fits(piece, agent.uniform):
+                        withheld = True
+                        continue
                 fitting = True
                 if allocation.leaf.framework is leaf.framework or is_refused(agent, leaf, entry.shape.cut(piece, 1, agent.uniform)):
                     continue
@@ -82,7 +85,7 @@ class Rescue:
                 self.state.claim(entry, agent, allocation)
                 self.rescind.append(allocation)
                 return
-            if not fitting:
+            if not fitting and not withheld:
                 hopeless.add(like)
 
     def claim_for_starving(self) -> None:
@@ -93,7 +96,7 @@ class Rescue:
         entry = heapq.heappop(state.starving)[2]
         state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
         entry.timed = False
-        if entry.needed and entry.leaf.wants:
+        if entry.needed and entry.leaf.waits:
             due_s = entry.since_s + state.config.starvation_s
             if due_s <= now_s:
                 if state.quota.binding(entry.leaf, entry.shape.resources) is None:

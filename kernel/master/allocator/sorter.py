@@ -119,7 +119,12 @@ class Leaf(Node):
 
     @property
     def wants(self) -> bool:
-        if self.suppressed or self.capped or not self.subscribed or not self.framework.active:
+        return not self.capped and self.waits
+
+    @property
+    def waits(self) -> bool:
+        """Whether it would take more, if it might have it."""
+        if self.suppressed or not self.subscribed or not self.framework.active:
             return False
         return self.needed > 0 if self.framework.demands else True
 

@@ -20,6 +20,7 @@ from kernel.wire.constraints import Site, satisfied
 from kernel.wire.framework import OfferFilters
 from kernel.wire.offer import OfferConstraints, RoleConstraints
 from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.roles import ancestors
 
 APPLY_AT_ONCE = 256  # Changes of the index: some 300 us.
 
@@ -188,6 +189,7 @@ class State:
         self.tree.minimums = config.min_allocatable
         self.quota = Quotas(self.unsettle)
         self.paused = False
+        self.reserving: dict[str, dict[Agent, None]] = {}  # Agents by role for which something is reserved; under "": with revocable.
         self.totals: dict[str, int] = {}
         self.index = FreeIndex()
         self.refusals = Refusals()
@@ -241,6 +243,14 @@ class State:
             agent.dirty = True
             self.dirty_agents.append(agent)
 
+    def index_reserved(self, agent: Agent) -> None:
+        for role in (*agent.roles, *("",) * agent.revocable):
+            self.reserving.setdefault(role, {})[agent] = None
+
+    def unindex_reserved(self, agent: Agent) -> None:
+        for role in (*agent.roles, *("",) * agent.revocable):
+            del self.reserving[role][agent]
+
     def count_total(self, resources: Resources, sign: int) -> None:
         cpus, mem, disk, gpus, extra = shared_amounts(resources)
         for name, amount in (("cpus", cpus), ("mem", mem), ("disk", disk), ("gpus", gpus), *(extra or {}).items()):
@@ -282,7 +292,7 @@ class State:
 
     def look_for(self, leaf: Leaf) -> None:
         """The leaf may want something it did not want before: agents that have not changed matter too."""
-        if leaf.parked:
+        if leaf.lines:
             self.quota.forget(leaf)
         leaf.capped = False
         self.tree.touch(leaf)
@@ -290,7 +300,7 @@ class State:
 
     def need(self, entry: Entry) -> None:
         """An entry may need something: watch over it."""
-        if entry.needed and entry.leaf.wants:
+        if entry.needed and entry.leaf.waits:
             self.demanding[entry.leaf] = None
             if not entry.timed:
                 entry.timed = True
@@ -319,10 +329,24 @@ class State:
             self.quota.recount(agent)
 
     def cap(self, leaf: Leaf) -> None:
-        """Limits leave nothing for the leaf, but where something is reserved for it: leave it out until they do."""
+        """Limits leave nothing for the leaf, but where something is reserved for it: leave it out until they do, or until an offer that
+        counts against them can be taken back."""
         self.quota.park_capped(leaf)
         leaf.capped = True
-        self.rest(leaf)
+        for entry in leaf.open:
+            self.release(entry)
+        searched = self.search is not None and leaf in self.search.leaves
+        if searched or leaf in self.dirty_leaves:  # It is left out of the search: see to it where something is reserved.
+            self.dirty_leaves.pop(leaf, None)
+            if self.search is not None:
+                self.search.leaves.pop(leaf, None)
+            for role in (leaf.role, *ancestors(leaf.role), *("",) * leaf.framework.options.revocable):
+                for agent in self.reserving.get(role, ()):
+                    if agent.free:
+                        self.look_at(agent)
+        if leaf.needed and leaf.framework.demands:
+            self.unhelped[leaf] = None
+        self.tree.touch(leaf)
 
     def uncap(self, leaf: Leaf) -> None:
         """Consider it all the same."""

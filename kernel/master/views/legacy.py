@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from heapq import nlargest, nsmallest
 from itertools import chain
-from typing import Any
 
 from msgspec import Struct
 
@@ -17,10 +16,11 @@ from kernel.master import render
 from kernel.master.inverse_offers import cluster_status
 from kernel.master.model import Agent, Executor, Framework, Offer, Task
 from kernel.master.pictures import AgentLook, Picture
+from kernel.master.roles import role_sums
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.master.views.fragments import array, array_of_documents, batches, document, extended, members
-from kernel.master.views.roles import role_sums
+from kernel.master.views.operator import quota_status, weight_infos
 from kernel.master.views.shapes import (
     agent_body,
     executor_object,
@@ -34,7 +34,6 @@ from kernel.net.common import flags, version_info
 from kernel.wire.codec import encode
 from kernel.wire.common import DomainInfo
 from kernel.wire.legacy import reserved_by_role, unreserved
-from kernel.wire.operator import QuotaStatus
 from kernel.wire.resources import Form, Resource
 
 Fragments = Iterable[bytes]
@@ -312,7 +311,7 @@ def _number(text: str | None, default: int) -> int:
     return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else default
 
 
-# ---- /roles and what cannot be set yet ------------------------------------------------------------------
+# ---- /roles and the rest ---------------------------------------------------------------------------------
 
 
 def roles(s: MasterState, query: Query) -> Fragments:
@@ -320,28 +319,34 @@ def roles(s: MasterState, query: Query) -> Fragments:
         {
             "name": sums.name,
             "weight": sums.weight,
-            "quota": {"role": sums.name, "guarantee": {}, "limit": {}, "consumed": _amounts(sums.consumed)},
+            "share": sums.share,
+            "quota": {
+                "role": sums.name,
+                "guarantee": _units(sums.quota.guarantees),
+                "limit": _units(sums.quota.limits),
+                "consumed": _amounts(sums.consumed),
+            },
             "resources": _amounts(sums.allocated + sums.offered),
             "allocated": _amounts(sums.allocated),
             "offered": _amounts(sums.offered),
             "reserved": _amounts(sums.reserved),
             "frameworks": list(sums.frameworks),
+            "suppressed": sums.suppressed,
         }
         for sums in role_sums(s)
     ]
     return (encode({"roles": shown}),)
 
 
+def _units(thousandths: Mapping[str, int]) -> dict[str, float]:
+    """What was set, be it 0."""
+    return {name: milli / 1000 for name, milli in thousandths.items()}
+
+
 def _amounts(thousandths: Counter[str]) -> dict[str, float]:
     return {name: milli / 1000 for name, milli in thousandths.items() if milli}
 
 
-def _always(message: Any) -> Callable[[MasterState, Query], Fragments]:
-    body = encode(message)
-    return lambda s, query: (body,)
-
-
-# Quota and weights cannot be set yet: nothing is what there is to tell.
 VIEWS: dict[str, Callable[[MasterState, Query], Fragments]] = {
     "state": state,
     "state-summary": state_summary,
@@ -349,8 +354,8 @@ VIEWS: dict[str, Callable[[MasterState, Query], Fragments]] = {
     "frameworks": frameworks,
     "tasks": tasks,
     "roles": roles,
-    "weights": _always([]),
-    "quota": _always(QuotaStatus()),
+    "weights": lambda s, query: (encode(weight_infos(s)),),
+    "quota": lambda s, query: (encode(quota_status(s)),),
     "maintenance/schedule": lambda s, query: (encode(s.machines.schedule),),
     "maintenance/status": lambda s, query: (encode(cluster_status(s)),),
 }

@@ -15,6 +15,7 @@ from msgspec import Struct
 
 from kernel.master.model import Framework
 from kernel.master.quantities import Quantities
+from kernel.master.roles import role_sums
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.resources import Resources, quantity
@@ -188,6 +189,22 @@ def _of_allocator(state: MasterState) -> Numbers:
     for load in allocator.loads():
         found[f"allocator/mesos/roles/{load.role}/shares/dominant"] = load.share
         found[f"allocator/mesos/offer_filters/roles/{load.role}/active"] = float(load.refusals)
+    return found | _of_quotas(state)
+
+
+def _of_quotas(state: MasterState) -> Numbers:
+    """What each role consumes of its quotas, and holds of what these are for."""
+    found: Numbers = {}
+    for role in role_sums(state):
+        prefix = f"allocator/mesos/quota/roles/{role.name}/resources/"
+        held = role.allocated + role.offered
+        for name, milli in role.consumed.items():
+            found[f"{prefix}{name}/consumed"] = milli / 1000
+        for kind, amounts in (("guarantee", role.quota.guarantees), ("limit", role.quota.limits)):
+            for name, milli in amounts.items():
+                found[f"{prefix}{name}/{kind}"] = milli / 1000
+                found[f"{prefix}{name}/offered_or_allocated"] = held[name] / 1000
+                found.setdefault(f"{prefix}{name}/consumed", 0.0)
     return found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import chain
 from typing import Any
 
@@ -13,15 +13,16 @@ from kernel.master.frameworks import HEARTBEAT_S
 from kernel.master.inverse_offers import cluster_status
 from kernel.master.model import Executor, Framework, InverseOffer, Offer, Task
 from kernel.master.pictures import Picture
+from kernel.master.roles import RoleSums, role_sums
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.master.views.fragments import array, array_of_documents, document, members
-from kernel.master.views.roles import RoleSums, role_sums
 from kernel.wire import operator
 from kernel.wire.codec import encode
 from kernel.wire.ids import AgentID, FrameworkID
 from kernel.wire.legacy import without_secrets
-from kernel.wire.resources import Form, Resources
+from kernel.wire.resources import Form, Resource, Resources
+from kernel.wire.values import Scalar, ValueType
 
 Fragments = Iterable[bytes]
 
@@ -125,6 +126,26 @@ def _role(sums: RoleSums) -> operator.Role:
     return operator.Role(sums.name, sums.weight, tuple(map(FrameworkID, sums.frameworks)), resources.messages(form=Form.ENDPOINT))
 
 
+def weight_infos(state: MasterState) -> tuple[operator.WeightInfo, ...]:
+    return tuple(operator.WeightInfo(weight, role) for role, weight in sorted(state.weights.items()))
+
+
+def quota_status(state: MasterState) -> operator.QuotaStatus:
+    """All quotas by role, in both forms."""
+    quotas = sorted(state.quotas.items())
+    infos = tuple(operator.QuotaInfo(role, guarantee=_guarantee(quota.guarantees)) for role, quota in quotas)
+    configs = tuple(operator.QuotaConfig(role, _scalars(quota.guarantees), _scalars(quota.limits)) for role, quota in quotas)
+    return operator.QuotaStatus(infos, configs)
+
+
+def _scalars(thousandths: Mapping[str, int]) -> dict[str, Scalar]:
+    return {name: Scalar(milli / 1000) for name, milli in thousandths.items()}
+
+
+def _guarantee(thousandths: Mapping[str, int]) -> tuple[Resource, ...]:
+    return tuple(Resource(name, ValueType.SCALAR, scalar, role="*") for name, scalar in _scalars(thousandths).items())
+
+
 def _get_master(state: MasterState) -> operator.GetMaster:
     return operator.GetMaster(state.master, start_time=render.started_s(state), elected_time=render.started_s(state))
 
@@ -138,7 +159,7 @@ def _response(part: str, make: Callable[[MasterState, Picture], Fragments]) -> C
     return lambda state, arguments: document(head, [(part, make(state, state.pictures.take()))])
 
 
-# Quota, weights and reservations cannot be set yet: nothing is what there is to tell.
+# Reservations cannot be set yet: nothing is what there is to tell.
 VIEWS: dict[str, Callable[[MasterState, Any], Fragments]] = {
     part: _response(part, make)
     for part, make in {
@@ -149,10 +170,10 @@ VIEWS: dict[str, Callable[[MasterState, Any], Fragments]] = {
         "get_agents": get_agents,
         "get_operations": _message(lambda state: operator.GetOperations()),
         "get_roles": _message(_get_roles),
-        "get_weights": _message(lambda state: operator.GetWeights()),
+        "get_weights": _message(lambda state: operator.GetWeights(weight_infos(state))),
         "get_master": _message(_get_master),
         "get_maintenance_status": _message(lambda state: operator.GetMaintenanceStatus(cluster_status(state))),
         "get_maintenance_schedule": _message(lambda state: operator.GetMaintenanceSchedule(state.machines.schedule)),
-        "get_quota": _message(lambda state: operator.GetQuota(operator.QuotaStatus())),
+        "get_quota": _message(lambda state: operator.GetQuota(quota_status(state))),
     }.items()
 }

@@ -31,6 +31,7 @@ from kernel.wire import operator
 from kernel.wire.common import DurationInfo, TimeInfo
 from kernel.wire.nodes import MachineID, Unavailability
 from kernel.wire.recordio import Decoder
+from kernel.wire.values import Scalar
 from tests.kernel.master.edge import edge, run
 
 
@@ -60,7 +61,9 @@ def call(kind: str, **parts: Any) -> bytes:
         (call("TEARDOWN", teardown={}), {}, 400, "teardown.framework_id: required"),
         (call("GET_STATE"), {"Accept": "text/html"}, 406, "Expecting 'Accept' to allow"),
         (call("SUBSCRIBE"), {"Accept": "text/html"}, 406, "Expecting 'Accept' to allow"),
-        (call("UPDATE_QUOTA", update_quota={}), {}, 501, "UPDATE_QUOTA is not built yet"),
+        (call("UPDATE_QUOTA"), {}, 400, "Expecting 'update_quota' to be present"),
+        (call("UPDATE_QUOTA", update_quota={"quota_configs": [{}]}), {}, 400, "update_quota.quota_configs[0].role: required"),
+        (call("UPDATE_WEIGHTS", update_weights={"weight_infos": [{"weight": "x"}]}), {}, 400, "update_weights.weight_infos[0].weight"),
         (call("DRAIN_AGENT"), {}, 400, "Expecting 'drain_agent' to be present"),
         (call("DRAIN_AGENT", drain_agent={}), {}, 400, "drain_agent.agent_id: required"),
         (call("DRAIN_AGENT", drain_agent={"agent_id": {"value": "a"}, "max_grace_period": "soon"}), {}, 400, "max_grace_period"),
@@ -158,6 +161,58 @@ def test_the_logging_level_is_toggled_the_old_way_too() -> None:
     run(test)
 
 
+UPDATE = operator.UpdateQuota(True, (operator.QuotaConfig("eng", {}, {"cpus": Scalar(2.0)}),))
+SET = operator.SetQuota(operator.QuotaRequest(role="eng"))
+WEIGHTS = operator.UpdateWeights((operator.WeightInfo(2.0, "a"),))
+QUOTA = {"quota_configs": [{"role": "eng", "limits": {"cpus": {"value": 2.0}}}], "force": True}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "message"),
+    [
+        ("POST", "/api/v1", call("UPDATE_QUOTA", update_quota=QUOTA), UPDATE),
+        ("POST", "/api/v1", call("REMOVE_QUOTA", remove_quota={"role": "eng"}), operator.RemoveQuota("eng")),
+        ("POST", "/api/v1", call("SET_QUOTA", set_quota={"quota_request": {"role": "eng"}}), SET),
+        ("POST", "/api/v1", call("UPDATE_WEIGHTS", update_weights={"weight_infos": [{"role": "a", "weight": 2}]}), WEIGHTS),
+        ("PUT", "/weights", b'[{"role":"a","weight":2}]', WEIGHTS),
+        ("POST", "/quota", b'{"role":"eng","force":true}', operator.SetQuota(operator.QuotaRequest(True, "eng"))),
+        ("DELETE", "/quota/eng/batch", b"", operator.RemoveQuota("eng/batch")),
+        ("DELETE", "/master/quota/eng", b"", operator.RemoveQuota("eng")),
+    ],
+)
+def test_quotas_and_weights_are_for_the_core(method: str, path: str, body: bytes, message: Any) -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            headers = {"Content-Type": "application/json"}
+            async with master.client.request(method, master.url + path, data=body, headers=headers) as answer:
+                assert (answer.status, await answer.text()) == (200, "")
+            assert master.core.inputs == [message]
+
+    run(test)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status"),
+    [
+        ("PUT", "/weights", b"{", 400),
+        ("PUT", "/weights", b'[{"role":"a"}]', 400),
+        ("POST", "/weights", b"[]", 405),
+        ("PUT", "/quota", b"{}", 405),
+        ("POST", "/quota", b"[", 400),
+        ("DELETE", "/quota", b"", 400),
+        ("GET", "/quota/eng", b"", 404),
+    ],
+)
+def test_wrong_ways_to_set_them_are_refused(method: str, path: str, body: bytes, status: int) -> None:
+    async def test() -> None:
+        async with edge(viewing) as master:
+            async with master.client.request(method, master.url + path, data=body) as answer:
+                assert answer.status == status, await answer.text()
+            assert master.core.inputs == []
+
+    run(test)
+
+
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -209,7 +264,7 @@ def test_an_operator_follows_events_until_it_leaves() -> None:
         ("/quota", 200, '{"view":"quota"}'),
         ("/master/maintenance/schedule", 200, '{"view":"maintenance/schedule"}'),
         ("/reserve", 501, "/reserve is not built yet"),
-        ("/quota/eng/dev", 501, "/quota/eng/dev is not built yet"),
+        ("/quota/eng/dev", 404, "/quota/eng/dev is no endpoint; only DELETE names a role"),
         ("/files/browse", 400, "Expecting 'path=value' in query."),
         ("/files/read?path=/etc/passwd", 404, "path: '/etc/passwd' is not shown here"),
         ("/redirect/master", 404, "nothing is served at /redirect/master"),

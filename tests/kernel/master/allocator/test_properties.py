@@ -180,7 +180,7 @@ def check_demands(history: History) -> None:
     for entry in {entry for _, _, entry in state.starving}:
         assert entry.claim is None or entry.claim.claim is entry
     claims = {agent: agent.claim for agent in state.agents.values() if agent.claim is not None}
-    assert all(entry.claim is agent and entry.needed and entry.leaf.wants for agent, entry in claims.items())
+    assert all(entry.claim is agent and entry.needed and entry.leaf.waits for agent, entry in claims.items())
     assert state.claimed == len(claims)
 
 

@@ -95,6 +95,20 @@ class History(histories.History):
                 self.cluster.update_agent(agent_id, f"cpus:2;mem:1000;cpus({role}):2;mem({role}):300" if c else "cpus:4;mem:1300")
 
 
+def check_nothing_was_overlooked(player: History) -> None:
+    """Nobody can have anything that is free. An offer may still be taken back: if what it holds was guaranteed to its role when that was
+    looked into, and no longer is, a demand waits until it starves, at most."""
+    state, taken_back = player.cluster.allocator._state, len(player.cluster.rescinded)
+    for agent in state.agents.values():
+        if agent.free:
+            state.look_at(agent)
+    for framework in state.frameworks.values():
+        for leaf in framework.leaves.values():
+            state.unsettle(leaf)
+    made = player.cluster.allocate()
+    assert made == [] or len(player.cluster.rescinded) > taken_back
+
+
 @settings(max_examples=300, deadline=None)
 @drawn(steps)
 def test_no_limit_is_passed_nothing_kept_is_given_and_nothing_is_overlooked(history: list[histories.Step]) -> None:
@@ -102,7 +116,7 @@ def test_no_limit_is_passed_nothing_kept_is_given_and_nothing_is_overlooked(hist
     player.play(history)
     histories.check_sums(player)
     histories.check_demands(player)
-    histories.check_nothing_was_overlooked(player)
+    check_nothing_was_overlooked(player)
 
 
 @pytest.mark.parametrize("slice_steps", [1, 3])
@@ -116,7 +130,7 @@ def test_slices_keep_quotas_too(slice_steps: int, history: list[histories.Step])
     cluster.allocate = lambda *_: whole(slice_steps, lambda: float(next(ticks)))  # type: ignore[method-assign]
     player.play(history)
     histories.check_demands(player)
-    histories.check_nothing_was_overlooked(player)
+    check_nothing_was_overlooked(player)
 
 
 @settings(max_examples=100, deadline=None)
@@ -137,7 +151,7 @@ def test_a_guarantee_is_met_in_bounded_time(history: list[histories.Step], role:
     cluster.framework("last", role, demands=True)
     cluster.request("last", demand("cpus:1;mem:100", 3, role))
     rounds = 0
-    while cluster.consumed(role).get("cpus", 0) < 3000:
+    while cluster.allocator.explain("last") and cluster.consumed(role).get("cpus", 0) < 3000:  # Others may be in the role, too.
         rounds += 1
         assert rounds < 200, cluster.allocator.explain("last")
         for offer in list(cluster.offers):

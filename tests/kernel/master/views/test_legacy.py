@@ -358,10 +358,12 @@ class TestRoles:
         held = {"cpus": 2.1, "mem": 128.0, "disk": 10.0, "ports": 2.0}
         role = {
             "weight": 1.0,
+            "share": 4100 / 6000,
             "resources": {"cpus": 4.1, "mem": 1152.0, "disk": 10.0, "ports": 2.0},
             "allocated": held,
             "offered": {"cpus": 2.0, "mem": 1024.0},
             "reserved": {},
+            "suppressed": [],
         }
         quota = {"guarantee": {}, "limit": {}, "consumed": held}
         assert show(cluster(), "roles") == {
