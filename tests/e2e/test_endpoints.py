@@ -145,7 +145,7 @@ MASTER_CALLS: dict[str, tuple[Any, int, str | None]] = {
     "GET_OPERATIONS": (None, 200, ""),
     "GET_TASKS": (None, 200, LIVE),
     "GET_ROLES": (None, 200, None),  # `roles`, if there are any.
-    "GET_WEIGHTS": (None, 200, ""),
+    "GET_WEIGHTS": (None, 200, None),  # `weight_infos`, if any was ever set.
     "GET_MASTER": (None, 200, "master_info start_time elected_time"),
     "GET_MAINTENANCE_STATUS": (None, 200, "status"),
     "GET_MAINTENANCE_SCHEDULE": (None, 200, "schedule"),
