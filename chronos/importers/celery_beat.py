@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from chronos.importers import Collector, Imported
@@ -31,9 +31,9 @@ class _Unknown(Exception):
     """A value that is not written out; the text says what it is."""
 
 
-def read_beat(text: str, source: str) -> Imported:
-    """Read the source of a module. Raises nothing: what cannot be read is a note."""
-    collector = Collector(source)
+def read_beat(text: str, source: str, taken: Iterable[str] = ()) -> Imported:
+    """Read the source of a module. taken: names that jobs have already. Raises nothing: what cannot be read is a note."""
+    collector = Collector(source, taken)
     try:
         if len(text.encode()) > SOURCE_BYTES_MAX:
             raise ValueError(f"it has more than {SOURCE_BYTES_MAX} bytes")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -54,13 +55,16 @@ class _Entry(Struct, frozen=True):
     command: str
 
 
-def read_crontab(text: str, source: str, *, system: bool, user: str = "", zone: str = "", host: str = "") -> Imported:
+def read_crontab(
+    text: str, source: str, *, system: bool, user: str = "", zone: str = "", host: str = "", taken: Iterable[str] = ()
+) -> Imported:
     """Read a crontab.
 
     source: its path, of which names are made. system: each line names a user; otherwise all are of `user`. zone: what the machine's
-    clock shows, which cron goes by; "" for UTC. host: the machine the jobs belong to, "" to run on any agent.
+    clock shows, which cron goes by; "" for UTC. host: the machine the jobs belong to, "" to run on any agent. taken: names that
+    jobs have already.
     """
-    collector = Collector(source)
+    collector = Collector(source, taken)
     variables: dict[str, str] = {}
     for number, raw in enumerate(text.splitlines(), 1):
         line = raw.strip()

@@ -20,7 +20,10 @@ _KINDS = {"scheduled": "schedule", "dependent": "parents"}
 
 
 def read_folder(files: Mapping[str, str]) -> Imported:
-    """Read job files. files: text by path; those without one of SUFFIXES are passed over. A file that cannot be read stops no other."""
+    """Read job files. files: text by path; those without one of SUFFIXES are passed over. A file that cannot be read stops no other.
+
+    Names are what people wrote: the second job of a name is refused.
+    """
     found: list[Found] = []
     notes: list[Note] = []
     where: dict[str, str] = {}

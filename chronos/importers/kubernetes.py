@@ -46,9 +46,12 @@ _OF_CONTAINER = frozenset(
 # fmt: on
 
 
-def read_cronjobs(text: str, source: str) -> Imported:
-    """Read manifests, several documents and Lists of them, too. Raises nothing: what cannot be read is a note."""
-    collector = Collector(source)
+def read_cronjobs(text: str, source: str, taken: Iterable[str] = ()) -> Imported:
+    """Read manifests, several documents and Lists of them, too. taken: names that jobs have already.
+
+    Raises nothing: what cannot be read is a note.
+    """
+    collector = Collector(source, taken)
     try:
         documents = read_yaml(text)
     except CallError as error:

@@ -80,7 +80,7 @@ def parse(
     Raises CallError naming `schedule` or `scheduleTimeZone`, also for what would never run.
     """
     text = text.strip()
-    if text[:1] == "R":
+    if text[:1] == "R" or (text[:1] != "@" and len(text.split()) == 1):
         schedule = _repeating(text, zone_name, now_ms, gap, interval_ms_min)
     elif text.startswith(_EVERY):
         every_ms = read_duration(text[len(_EVERY) :], "schedule")

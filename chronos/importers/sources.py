@@ -1,0 +1,69 @@
+"""What kind of file somebody hands over, and reading several of different kinds together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from enum import Enum
+
+from chronos.importers import Found, Imported, Note
+from chronos.importers.celery_beat import read_beat
+from chronos.importers.crontab import read_crontab
+from chronos.importers.folder import SUFFIXES, read_folder
+from chronos.importers.kubernetes import read_cronjobs
+from chronos.importers.yaml import read_yaml
+from kernel.errors import CallError
+
+_SYSTEM = re.compile(r"(?:.*/)?etc/(?:crontab|cron\.d/[^/]*)")
+_KUBERNETES = ("apiVersion", "kind")  # What every manifest has.
+
+
+class Kind(Enum):
+    JOBS = "jobs"
+    SYSTEM_CRONTAB = "system-crontab"
+    CRONTAB = "crontab"
+    KUBERNETES = "kubernetes"
+    CELERY = "celery"
+
+
+def kind_of(path: str, text: str) -> Kind:
+    """What a file is, by its name, and for YAML and JSON by what is in it. Whatever else it is is taken for a user's crontab."""
+    if path.endswith(".py"):
+        return Kind.CELERY
+    if path.endswith(SUFFIXES):
+        return Kind.KUBERNETES if not path.endswith(".toml") and _is_manifest(text) else Kind.JOBS
+    return Kind.SYSTEM_CRONTAB if _SYSTEM.fullmatch(path) else Kind.CRONTAB
+
+
+def _is_manifest(text: str) -> bool:
+    try:
+        values = [document.value for document in read_yaml(text)]
+    except CallError:
+        return False
+    return any(isinstance(value, dict) and all(field in value for field in _KUBERNETES) for value in values)
+
+
+def read_sources(files: Mapping[str, str], kind: Kind | None = None, *, user: str = "", zone: str = "", host: str = "") -> Imported:
+    """Read files: text by path. kind: of all of them, None to look. user, zone, host: of crontabs (`read_crontab`).
+
+    Files of jobs come first, as their names are what people wrote; names that are made up give way.
+    """
+    kinds = {path: kind or kind_of(path, files[path]) for path in sorted(files)}
+    jobs = read_folder({path: files[path] for path, of in kinds.items() if of is Kind.JOBS})
+    found: list[Found] = list(jobs.found)
+    notes: list[Note] = list(jobs.notes)
+    for path, of in kinds.items():
+        taken = [one.job.name for one in found]
+        match of:
+            case Kind.JOBS:
+                continue
+            case Kind.KUBERNETES:
+                read = read_cronjobs(files[path], path, taken)
+            case Kind.CELERY:
+                read = read_beat(files[path], path, taken)
+            case Kind.CRONTAB | Kind.SYSTEM_CRONTAB:
+                system = of is Kind.SYSTEM_CRONTAB
+                read = read_crontab(files[path], path, system=system, user=user, zone=zone, host=host, taken=taken)
+        found += read.found
+        notes += read.notes
+    return Imported(tuple(found), tuple(notes))
