@@ -1,11 +1,11 @@
 #!/bin/sh
-# Install what the tests of the docker containerizer need: a Docker engine, and busybox to make an image of.
+# Install what the tests of the docker containerizer need: a Docker engine, a registry, and busybox to make an image of.
 #
 # Without root or network this says so and goes on: those tests fail then, unless MESETA_SKIP_DOCKER=1 says that they need not run.
 set -u
 [ "${MESETA_SKIP_DOCKER:-}" = 1 ] && exit 0
 missing=
-for pair in dockerd:docker.io iptables:iptables busybox:busybox-static docker-init:tini; do
+for pair in dockerd:docker.io iptables:iptables busybox:busybox-static docker-init:tini docker-registry:docker-registry; do
     command -v "${pair%%:*}" >/dev/null || missing="$missing ${pair#*:}"
 done
 dpkg -s busybox-static >/dev/null 2>&1 || missing="$missing busybox-static"

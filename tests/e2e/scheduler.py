@@ -17,10 +17,12 @@ Json = dict[str, Any]
 class Scheduler:
     """It acknowledges every update. statuses: all that were told; those of different tasks come in any order."""
 
-    def __init__(self, cluster: Cluster, name: str) -> None:
+    def __init__(self, cluster: Cluster, name: str, **more: Any) -> None:
+        """more: fields of its FrameworkInfo."""
         self.address = urlsplit(cluster.urls["master"]).netloc
         self.stream = http.client.HTTPConnection(self.address, timeout=30)
-        info = {"user": "", "name": name, "roles": [name], "capabilities": [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}]}
+        can = [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}]
+        info = {"user": "", "name": name, "roles": [name], "capabilities": can, **more}
         body = json.dumps({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}})
         self.stream.request("POST", PATH, body, {"Content-Type": "application/json"})
         self.answer = self.stream.getresponse()

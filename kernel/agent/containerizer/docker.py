@@ -49,7 +49,9 @@ class Engine:
         """Fetch an image from its registry; takes as long as it takes."""
         repository, tag = utils.parse_repository_tag(name)
         with self._asking() as client:
-            client.pull(repository, tag or "latest")
+            for told in client.pull(repository, tag or "latest", stream=True, decode=True):
+                if "error" in told:  # It went wrong after it had begun well.
+                    raise EngineError(told["error"])
 
     def start(self, name: str, body: Mapping[str, Any]) -> State:
         """Make and start a container. One of this name that is there is the same, made for a call that was cut off: it is not

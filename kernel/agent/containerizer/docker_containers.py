@@ -64,13 +64,15 @@ STATS_AT_ONCE = 8
 
 
 class _Container(Struct, eq=False):
-    """A container from its launch until its end is recorded. signals: those that came before it started; ended: one of them ends it."""
+    """A container from its launch until its end is recorded. signals: those that came before it started; ended: one of them ends it.
+    stop_signal: what it takes for a SIGTERM, as `docker stop` has it."""
 
     container_id: str
     output: Output
     started: bool = False
     pid: int = 0
     ip: str = ""
+    stop_signal: int = signal.SIGTERM
     signals: list[int] = []
     ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     failure: str | None = None
@@ -80,6 +82,10 @@ class _Container(Struct, eq=False):
     @property
     def name(self) -> str:
         return docker_options.container_name(self.container_id)
+
+    def runs(self, state: State) -> None:
+        """It was found running, or has been."""
+        self.started, self.pid, self.ip, self.stop_signal = True, state.pid, state.ip, state.stop_signal
 
     @property
     def networks(self) -> tuple[NetworkInfo, ...]:
@@ -253,7 +259,7 @@ class DockerContainerizer:
                 abandoned.append(state)
             elif state.running or state.container_id in noted:
                 container = self._keep(state.container_id, state.sandbox)
-                container.started, container.pid, container.ip = True, state.pid, state.ip
+                container.runs(state)
                 self._begin(self._follow(container))
             else:
                 self._remove_at(state.name, state.ended_s + self._config.docker_remove_delay_s)
@@ -299,7 +305,7 @@ class DockerContainerizer:
         except (EngineError, DockerOptionError, FetchError, sandbox.SandboxError, OSError) as error:
             await self._fail(container, str(error))
             return
-        container.started, container.pid, container.ip = True, state.pid, state.ip
+        container.runs(state)
         self._post(effects.ContainerStarted(container.container_id, state.pid, container.networks))
         for number in container.signals:
             self._begin(self._signal(container, number))
@@ -392,8 +398,9 @@ class DockerContainerizer:
             await asyncio.gather(copying, return_exceptions=True)
 
     async def _signal(self, container: _Container, number: int) -> None:
+        sent = container.stop_signal if number == signal.SIGTERM else number
         try:
-            await self._controllers.run(lambda: self._connected.signal(container.name, number))
+            await self._controllers.run(lambda: self._connected.signal(container.name, sent))
         except EngineAway:  # The core says it again when the engine is back.
             self._wanted.set()
         except EngineError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
@@ -29,7 +30,7 @@ class EngineAway(EngineError):
 
 class State(Struct, frozen=True):
     """name: the engine's id. pid: 0 when nothing runs. created: it was never started. ended_s: wall clock. ip: its own address, empty
-    where it has none. mem_limit_mib: 0 for none."""
+    where it has none. mem_limit_mib: 0 for none. stop_signal: what asks it to end."""
 
     name: str
     container_id: str
@@ -42,6 +43,7 @@ class State(Struct, frozen=True):
     ended_s: float
     ip: str
     mem_limit_mib: int
+    stop_signal: int
 
     @property
     def status(self) -> int:
@@ -66,7 +68,19 @@ def state_of(told: Mapping[str, Any]) -> State:
         0.0 if running else _seconds(state["FinishedAt"]),
         next((network["IPAddress"] for network in networks.values() if network.get("IPAddress")), ""),
         (told["HostConfig"].get("Memory") or 0) // MIB,
+        _signal(told["Config"].get("StopSignal") or ""),
     )
+
+
+def _signal(text: str) -> int:
+    """A signal as images name it: `SIGQUIT`, `QUIT`, `3` or `RTMIN+3`; SIGTERM where they do not."""
+    name, _, more = text.removeprefix("SIG").partition("+")
+    try:
+        number = int(name) if name.isdecimal() else signal.Signals[f"SIG{name}"].value
+        number += int(more or 0)
+    except (KeyError, ValueError):
+        return signal.SIGTERM
+    return number if number in signal.valid_signals() else signal.SIGTERM
 
 
 def _seconds(text: str) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import pytest
@@ -45,6 +46,18 @@ def test_one_that_never_ran_or_still_does_has_not_ended() -> None:
 def test_exit_codes_become_wait_statuses(code: int, status: int) -> None:
     """A negative one stands for the signal."""
     assert os.waitstatus_to_exitcode(state_of(with_state(ExitCode=code)).status) == status
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        *(("", 15), ("SIGQUIT", 3), ("QUIT", 3), ("3", 3), ("SIGRTMIN+3", signal.SIGRTMIN + 3), ("RTMIN+3", signal.SIGRTMIN + 3)),
+        *(("no signal", 15), ("SIGQUIT+x", 15), ("0x3", 15), ("1000", 15)),
+    ],
+)
+def test_an_image_says_what_asks_it_to_end(text: str, number: int) -> None:
+    config = {**ENDED["Config"], "StopSignal": text}
+    assert state_of({**ENDED, "Config": config}).stop_signal == number
 
 
 def test_usage_of_both_versions_of_control_groups() -> None:
