@@ -37,7 +37,7 @@ from kernel.agent.containerizer.workers import Workers
 from kernel.agent.fetcher.fetcher import Fetcher
 from kernel.agent.fetcher.plan import FetchError
 from kernel.agent.isolators.isolation import out_of_memory
-from kernel.agent.isolators.limits import Usage
+from kernel.agent.isolators.limits import Limits, Usage
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.sessions import Entry, Guest
 from kernel.errors import CallError, Unavailable
@@ -65,7 +65,7 @@ STATS_AT_ONCE = 8
 
 class _Container(Struct, eq=False):
     """A container from its launch until its end is recorded. signals: those that came before it started; ended: one of them ends it.
-    stop_signal: what it takes for a SIGTERM, as `docker stop` has it."""
+    limits: others that it is to be held to; stop_signal: what it takes for a SIGTERM, as `docker stop` has it."""
 
     container_id: str
     output: Output
@@ -74,6 +74,7 @@ class _Container(Struct, eq=False):
     ip: str = ""
     stop_signal: int = signal.SIGTERM
     signals: list[int] = []
+    limits: Limits | None = None
     ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     failure: str | None = None
     exit: effects.Exit | None = None
@@ -127,8 +128,10 @@ class DockerContainerizer:
         self._begin(self._probes.run(probe))
 
     def limit(self, effect: effects.LimitContainer) -> None:
-        if (container := self._kept.get(effect.container_id)) is not None and container.started:
-            self._begin(self._limit(container, effect))
+        if (container := self._kept.get(effect.container_id)) is not None:
+            idle, container.limits = container.limits is None, effect.limits
+            if container.started and idle:
+                self._begin(self._limit(container))
 
     def signal(self, container_id: str, number: int) -> None:
         if self._probes.kill(container_id):
@@ -309,6 +312,8 @@ class DockerContainerizer:
         self._post(effects.ContainerStarted(container.container_id, state.pid, container.networks))
         for number in container.signals:
             self._begin(self._signal(container, number))
+        if container.limits is not None:
+            self._begin(self._limit(container))
         await self._follow(container)
 
     def _prepare(self, launch: effects.LaunchContainer, container: _Container) -> docker_options.Body:
@@ -406,11 +411,19 @@ class DockerContainerizer:
         except EngineError as error:
             log.warning("container %s does not get signal %d: %s", container.container_id, number, error)
 
-    async def _limit(self, container: _Container, effect: effects.LimitContainer) -> None:
-        try:
-            await self._controllers.run(lambda: self._connected.limit(container.name, docker_options.held_to(effect.limits)))
-        except EngineError as error:  # It has ended, or keeps the limits it has.
-            log.info("container %s: %s", container.container_id, error)
+    async def _limit(self, container: _Container) -> None:
+        """One call after the other: the last is to hold."""
+        wanted = None
+        while container.limits is not None and container.limits is not wanted:
+            wanted = container.limits
+            try:
+                await self._controllers.run(self._hold, container.name, docker_options.held_to(wanted))
+            except EngineError as error:  # It has ended, or keeps the limits it has.
+                log.info("container %s: %s", container.container_id, error)
+        container.limits = None
+
+    def _hold(self, name: str, body: docker_options.Body) -> None:
+        self._connected.limit(name, body)
 
     # ---- Odds and ends --------------------------------------------------------------------------------
 
