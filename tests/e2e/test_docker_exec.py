@@ -94,10 +94,10 @@ def test_a_terminal_is_ours_with_its_size(docked: Cluster, sleeping: str) -> Non
         shows(b"/dev/pts/")
         assert b"33 99\r\n" in shown
         assert shown.count(b"stty size; tty") == 1
-        os.write(ours, b"until test \"$(stty size)\" = '44 111'; do sleep 0.05; done; echo as large; sleep 1000\n")
+        os.write(ours, b"until test \"$(stty size)\" = '44 111'; do echo no; sleep 0.05; done; echo as large; sleep 1000\n")
         termios.tcsetwinsize(ours, (44, 111))
         process.send_signal(signal.SIGWINCH)  # It is not its terminal.
-        shows(b"\r\nas large\r\n")
+        shows(b"\r\nas large\r\n")  # The output meanwhile wakes a client that the signal found just about to wait.
         os.write(ours, b"\x03echo after $?\n")
         shows(b"after 130\r\n")
         os.write(ours, b"exit 5\n")

@@ -238,6 +238,9 @@ def relay(wanted: Exec, guarded: int, lifeline: bool) -> int | None:
     os.write(guarded, b"+")
     link, data = wanted.start(terminal)
     wanted.until_it_runs()
+    woken, wakes = os.pipe()  # A signal that comes just before we begin to wait ends the waiting, too.
+    os.set_blocking(wakes, False)
+    signal.set_wakeup_fd(wakes, warn_on_full_buffer=False)
     for number in RELAYED:
         signal.signal(number, lambda number, _: wanted.signal(number))
     if terminal:
@@ -248,20 +251,26 @@ def relay(wanted: Exec, guarded: int, lifeline: bool) -> int | None:
     else:
         threading.Thread(target=_send_input, args=(link,), daemon=True).start()
     watched = select.poll()
+    watched.register(woken, select.POLLIN)
     watched.register(link, select.POLLIN)
     watched.register(0 if lifeline else 1, 0)  # Only whether its other end is closed.
     frames = Frames(terminal)
+    frames.write(data)
     while True:
-        frames.write(data)
-        found = watched.poll()
-        if any(fd != link.fileno() for fd, _ in found):
+        ready = {fd for fd, _ in watched.poll()}
+        if woken in ready:
+            os.read(woken, PIECE_BYTES)
+        if ready - {woken, link.fileno()}:
             os._exit(1)  # Nobody is there any more.
-        data = link.recv(PIECE_BYTES)
-        if not data:
-            code = wanted.status()
-            if lifeline:
-                wanted.kill()
-            return code
+        if link.fileno() in ready:
+            data = link.recv(PIECE_BYTES)
+            if not data:
+                break
+            frames.write(data)
+    code = wanted.status()
+    if lifeline:
+        wanted.kill()
+    return code
 
 
 def _resize(wanted: Exec) -> None:
