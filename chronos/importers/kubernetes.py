@@ -186,19 +186,23 @@ class _Reader:
     def _container(self, fields: dict[str, Any], more: dict[str, Any], path: tuple[str | int, ...]) -> None:
         container: dict[str, Any] = {"type": "DOCKER", "image": str(self.part(*path, "image") or ""), "network": "BRIDGE"}
         container["forcePullImage"] = self.part(*path, "imagePullPolicy") == "Always"
-        if working_dir := self.part(*path, "workingDir"):
-            container["parameters"] = [{"key": "workdir", "value": str(working_dir)}]
         container["volumes"] = self._volumes(path)
         argv = [str(word) for word in self.items(*path, "command")]
         arguments = [str(word) for word in self.items(*path, "args")]
-        # Without a command, an image's own entry point gets the arguments.
-        fields |= {"container": container, "shell": False, "command": argv[0] if argv else "", "arguments": [*argv, *arguments]}
+        # A command takes the place of the image's entry point (an option of `docker run`), arguments alone go to it.
+        options = {"entrypoint": argv[0] if argv else "", "workdir": str(self.part(*path, "workingDir") or "")}
+        container["parameters"] = [{"key": key, "value": value} for key, value in options.items() if value]
+        fields |= {"container": container, "shell": False, "command": "", "arguments": [*argv[1:], *arguments]}
         fields["environmentVariables"] = self._environment(path)
-        for index, word in enumerate(fields["arguments"]):
+        for index, word in enumerate([*argv, *arguments]):
             if _IN_TEXT.search(word.replace("$$", "")):
                 where = ("command", index) if index < len(argv) else ("args", index - len(argv))
                 self.lost(f"{word[:100]!r}: $(NAME) in a command is not put in", *path, *where)
         self._resources(fields, more, path)
+        if "securityContext" not in self.table(*path):
+            self.collector.differs(
+                self.line(*path), "it runs as `runAsUser`, by default root, where Kubernetes takes the user of the image", self.name
+            )
 
     def _environment(self, path: tuple[str | int, ...]) -> list[dict[str, str]]:
         variables = []

@@ -63,13 +63,13 @@ def test_a_cronjob() -> None:
     assert (job.name, job.schedule, job.schedule_time_zone, job.disabled) == ("backup", "30 2 * * *", "Europe/Berlin", False)
     assert (job.more.overlap, job.concurrent, job.more.catch_up, job.more.catch_up_deadline) == ("skip", False, "latest", 600)
     assert (job.retries, job.more.timeout, job.more.labels) == (2, 3600, {"team": "dba", "namespace": "data"})
-    assert (job.shell, job.command, job.arguments) == (False, "/bin/sh", ("/bin/sh", "-c", "pg_dump $DB > /data/dump"))
+    assert (job.shell, job.command, job.arguments) == (False, "", ("-c", "pg_dump $DB > /data/dump"))
     assert (job.cpus, job.mem, job.disk) == (0.25, 512, 1024)
     assert job.constraints == (("disk", "EQUALS", "ssd"),)
     assert [(variable.name, variable.value) for variable in job.environment_variables] == [("DB", "prod")]
     assert job.container
     assert (job.container.image, job.container.force_pull_image) == ("postgres:16", True)
-    assert job.container.parameters == (KeyValue("workdir", "/data"),)
+    assert job.container.parameters == (KeyValue("entrypoint", "/bin/sh"), KeyValue("workdir", "/data"))
     assert job.container.volumes == (Volume("/data", "/srv/data", "RO"),)
 
 
