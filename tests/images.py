@@ -8,7 +8,7 @@ import io
 import json
 import shutil
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,7 +73,7 @@ def save(path: Path, layers: Sequence[bytes], name: str = "test:1", **run: Any) 
     return path
 
 
-def lay_out(path: Path, layers: Sequence[bytes], **run: Any) -> Path:
+def lay_out(path: Path, layers: Sequence[bytes], pack: Callable[[bytes], bytes] = gzip.compress, **run: Any) -> Path:
     """A folder in the layout of OCI, layers packed."""
     blobs = path / "blobs" / "sha256"
     blobs.mkdir(parents=True)
@@ -82,7 +82,7 @@ def lay_out(path: Path, layers: Sequence[bytes], **run: Any) -> Path:
         (blobs / digest(data).removeprefix("sha256:")).write_bytes(data)
         return {"digest": digest(data), "size": len(data)}
 
-    manifest = {"schemaVersion": 2, "config": put(config(layers, **run)), "layers": [put(gzip.compress(one)) for one in layers]}
+    manifest = {"schemaVersion": 2, "config": put(config(layers, **run)), "layers": [put(pack(one)) for one in layers]}
     (path / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [put(json.dumps(manifest).encode())]}))
     return path
 

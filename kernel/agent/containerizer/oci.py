@@ -46,10 +46,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def image_of(launch: LaunchContainer) -> tuple[str, bool]:
-    """Which image a container is to have, and whether it is to be got anew. Raises BundleError."""
+    """Which image a container is to have, and whether it is to be got anew."""
     image = launch.info.mesos.image if launch.info is not None and launch.info.mesos is not None else None
-    if image is None or image.docker is None:
-        raise BundleError("images of type APPC are not supported; DOCKER is")
+    assert image is not None, "what is run in an image names one"
+    assert image.docker is not None, "others were refused before"
     return image.docker.name, not image.cached
 
 

@@ -16,7 +16,7 @@ from kernel.agent.containerizer import seccomp
 from kernel.agent.containerizer.seccomp import Profile
 from kernel.agent.images.config import RunConfig
 from kernel.agent.networks import wishes
-from kernel.wire.common import Volume, VolumeMode, VolumeSourceType
+from kernel.wire.common import ImageType, Volume, VolumeMode, VolumeSourceType
 from kernel.wire.container import CapabilityInfo, ContainerInfo
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -77,6 +77,9 @@ class Bundle(Struct, frozen=True):
 
 def unsupported_in_image(info: ContainerInfo) -> str | None:
     """What a container asks for that cannot be given, in words for its user."""
+    image = info.mesos.image if info.mesos is not None else None
+    if image is not None and (image.type is not ImageType.DOCKER or image.docker is None):
+        return f"'container.mesos.image': images of type {image.type.value} are not supported; DOCKER is, with 'docker.name'"
     problem = wishes.problem(info.network_infos)
     if problem is not None:
         return problem

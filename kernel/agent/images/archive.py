@@ -17,16 +17,12 @@ from typing import IO, Any, Protocol, cast
 import msgspec
 from msgspec import Struct, field
 
-from kernel.agent.images.config import RunConfig
-from kernel.errors import KernelError
+from kernel.agent.images import zstd
+from kernel.agent.images.config import ImageError, RunConfig
 
 DOCUMENT_BYTES_MAX = 16 << 20
 REF_NAME = "org.opencontainers.image.ref.name"
 _INDEXES = ("application/vnd.oci.image.index.v1+json", "application/vnd.docker.distribution.manifest.list.v2+json")
-
-
-class ImageError(KernelError):
-    """An image cannot be had; the text says what is wrong with it, for the task's user."""
 
 
 class RootFs(Struct):
@@ -96,20 +92,29 @@ def opened(path: str, tag: str) -> Iterator[Packed]:
 def layer(image: Packed, index: int) -> Iterator[IO[bytes]]:
     """The content of a layer, unpacked. To be read to its end; its digest is checked then. Raises ImageError."""
     with image.files.open(image.layers[index]) as packed:
-        magic = packed.read(4)
-        packed.seek(0)
-        if magic == b"\x28\xb5\x2f\xfd":
-            raise ImageError("its layers are packed with zstd, which is not supported; gzip is")
-        stream = _Checked(cast("IO[bytes]", gzip.GzipFile(fileobj=packed)) if magic[:2] == b"\x1f\x8b" else packed)
         try:
-            yield cast("IO[bytes]", stream)
-            while stream.read(1 << 20):  # Tar readers stop at the end mark.
-                pass
+            with _unpacked(packed) as unpacked:
+                stream = _Checked(unpacked)
+                yield cast("IO[bytes]", stream)
+                while stream.read(1 << 20):  # Tar readers stop at the end mark.
+                    pass
         except (OSError, EOFError) as error:
             raise ImageError(f"a layer cannot be unpacked: {error}") from error
         digest = f"sha256:{stream.digest.hexdigest()}"
         if digest != image.config.rootfs.diff_ids[index]:
             raise ImageError(f"a layer has the digest {digest}, its image says {image.config.rootfs.diff_ids[index]}")
+
+
+@contextmanager
+def _unpacked(packed: IO[bytes]) -> Iterator[IO[bytes]]:
+    """A file by what it is packed with: zstd, gzip or nothing."""
+    magic = packed.read(4)
+    packed.seek(0)
+    if magic == b"\x28\xb5\x2f\xfd":
+        with zstd.unpacked(packed) as unpacked:
+            yield unpacked
+    else:
+        yield cast("IO[bytes]", gzip.GzipFile(fileobj=packed)) if magic[:2] == b"\x1f\x8b" else packed
 
 
 class _Checked:

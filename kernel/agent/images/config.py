@@ -4,6 +4,12 @@ from __future__ import annotations
 
 from msgspec import Struct
 
+from kernel.errors import KernelError
+
+
+class ImageError(KernelError):
+    """An image cannot be had; the text says what is wrong with it, for the task's user."""
+
 
 class RunConfig(Struct, rename="pascal"):
     """What an image says of how it is run."""

@@ -24,9 +24,8 @@ import msgspec
 from msgspec import Struct
 
 from kernel.agent.images import archive, layers
-from kernel.agent.images.archive import ImageError
 from kernel.agent.images.collection import Image, unneeded, unused
-from kernel.agent.images.config import RunConfig
+from kernel.agent.images.config import ImageError, RunConfig
 from kernel.agent.images.names import ImageName, parse_name
 
 log = logging.getLogger(__name__)

@@ -9,12 +9,13 @@ from msgspec.structs import replace
 
 from kernel.agent.containerizer.oci_spec import Bundle, DeviceFile, User, arguments, environment, overridden, spec, unsupported_in_image
 from kernel.agent.images.config import RunConfig
-from kernel.wire.common import HostPath, SandboxPath, Volume, VolumeMode, VolumeSource, VolumeSourceType
+from kernel.wire.common import HostPath, Image, ImageAppc, ImageType, SandboxPath, Volume, VolumeMode, VolumeSource, VolumeSourceType
 from kernel.wire.container import (
     CapabilityInfo,
     ContainerInfo,
     LinuxCapability,
     LinuxInfo,
+    MesosInfo,
     NetworkInfo,
     PortMapping,
     RLimit,
@@ -131,6 +132,8 @@ def test_a_network_of_its_own_is_a_namespace_with_its_devices() -> None:
     ("info", "says"),
     [
         (ContainerInfo(network_infos=(NetworkInfo(port_mappings=(PortMapping(31000, 80),)),)), "'container.network_infos'"),
+        (ContainerInfo(mesos=MesosInfo(Image(ImageType.APPC, appc=ImageAppc("a")))), "type APPC are not supported; DOCKER is"),
+        (ContainerInfo(mesos=MesosInfo(Image(ImageType.DOCKER))), "with 'docker.name'"),
         (ContainerInfo(volumes=(Volume(VolumeMode.RW, "/a/../../etc", host_path="/x"),)), "must not contain"),
         (ContainerInfo(volumes=(Volume(VolumeMode.RW, "/a", source=VolumeSource(VolumeSourceType.SECRET)),)), "SECRET is not supported"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 
 from kernel.agent.images import store as stores
-from kernel.agent.images.archive import ImageError
+from kernel.agent.images.config import ImageError
 from kernel.agent.images.store import Held, Store
 from tests.images import entry, lay_out, layer, save
 
@@ -87,6 +89,27 @@ def test_without_skopeo_nothing_is_pulled(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(stores.shutil, "which", lambda name: None)
     with pytest.raises(ImageError, match=r"docker\.io/web:1 cannot be pulled: skopeo is not installed"):
         Store(str(tmp_path), "https://registry-1.docker.io").provide("web:1", False)
+
+
+def zstd(data: bytes) -> bytes:
+    return subprocess.run(["zstd", "-q"], input=data, capture_output=True, check=True).stdout
+
+
+@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
+def test_layers_packed_with_zstd(store: Store, registry: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = layer([entry("f", b"large"), entry("g", os.urandom(4 << 20))])
+    lay_out(registry / "web:1", [BOTTOM, large], pack=zstd)
+    assert contents(store, "web:1") == ["bottom", "large"]
+    lay_out(registry / "web:2", [OTHER], pack=lambda data: zstd(data)[:-20])
+    with pytest.raises(ImageError, match="layer 1 of 1: the layer is no readable archive"):
+        store.provide("web:2", False)
+    lay_out(registry / "web:3", [layer([entry("../../g", b"x" * (4 << 20)), entry("a/../..", b"")])], pack=zstd)
+    with pytest.raises(ImageError, match="layer 1 of 1"):
+        store.provide("web:3", False)
+    monkeypatch.setenv("PATH", str(registry))
+    lay_out(registry / "web:4", [TOP], pack=lambda data: b"\x28\xb5\x2f\xfd")
+    with pytest.raises(ImageError, match="packed with zstd, for which the program zstd is needed"):
+        store.provide("web:4", False)
 
 
 @pytest.mark.parametrize("content", [b"garbage", b""])
