@@ -6,32 +6,27 @@ DETACHED_S at most; the master ends it with the last of them.
 
 from __future__ import annotations
 
-import re
-import signal
 from enum import Enum
 from typing import Any
 
 from msgspec import Struct
 
 from frameworks.sdk.driver import Phase as Subscription
+from frameworks.sdk.exits import exit_status
 from frameworks.sdk.scheduler import Scheduler, framework_info
 from frameworks.sdk.tasks import HOST, TERMINAL, Port, Shape, TaskRecord, command, docker_command, docker_image, image, task
 from kernel.clock import Now
 from kernel.wire.offer import InverseOffer
 from kernel.wire.resources import Resources
 from kernel.wire.scheduler import Event
-from kernel.wire.task import Reason, TaskState, TaskStatus
+from kernel.wire.task import TaskState, TaskStatus
 
 FAILOVER_S = 10.0
 DETACHED_S = 31_536_000.0  # A year.
 CONNECT_S = 3.0
 WAITS_S = 2.0  # Without a launch for so long, people are told why.
-COULD_NOT_RUN = 125
 OCI, DOCKER = "oci", "docker"  # Who makes a container of an image: the agent itself, or the Docker engine of its machine.
 INTERRUPTED = 130
-
-_STATUS = re.compile(r"exited with status (\d+)")
-_SIGNAL = re.compile(r"terminated with signal (.+)")
 
 
 class Job(Struct, frozen=True):
@@ -244,30 +239,3 @@ class RunScheduler(Scheduler):
     def _over(self) -> None:
         self.phase = Phase.OVER
         self.stop(teardown=not self.job.detach)
-
-
-def exit_status(status: TaskStatus) -> int:
-    """What a shell would say of a task that ended so."""
-    text = status.message or ""
-    if status.state is TaskState.TASK_FINISHED:
-        return 0
-    if status.reason is Reason.REASON_CONTAINER_LAUNCH_FAILED:  # Whatever its message says of other programs.
-        return COULD_NOT_RUN
-    if status.state in (TaskState.TASK_FAILED, TaskState.TASK_KILLED):
-        if (found := _STATUS.search(text)) is not None:
-            return int(found[1])
-        if (found := _SIGNAL.search(text)) is not None:
-            return 128 + signal_number(found[1].strip())
-        if status.state is TaskState.TASK_KILLED:
-            return 128 + signal.SIGTERM
-    return COULD_NOT_RUN
-
-
-def signal_number(name: str) -> int:
-    """The number of `SIGKILL`, `Killed` or `9`; that of SIGKILL when nobody knows it."""
-    if name.isdigit():
-        return int(name)
-    for known in signal.Signals:
-        if name in (known.name, known.name.removeprefix("SIG")) or name == signal.strsignal(known):
-            return int(known)
-    return int(signal.SIGKILL)

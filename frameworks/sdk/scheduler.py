@@ -124,6 +124,10 @@ class Scheduler:
     def started(self, now: Now) -> None:
         """The process begins, with what it kept; nothing is connected yet."""
 
+    def placing(self, info: TaskInfo, offer: Offer) -> TaskInfo:
+        """A task is about to be launched on the agent of this offer: what is to be known of that in it?"""
+        return info
+
     def launched(self, task: TaskRecord, now: Now) -> None:
         """A task goes to the agent its record names."""
 
@@ -319,7 +323,7 @@ class Scheduler:
             resources = allocated.get(shape)
             if resources is None:
                 resources = allocated[shape] = shape.wants.messages(bundle.role)
-            info = placed(record.info, offer.agent_id, resources)
+            info = placed(self.placing(record.info, offer), offer.agent_id, resources)
             self.tasks.launched(record, info, offer.hostname, agent_url)
             self.driver.covered(shape, 1)
             self._keep(record)

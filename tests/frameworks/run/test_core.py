@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from frameworks.run.core import (
-    COULD_NOT_RUN,
     DETACHED_S,
     FAILOVER_S,
     INTERRUPTED,
@@ -20,10 +18,9 @@ from frameworks.run.core import (
     Launched,
     Notice,
     RunScheduler,
-    exit_status,
-    signal_number,
 )
 from frameworks.sdk.driver import Lost, Stop
+from frameworks.sdk.exits import COULD_NOT_RUN
 from frameworks.sdk.scheduler import Scheduler
 from frameworks.sdk.tasks import Port, resources
 from frameworks.sdk.testing import FakeMaster
@@ -31,9 +28,8 @@ from kernel.clock import Now
 from kernel.mainloop import Tick
 from kernel.wire.command import URI
 from kernel.wire.container import DockerPortMapping, Network, NetworkInfo, PortMapping
-from kernel.wire.ids import TaskID
 from kernel.wire.resources import Resources
-from kernel.wire.task import Reason, TaskState, TaskStatus
+from kernel.wire.task import TaskState
 
 FINISHED, FAILED, KILLED = TaskState.TASK_FINISHED, TaskState.TASK_FAILED, TaskState.TASK_KILLED
 ROOM = {"a1": resources(cpus=4, mem=4096)}
@@ -236,41 +232,6 @@ def test_why_it_waits_is_told_once() -> None:
     master = start({"a1": resources(cpus=0.5, mem=4096)})
     master.advance(10)
     assert notices(master) == ["waiting for cpus:1; mem:32: host-a1: cpus 1 wanted, 0.5 free"]
-
-
-# ---- Exit statuses --------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("state", "message", "expected"),
-    [
-        (FINISHED, "Command exited with status 0", 0),
-        (FAILED, "Command exited with status 42", 42),
-        (FAILED, "Command terminated with signal Killed", 137),
-        (FAILED, "Command terminated with signal SIGSEGV", 139),
-        (FAILED, "Command terminated with signal 15", 143),
-        (KILLED, "Command terminated with signal Terminated", 143),
-        (KILLED, None, 143),
-        (FAILED, "Failed to launch container: no such user", COULD_NOT_RUN),
-        (TaskState.TASK_ERROR, "Task uses more resources than are offered", COULD_NOT_RUN),
-        (TaskState.TASK_GONE, "the agent is gone", COULD_NOT_RUN),
-    ],
-)
-def test_exit_statuses_are_those_of_a_shell(state: TaskState, message: str | None, expected: int) -> None:
-    assert exit_status(TaskStatus(TaskID("t"), state, message=message)) == expected
-
-
-def test_what_a_program_that_fetched_for_it_exited_with_is_not_the_tasks() -> None:
-    message = "Failed to launch container: Failed to fetch hdfs://h/a: hadoop exited with status 1"
-    status = TaskStatus(TaskID("t"), FAILED, message=message, reason=Reason.REASON_CONTAINER_LAUNCH_FAILED)
-    assert exit_status(status) == COULD_NOT_RUN
-
-
-@pytest.mark.parametrize("known", [number for number in signal.Signals if signal.strsignal(number)])
-def test_signals_are_known_by_every_name(known: signal.Signals) -> None:
-    text = signal.strsignal(known)
-    assert text is not None
-    assert {signal_number(name) for name in (known.name, text, str(int(known)))} == {int(known)}
 
 
 # ---- Networks ---------------------------------------------------------------------------------------------

@@ -1,0 +1,472 @@
+"""What becomes of runs: from their slots through gates, attempts and retries into history, and on to the jobs below. Pure.
+
+The host carries out what is decided (`chronos.core`). Everything is recorded before it is done: a run before its task, its end before its
+children, and it is forgotten here only when history has it.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+import msgspec
+from msgspec import UNSET, Struct
+
+from chronos import catch_up, joins
+from chronos.book import Book, Entry
+from chronos.gates import Gate, Gates, Ticket
+from chronos.job import Job
+from chronos.joins import Edges, Outcome, Verdict
+from chronos.retrying import delay_ms, tries_again
+from chronos.run import OUTCOMES, Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
+from chronos.schedule import jitter_ms, read_duration
+from kernel.mainloop import Persist
+
+RUNS, EDGES = "runs/", "edges/"
+QUEUED_MAX = 10_000  # Runs of one job that wait for others.
+SUPERSEDED = "another attempt to run it took its place (overlap: replace)"
+DELETED = "its job was deleted"
+
+
+class Settings(Struct, frozen=True):
+    """What an operator sets. retry_ms: before another attempt, where a job does not say. disable_after: failures in a row that disable a
+    job, 0 for none. limits: how many runs of an owner, or of a label (`KEY=VALUE`), may be live."""
+
+    retry_ms: int = 60_000
+    disable_after: int = 0
+    limits: Mapping[Gate, int] = {}
+
+
+class Pauses(Struct, frozen=True):
+    """Whose slots are skipped: of all jobs, of some, of those with some label (`KEY=VALUE`)."""
+
+    everything: bool = False
+    jobs: frozenset[str] = frozenset()
+    labels: frozenset[str] = frozenset()
+
+    def of(self, job: Job) -> str:
+        """Why a job is paused, "" if it is not."""
+        if self.everything:
+            return "all jobs are paused"
+        if job.name in self.jobs:
+            return "the job is paused"
+        label = next((f"{key}={value}" for key, value in job.more.labels.items() if f"{key}={value}" in self.labels), None)
+        return f"jobs with the label {label} are paused" if label is not None else ""
+
+
+class Host(Protocol):
+    """What a run has done to it."""
+
+    def emit(self, effect: Persist) -> None: ...
+    def launch(self, job: Job, run: Run, attempt: Attempt) -> None: ...
+    def end(self, run: Run) -> None:
+        """Kill its last attempt."""
+
+    def abandon(self, run: Run) -> None:
+        """Its last attempt counts no more; should it come back, it is killed."""
+
+    def over(self, job: Job | None, run: Run, occasions: tuple[str, ...]) -> None:
+        """It is history. occasions: whom to tell of what."""
+
+
+class Life:
+    """All runs that are not in history yet."""
+
+    def __init__(self, book: Book, host: Host, settings: Settings) -> None:
+        self.book, self.host, self.settings = book, host, settings
+        self.pauses = Pauses()
+        self.runs: dict[str, Run] = {}
+        self.by_job: dict[str, dict[str, None]] = {}
+        self.gates = Gates()
+        self.edges: dict[str, dict[str, Edges]] = {}  # By child, then identity.
+        self._timers: list[tuple[int, int, str, RunState]] = []
+        self._numbers = 0
+        self._reports: deque[tuple[Entry, Run]] = deque()
+        self._telling = False
+
+    # ---- Loading ----------------------------------------------------------------------------------------
+
+    def load(self, kept: Mapping[str, bytes]) -> list[Run]:
+        """Take in what a store held; return the runs whose end history may not have."""
+        over: list[Run] = []
+        runs = [read_run(value) for key, value in kept.items() if key.startswith(RUNS)]
+        for run in sorted(runs, key=lambda run: (run.created_ms, run.run_id)):
+            self._index(run)
+            if run.over:
+                over.append(run)
+            elif run.state is RunState.QUEUED:
+                self.gates.enter(self._ticket(run))
+            else:
+                if run.live:
+                    self.gates.place(self._ticket(run))
+                self._time(run)
+        for key, value in kept.items():
+            if key.startswith(EDGES):
+                child, _, identity = key.removeprefix(EDGES).partition("@")
+                self.edges.setdefault(child, {})[identity] = _edges.decode(value)
+        return over
+
+    # ---- Slots ------------------------------------------------------------------------------------------
+
+    def take_due(self, now_ms: int, jobs_max: int) -> bool:
+        """Deal with what is due, of so many jobs at most; say whether there is more."""
+        due = self.book.due(now_ms)
+        for _ in range(jobs_max):
+            entry = next(due, None)
+            if entry is None:
+                return self._ring(now_ms, jobs_max)
+            self._take(entry, now_ms)
+        return True
+
+    def _take(self, entry: Entry, now_ms: int) -> None:
+        status, schedule = entry.status, entry.schedule
+        assert schedule is not None, "only scheduled jobs are due"
+        assert status.next_ms is not None, "it is due"
+        taken = catch_up.take(schedule, catch_up.rules_of(entry.job), status.next_ms, status.left, now_ms)
+        self.host.emit(self.book.change(entry, next_ms=taken.next_ms, left=taken.left))
+        for part in taken.skipped:
+            run = self._new(entry.job, part.first_ms, Cause.SCHEDULE, now_ms, str(part.first_ms))
+            run = msgspec.structs.replace(run, last_slot_ms=part.last_ms, slots=part.count)
+            self._skip(run, part.reason, now_ms)
+        paused = self.pauses.of(entry.job)
+        for slot_ms in taken.runs:
+            run = self._new(entry.job, slot_ms, Cause.SCHEDULE, now_ms, str(slot_ms))
+            if paused:
+                self._skip(run, paused, now_ms)
+                continue
+            due_ms = slot_ms + jitter_ms(entry.name, slot_ms, read_duration(entry.job.more.jitter, "meseta.jitter"))
+            run = msgspec.structs.replace(run, due_ms=due_ms)
+            if due_ms > now_ms:
+                self._keep(run)
+                self._time(run)
+            else:
+                self._admit(entry.job, run, now_ms)
+
+    def call(
+        self,
+        entry: Entry,
+        cause: Cause,
+        now_ms: int,
+        *,
+        slot_ms: int | None = None,
+        arguments: str | None = None,
+        identity: str | None = None,
+        key: str = "",
+        parents: Mapping[str, Outcome] | None = None,
+    ) -> Run:
+        """A run that is not of the schedule. slot_ms: None for now. arguments: None for the job's own. identity: None for its own."""
+        job = entry.job
+        if not key:
+            at_ms = now_ms
+            while f"{job.name}@{at_ms}" in self.runs or (slot_ms is not None and f"{job.name}@{slot_ms}~{at_ms}" in self.runs):
+                at_ms += 1
+            key = str(at_ms) if slot_ms is None else f"{slot_ms}~{at_ms}"
+        run = self._new(job, now_ms if slot_ms is None else slot_ms, cause, now_ms, key)
+        run = msgspec.structs.replace(
+            run,
+            due_ms=now_ms,
+            identity=run.identity if identity is None else identity,
+            arguments=run.arguments if arguments is None else arguments.replace(";", ""),
+            parents=dict(parents or {}),
+        )
+        if entry.status.disabled and cause is not Cause.BACKFILL:
+            return self._skip(run, "the job is disabled", now_ms)
+        return self._admit(job, run, now_ms)
+
+    def mark(self, entry: Entry, now_ms: int) -> Run:
+        """Somebody says that the job has succeeded: it counts, and what depends on it runs."""
+        at_ms = now_ms
+        while f"{entry.name}@{at_ms}" in self.runs:
+            at_ms += 1
+        run = self._new(entry.job, at_ms, Cause.MARK, now_ms, str(at_ms))
+        self.forget_edges(entry.name)
+        return self._finish(moved(moved(run, RunState.LAUNCHING), RunState.SUCCEEDED, reason="marked as successful"), now_ms)
+
+    def _new(self, job: Job, slot_ms: int, cause: Cause, now_ms: int, key: str) -> Run:
+        run_id = f"{job.name}@{key}"
+        arguments = " ".join(job.arguments).replace(";", "") if job.shell else ""
+        return Run(
+            run_id, job.name, slot_ms, cause, RunState.WAITING, slot_ms, now_ms, run_id, arguments=arguments, priority=job.more.priority
+        )
+
+    # ---- Passing the gates ------------------------------------------------------------------------------
+
+    def _admit(self, job: Job, run: Run, now_ms: int) -> Run:
+        """Let a run begin, wait, or not happen, by what its job says of overlaps."""
+        ticket, own = self._ticket(run), Gate("job", job.name)
+        overlap = _overlap(job)
+        others = self.gates.inside(own)
+        if others and overlap == "skip":
+            return self._skip(run, f"{others[0]} was still running (overlap: skip)", now_ms)
+        if others and overlap == "replace":
+            for other in others:
+                self.kill(self.runs[other], SUPERSEDED, now_ms)
+            for waiting in [self.runs[name] for name in self.by_job[job.name] if self.gates.waits(name)]:
+                self._skip(waiting, SUPERSEDED, now_ms)
+        if others and overlap == "queue" and run.cause is Cause.SCHEDULE and job.more.catch_up != "all":
+            waiting_too = next(
+                (name for name in self.by_job[job.name] if self.gates.waits(name) and self.runs[name].cause is run.cause), None
+            )
+            if waiting_too is not None:
+                return self._skip(run, f"{waiting_too} waits already for {others[0]} to end (overlap: queue)", now_ms)
+        if len(self.by_job.get(job.name, ())) >= QUEUED_MAX:
+            return self._skip(run, f"{QUEUED_MAX} runs of it wait already", now_ms)
+        if self.gates.enter(ticket):
+            return self._launch(job, run, now_ms)
+        return self._keep(moved(run, RunState.QUEUED, reason=self._why_queued(ticket)))
+
+    def _ticket(self, run: Run) -> Ticket:
+        entry = self.book.entries.get(run.job)
+        gates: list[tuple[Gate, int]] = []
+        if entry is not None:
+            job = entry.job
+            limit = 1 if _overlap(job) != "allow" else job.more.max_running
+            if limit:
+                gates.append((Gate("job", job.name), limit))
+            named = [Gate("owner", job.owner), *(Gate("label", f"{key}={value}") for key, value in job.more.labels.items())]
+            gates += [(gate, self.settings.limits[gate]) for gate in named if gate in self.settings.limits]
+        return Ticket(-run.priority, run.due_ms, run.run_id, tuple(gates))
+
+    def _why_queued(self, ticket: Ticket) -> str:
+        gate = self.gates.blocked(ticket.gates)
+        if gate is None:
+            return ""
+        inside = self.gates.inside(gate)
+        return f"{len(inside)} of the {gate.kind} {gate.name} run, as many as may: {inside[0]}" + (" ..." if len(inside) > 1 else "")
+
+    def _pass(self, run_ids: Iterable[str], now_ms: int) -> None:
+        for run_id in run_ids:
+            run = self.runs[run_id]
+            self._launch(self.book.entries[run.job].job, run, now_ms)
+
+    # ---- Attempts ---------------------------------------------------------------------------------------
+
+    def _launch(self, job: Job, run: Run, now_ms: int) -> Run:
+        attempt = Attempt(len(run.attempts), task_id(run, len(run.attempts)), now_ms)
+        late_ms = run.late_ms if run.attempts else max(0, now_ms - run.due_ms)
+        run = self._keep(with_attempt(moved(run, RunState.LAUNCHING, reason="", late_ms=late_ms), attempt))
+        self.host.launch(job, run, attempt)
+        return run
+
+    def launched(self, run: Run, now_ms: int, agent_id: str, hostname: str, agent_url: str) -> None:
+        """Its task goes to an agent."""
+        if run.attempt is not None:
+            changes = {"launched_ms": now_ms, "agent_id": agent_id, "hostname": hostname, "agent_url": agent_url}
+            self._keep(with_attempt(run, msgspec.structs.replace(run.attempt, **changes)))
+
+    def running(self, run: Run, now_ms: int, task_state: str) -> None:
+        """It was heard of."""
+        attempt = run.attempt
+        assert attempt is not None, "it was launched"
+        attempt = msgspec.structs.replace(attempt, state=task_state, started_ms=attempt.started_ms or now_ms)
+        state = RunState.ENDING if run.ending else RunState.RUNNING
+        self._keep(moved(with_attempt(run, attempt), state))
+
+    def unreachable(self, run: Run, now_ms: int, task_state: str) -> None:
+        """Its agent fell silent: for a while it counts as live."""
+        attempt = run.attempt
+        assert attempt is not None, "it was launched"
+        run = with_attempt(run, msgspec.structs.replace(attempt, state=task_state))
+        if run.state is not RunState.UNREACHABLE:
+            entry = self.book.entries.get(run.job)
+            wait_ms = read_duration(entry.job.more.unreachable_after if entry is not None else 0.0, "meseta.unreachableAfter")
+            run = moved(run, RunState.UNREACHABLE, not_before_ms=now_ms + wait_ms)
+            self._time(run)
+        self._keep(run)
+
+    def ended(self, run: Run, now_ms: int, attempt: Attempt, outcome: Outcome, *, lost: bool = False) -> None:
+        """Its last attempt is over. lost: through no fault of its own."""
+        run = with_attempt(run, msgspec.structs.replace(attempt, ended_ms=now_ms))
+        entry = self.book.entries.get(run.job)
+        if outcome is Outcome.SUCCESS:
+            self._finish(moved(run, RunState.SUCCEEDED), now_ms)
+        elif outcome is Outcome.KILLED or run.ending:
+            self._finish(moved(run, RunState.KILLED), now_ms)
+        elif entry is not None and tries_again(entry.job, entry.status, len(run.attempts), lost=lost):
+            wait_ms = delay_ms(entry.job, run.run_id, len(run.attempts), self.settings.retry_ms, lost=lost)
+            run = self._keep(moved(run, RunState.WAITING, not_before_ms=now_ms + wait_ms, reason=f"to be tried again: {attempt.message}"))
+            self._time(run)
+        else:
+            self._finish(moved(run, RunState.FAILED, reason=attempt.message), now_ms)
+
+    def kill(self, run: Run, reason: str, now_ms: int) -> None:
+        """End a run, wherever it stands."""
+        if run.over or run.ending:
+            return
+        if run.state in (RunState.WAITING, RunState.QUEUED):
+            self._finish(moved(run, RunState.KILLED, reason=reason), now_ms)
+        else:
+            self.host.end(self._keep(moved(run, RunState.ENDING, reason=reason, ending=True)))
+
+    # ---- Time -------------------------------------------------------------------------------------------
+
+    def next_ms(self) -> int | None:
+        """When `take_due` has something to do next."""
+        dues = [self.book.next_due_ms(), self._timers[0][0] if self._timers else None]
+        return min((due for due in dues if due is not None), default=None)
+
+    def _time(self, run: Run) -> None:
+        """Look at it again when what it waits for is due."""
+        at_ms = {RunState.WAITING: max(run.due_ms, run.not_before_ms), RunState.UNREACHABLE: run.not_before_ms}.get(run.state)
+        if at_ms is not None:
+            self._numbers += 1
+            heapq.heappush(self._timers, (at_ms, self._numbers, run.run_id, run.state))
+
+    def _ring(self, now_ms: int, most: int) -> bool:
+        for _ in range(most):
+            if not self._timers or self._timers[0][0] > now_ms:
+                return False
+            at_ms, _, run_id, state = heapq.heappop(self._timers)
+            run = self.runs.get(run_id)
+            if run is None or run.state is not state or max(run.not_before_ms, run.due_ms if state is RunState.WAITING else 0) != at_ms:
+                continue
+            if state is RunState.UNREACHABLE:
+                self._give_up(run, now_ms)
+            elif run.attempts:
+                self._launch(self.book.entries[run.job].job, run, now_ms)
+            else:
+                self._admit(self.book.entries[run.job].job, run, now_ms)
+        return True
+
+    def _give_up(self, run: Run, now_ms: int) -> None:
+        """Its agent has been silent for too long."""
+        attempt, entry = run.attempt, self.book.entries.get(run.job)
+        assert attempt is not None, "it was launched"
+        self.host.abandon(run)
+        message = "its agent was unreachable for too long"
+        attempt = msgspec.structs.replace(attempt, message=message)
+        if run.ending or (entry is not None and entry.job.more.retry_unreachable):
+            self.ended(run, now_ms, attempt, Outcome.FAILURE, lost=True)
+        else:
+            run = with_attempt(run, msgspec.structs.replace(attempt, ended_ms=now_ms))
+            self._finish(moved(run, RunState.FAILED, reason=f"{message} (retryUnreachable is off)"), now_ms)
+
+    # ---- Ends -------------------------------------------------------------------------------------------
+
+    def _skip(self, run: Run, reason: str, now_ms: int) -> Run:
+        return self._finish(moved(run, RunState.SKIPPED, reason=reason), now_ms)
+
+    def _finish(self, run: Run, now_ms: int) -> Run:
+        """It is over: it counts, history gets it, the next passes, and those below are told."""
+        run = self._keep(msgspec.structs.replace(run, ended_ms=now_ms, not_before_ms=0))
+        entry = self.book.entries.get(run.job)
+        occasions = self._count(entry, run, now_ms) if entry is not None else ()
+        self.host.over(entry.job if entry is not None else None, run, occasions)
+        self.gates.withdraw(run.run_id)
+        passed = self.gates.leave(run.run_id)
+        if entry is not None and (run.cause is not Cause.SCHEDULE or run.state is not RunState.SKIPPED):
+            self._reports.append((entry, run))
+            self._tell_all(now_ms)
+        self._pass(passed, now_ms)
+        return run
+
+    def _tell_all(self, now_ms: int) -> None:
+        """Tell the children of all that has ended; what ends by that is told in turn, not within."""
+        if not self._telling:
+            self._telling = True
+            while self._reports:
+                self._report(*self._reports.popleft(), now_ms)
+            self._telling = False
+
+    def recorded(self, run_ids: Iterable[str]) -> None:
+        """History has these."""
+        for run_id in run_ids:
+            run = self.runs.get(run_id)
+            if run is not None and run.over:
+                del self.runs[run_id]
+                own = self.by_job[run.job]
+                del own[run_id]
+                if not own:
+                    del self.by_job[run.job]
+                self.host.emit(Persist(RUNS + run_id, None))
+
+    def _count(self, entry: Entry, run: Run, now_ms: int) -> tuple[str, ...]:
+        """Counters as Chronos kept them (spec: chronos-v1, 6.3 and 6.4); returns what people may want to be told."""
+        status = entry.status
+        if run.state is RunState.SUCCEEDED:
+            last = status.left == 0 and entry.job.schedule is not UNSET and not self._live(entry.name)
+            changes = {"success_count": status.success_count + 1, "errors_since_success": 0, "last_success_ms": now_ms}
+            self.host.emit(self.book.change(entry, **changes, disabled=status.disabled or last))
+            return (*(("recovery",) if status.errors_since_success else ()), "success", *(("disabled",) if last else ()))
+        if run.state is RunState.FAILED:
+            failures = status.errors_since_success + 1
+            disable = 0 < self.settings.disable_after <= failures
+            changes = {"error_count": status.error_count + 1, "errors_since_success": failures, "last_error_ms": now_ms}
+            self.host.emit(self.book.change(entry, **changes, disabled=status.disabled or disable))
+            return ("disabled",) if disable and not status.disabled else ("failure",)
+        return ()
+
+    def _live(self, name: str) -> bool:
+        return any(not self.runs[run_id].over for run_id in self.by_job.get(name, ()))
+
+    # ---- Those below ------------------------------------------------------------------------------------
+
+    def _report(self, entry: Entry, run: Run, now_ms: int) -> None:
+        """Tell the children what a parent came to."""
+        outcome = OUTCOMES[run.state]
+        if outcome is Outcome.FAILURE and entry.job.soft_error:
+            outcome = Outcome.SUCCESS
+        graph = self.book.graph
+        for name in graph.children(entry.name):
+            child = self.book.entries[name]
+            shared = joins.shares_run(graph, name)
+            identity = run.identity if shared else ""
+            known = self.edges.get(name, {}).get(identity, joins.NOTHING)
+            decide = joins.report if shared else joins.count
+            decision = decide(child.job.more.join, graph.parents(name), known, entry.name, outcome)
+            self._keep_edges(name, identity, decision.edges)
+            if decision.verdict is Verdict.RUN:
+                parents = {**known.outcomes, entry.name: outcome}
+                key = run.key if shared else ""
+                self.call(child, Cause.PARENT, now_ms, slot_ms=run.slot_ms if shared else None, identity=identity, key=key, parents=parents)
+            elif decision.verdict is Verdict.NEVER:
+                skipped = self._new(child.job, run.slot_ms, Cause.PARENT, now_ms, run.key)
+                self._skip(msgspec.structs.replace(skipped, identity=identity), decision.reason, now_ms)
+
+    def _keep_edges(self, child: str, identity: str, edges: Edges | None) -> None:
+        mine = self.edges.setdefault(child, {})
+        if edges is not None:
+            mine[identity] = edges
+        else:
+            mine.pop(identity, None)
+        if not mine:
+            del self.edges[child]
+        self.host.emit(Persist(f"{EDGES}{child}@{identity}", None if edges is None else _encoder.encode(edges)))
+
+    def reopen(self, child: str, identity: str, known: Edges) -> None:
+        """What its parents came to in one run is this, and nothing is decided."""
+        self._keep_edges(child, identity, known)
+
+    def forget_edges(self, child: str) -> None:
+        """What its parents came to counts no more."""
+        for identity in self.edges.pop(child, {}):
+            self.host.emit(Persist(f"{EDGES}{child}@{identity}", None))
+
+    def changed(self, entry: Entry, now_ms: int) -> None:
+        """A job says something else: those of its runs that wait for others do so by what holds now."""
+        for run_id in list(self.by_job.get(entry.name, ())):
+            if self.gates.waits(run_id):
+                self.gates.withdraw(run_id)
+                if self.gates.enter(self._ticket(self.runs[run_id])):
+                    self._launch(entry.job, self.runs[run_id], now_ms)
+
+    # ---- Books ------------------------------------------------------------------------------------------
+
+    def _index(self, run: Run) -> None:
+        self.runs[run.run_id] = run
+        self.by_job.setdefault(run.job, {})[run.run_id] = None
+
+    def _keep(self, run: Run) -> Run:
+        self._index(run)
+        self.host.emit(Persist(RUNS + run.run_id, write_run(run)))
+        return run
+
+
+def _overlap(job: Job) -> str:
+    return job.more.overlap or ("allow" if job.concurrent else "queue")
+
+
+_encoder = msgspec.msgpack.Encoder()
+_edges = msgspec.msgpack.Decoder(Edges)
