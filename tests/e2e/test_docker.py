@@ -121,6 +121,7 @@ def test_a_port_leads_into_a_container_which_has_an_address_and_is_measured(dock
     (used,) = [row["statistics"] for row in rows if row["executor_id"] == status.task_id.value]
     assert 0 < used["mem_total_bytes"] < used["mem_limit_bytes"] == 32 << 20
     assert used["cpus_user_time_secs"] >= 0
+    assert "cpus" in docked.meseta("task", "stats", status.task_id.value).stdout
     docked.meseta("task", "kill", status.task_id.value)
     assert serving.end().state is TaskState.TASK_KILLED
     with pytest.raises(OSError):

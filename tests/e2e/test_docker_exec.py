@@ -225,6 +225,27 @@ def test_with_its_task_a_command_ends_and_says_nothing_of_it(docked: Cluster, sc
     assert eventually(lambda: pids("sleep", word) == [])
 
 
+def test_while_the_engine_is_away_checks_say_nothing(docked: Cluster, docker_engine: DockerEngine, scheduler: Scheduler) -> None:
+    """Neither those that it was about to run nor those that it had begun. One that was killed ends its containers when it is back."""
+    word = f"531{os.getpid()}"
+    health = command_health(f"touch $MESOS_SANDBOX/begun; sleep {word}", timeout_seconds=1000, consecutive_failures=1)
+    scheduler.launch("kept", SLEEP, container=INSIDE, health_check=command_health("true", consecutive_failures=1))
+    scheduler.launch("probed", SLEEP, container=INSIDE, health_check=health)
+    scheduler.status("kept", healthy=True)
+    scheduler.status("probed")
+    eventually((sandbox(docked, "probed") / "begun").exists)
+    docker_engine.stop(signal.SIGKILL)
+    try:
+        log = docked.work_dir / "log" / "agent-1.log"
+        eventually(lambda: "what runs there is not known meanwhile" in log.read_text())
+    finally:
+        docker_engine.start()
+    for name in ("kept", "probed"):
+        scheduler.status(name, "TASK_FAILED")
+    assert not [status for status in scheduler.statuses if status.get("healthy") is False]
+    assert eventually(lambda: pids("sleep", word) == [])
+
+
 # ---- Checks over the network ----------------------------------------------------------------------------
 
 

@@ -11,7 +11,7 @@ from kernel.agent.effects import ContainerFailed, ForgetContainer, LaunchContain
 from kernel.wire.agent import ExecutorExited, KillTask, RunTask, ShutdownExecutor, ShutdownFramework
 from kernel.wire.command import CheckCommand, CheckInfo, CheckTcp, CheckType, CommandInfo, HealthCheck, KillPolicy, Variable, VariableType
 from kernel.wire.command import Environment as Env
-from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Volume, VolumeMode
+from kernel.wire.common import DurationInfo, Volume, VolumeMode
 from kernel.wire.container import ContainerInfo, ContainerType, DockerInfo, MesosInfo, Network, NetworkInfo
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.task import ExecutorInfo, ExecutorType, Reason, Source, TaskState
@@ -80,7 +80,6 @@ def test_a_task_of_a_framework_nobody_told_of_is_refused() -> None:
 
 
 SECRET = Env((Variable("A", VariableType.SECRET),))
-IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("web:1")))
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,6 @@ IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("web:1")))
         ({"check": CheckInfo(CheckType.TCP, tcp=CheckTcp(80), interval_seconds=float("nan"))}, "the check: its durations"),
         ({"check": CheckInfo(CheckType.COMMAND, CheckCommand(CommandInfo(value="x", environment=SECRET)))}, "the check: the environment"),
         ({"container": ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("i", network=Network.USER))}, "USER"),
-        ({"container": ContainerInfo(ContainerType.MESOS, mesos=IMAGE, network_infos=(NetworkInfo(name="n"),))}, "networks"),
         ({"container": ContainerInfo(ContainerType.MESOS, volumes=(Volume(VolumeMode.RW, "v"),))}, "volumes"),
         ({"container": ContainerInfo(ContainerType.MESOS, network_infos=(NetworkInfo(name="n"),))}, "networks"),
         ({"container": ContainerInfo(ContainerType.MESOS, hostname="h")}, "host names"),
