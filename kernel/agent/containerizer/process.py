@@ -160,6 +160,8 @@ class ProcessContainerizer:
     async def stop(self, kill_all: bool) -> None:
         """End the launcher where nothing runs any more; kill_all: or is to."""
         await self.launcher.stop(kill_all=kill_all)
+        if kill_all and self._bundles.used:  # There may be no agent after us that finds them.
+            await asyncio.get_running_loop().run_in_executor(self._worker, self._remove_all)
 
     def close(self) -> None:
         """Let go of the thread."""
@@ -342,6 +344,10 @@ class ProcessContainerizer:
             files = probe.directory, probe.output, probe.output
             prepared.append(client.Launch(probe.container_id, probe.argv, probe.env, *files, probe.executable, probe.user, cgroups=cgroups))
         return prepared
+
+    def _remove_all(self) -> None:
+        for container_id in self._bundles.leftovers(()):
+            self._bundles.remove(container_id)
 
     def _limit(self, effect: effects.LimitContainer) -> None:
         try:
