@@ -15,7 +15,7 @@ from kernel.executor.command import Limitation
 from kernel.wire import agent_operator, executor
 from kernel.wire.agent import AgentMessage, MasterMessage
 from kernel.wire.command import URI, CheckStatusInfo
-from kernel.wire.container import ContainerInfo, NetworkInfo
+from kernel.wire.container import ContainerInfo, NetworkInfo, WindowSize
 
 # ---- Inputs ---------------------------------------------------------------------------------------------
 
@@ -222,7 +222,8 @@ class LaunchContainer(Struct, frozen=True):
     containerizer: who runs it; info: what was asked of him, as it was asked. shell: whether argv is a shell with a command; in an image
     that overrides its entry point, and without argv the image says what is run.
     uris: fetched into the sandbox before the process starts. beside: of one inside another; variables: its own, where env has those of
-    the other, too. gpus: those it has; limits say of which it is kept away.
+    the other, too. gpus: those it has; limits say of which it is kept away. terminal: what it is to have instead of its standard files;
+    what is shown there goes to stdout.
     """
 
     container_id: str
@@ -240,6 +241,7 @@ class LaunchContainer(Struct, frozen=True):
     beside: Beside | None = None
     variables: dict[str, str] = {}
     gpus: tuple[Gpu, ...] = ()
+    terminal: WindowSize | None = None
 
 
 class LaunchProbe(Struct, frozen=True):

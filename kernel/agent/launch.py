@@ -21,6 +21,7 @@ from kernel.agent.isolators.limits import Limits, limits_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.token import Claims, sign
 from kernel.executor.checks import Watch, fault, target
+from kernel.wire.container import WindowSize
 from kernel.wire.durations import format_duration
 from kernel.wire.resources import Resource
 from kernel.wire.task import CheckInfo, CommandInfo, ContainerInfo, ExecutorInfo, HealthCheck, TaskInfo, VariableType
@@ -28,6 +29,7 @@ from kernel.wire.values import Scalar
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 SHELL = "/bin/sh"
+TERM, WINDOW = "xterm", WindowSize(24, 80)  # Of terminals of which nothing else is said.
 CHECK_OUTPUT, HEALTH_CHECK_OUTPUT = ".meseta-check.output", ".meseta-health-check.output"  # In the sandbox; of the last probe.
 SHUTDOWN_MARGIN_S = 2.0  # SHUTDOWN leaves a command task this much less than its executor's grace.
 
@@ -74,6 +76,8 @@ def unsupported_parts(
         return None
     if kind is Containerizer.DOCKER:
         return docker_options.problem(container, given)
+    if kind is Containerizer.OCI and container.tty_info is not None:
+        return "terminals (tty_info) are not supported yet in an image; `meseta task exec -it` has one"
     if kind is Containerizer.OCI:
         return unsupported_in_image(container)
     if container.volumes:
@@ -87,8 +91,8 @@ def unsupported_parts(
         return "namespaces are not supported yet"
     if container.rlimit_info is not None and container.rlimit_info.rlimits:
         return "rlimits are not supported yet"
-    if container.hostname is not None or container.tty_info is not None:
-        return "container host names and terminals are not supported yet"
+    if container.hostname is not None:
+        return "container host names are not supported yet"
     return None
 
 
@@ -228,6 +232,9 @@ def _container(
     env = env | _gpu_variables(state, gpus) | variables_of(command)
     if owner.containerizer is Containerizer.PROCESS:
         env.setdefault("PATH", PATH)  # An image has its own.
+    terminal = terminal_of(owner.info.container)
+    if terminal is not None:
+        env.setdefault("TERM", TERM)
     user = (command.user or owner.framework.info.user or None) if state.config.switch_user else None
     executable, argv = program_of(command)
     if not command.value and owner.containerizer is not Containerizer.PROCESS:
@@ -246,7 +253,15 @@ def _container(
         command.shell and bool(command.value),
         command.uris,
         gpus=gpus,
+        terminal=terminal,
     )
+
+
+def terminal_of(container: ContainerInfo | None) -> WindowSize | None:
+    """The window of the terminal that a container is to have, None for no terminal."""
+    if container is None or container.tty_info is None:
+        return None
+    return container.tty_info.window_size or WINDOW
 
 
 def _gpu_variables(state: AgentState, gpus: Sequence[Gpu]) -> dict[str, str]:

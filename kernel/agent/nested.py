@@ -10,7 +10,17 @@ from kernel.agent import layout
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.kinds import Containerizer, containerizer_of
 from kernel.agent.effects import Beside, LaunchContainer
-from kernel.agent.launch import PATH, executor_container, limits_on, program_of, task_container, unsupported_parts, variables_of
+from kernel.agent.launch import (
+    PATH,
+    TERM,
+    executor_container,
+    limits_on,
+    program_of,
+    task_container,
+    terminal_of,
+    unsupported_parts,
+    variables_of,
+)
 from kernel.agent.state import AgentState, Executor, Kind, OperatorContainer, Task
 from kernel.errors import CallError, NotFound
 from kernel.wire.agent_operator import LaunchContainer as Asked
@@ -35,11 +45,11 @@ def place(state: AgentState, name: str) -> LaunchContainer:
     raise NotFound(f"Container {name} has no process that runs")
 
 
-def sandbox_below_executor(state: AgentState, name: str) -> str:
-    """The sandbox of a running container below an executor: others cannot be attached to, as in Mesos. Raises NotFound."""
+def below_executor(state: AgentState, name: str) -> LaunchContainer:
+    """`place` of a container below an executor: others cannot be attached to, as in Mesos. Raises NotFound."""
     if name.partition(".")[0] in state.operator_containers:
         raise NotFound(f"Container {name} cannot be found below an executor")
-    return place(state, name).directory
+    return place(state, name)
 
 
 def operator_container(state: AgentState, found: OperatorContainer) -> LaunchContainer:
@@ -68,9 +78,11 @@ def operator_container(state: AgentState, found: OperatorContainer) -> LaunchCon
         if kind is Containerizer.PROCESS:
             env.setdefault("PATH", PATH)
         limits = limits_on(state, found.asked.resources, found.asked.limits)
-    return LaunchContainer(
-        found.name, executable, argv, env, directory, user, (), limits, kind, info, shell, command.uris, beside, variables
-    )
+    terminal = terminal_of(info)
+    if terminal is not None:
+        env.setdefault("TERM", TERM)
+    made = found.name, executable, argv, env, directory, user, (), limits, kind, info, shell, command.uris
+    return LaunchContainer(*made, beside, variables, terminal=terminal)
 
 
 def _launch_of(state: AgentState, name: str) -> LaunchContainer:
@@ -101,6 +113,8 @@ def problem(asked: Asked, beside: LaunchContainer | None, config: AgentConfig) -
         return _problem_alone(asked) or unsupported_parts(asked.command or CommandInfo(), asked.container, asked.resources, config)
     if beside.containerizer is Containerizer.DOCKER:
         return "a container of the Docker engine can have none inside; `meseta task exec` and `docker exec` run commands there"
+    if asked.container is not None and asked.container.tty_info is not None and beside.containerizer is not Containerizer.PROCESS:
+        return "container.tty_info: terminals are not supported yet in an image; LAUNCH_NESTED_CONTAINER_SESSION has them"
     if containerizer_of(asked.container) is not Containerizer.PROCESS:
         return "container: one inside another has the files of that; an image of its own is not supported yet"
     if asked.container is not None and asked.container.linux_info is not None and not asked.container.linux_info.share_cgroups:
@@ -127,6 +141,8 @@ def _problem_alone(asked: Asked) -> str | None:
     held = Resources.of(asked.resources, "launch_container.resources").scalars()
     if not held.get("cpus") or not held.get("mem"):
         return "launch_container.resources: a container that stands alone needs cpus and mem"
+    if held.get("gpus"):
+        return "launch_container.resources: GPUs are only for tasks and executors, to which the master gives them"
     if any(not limit.value >= 0 for limit in asked.limits.values()):
         raise CallError("launch_container.limits: must be numbers from 0 on")
     return None

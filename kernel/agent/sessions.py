@@ -191,7 +191,7 @@ class Session:
     def resize(self, size: WindowSize) -> None:
         """Tell a terminal how large its window is."""
         if self.terminal and self._input >= 0:
-            fcntl.ioctl(self._input, termios.TIOCSWINSZ, _window(size))
+            fcntl.ioctl(self._input, termios.TIOCSWINSZ, window_bytes(size))
 
     def close_input(self) -> None:
         if self._input >= 0:
@@ -290,7 +290,7 @@ def _spawn(entry: Entry, window: WindowSize | None, terminal: bool) -> tuple[sub
     master, slave = os.openpty()
     try:
         if window is not None:
-            fcntl.ioctl(master, termios.TIOCSWINSZ, _window(window))
+            fcntl.ioctl(master, termios.TIOCSWINSZ, window_bytes(window))
         if entry.raw:
             tty.setraw(slave, termios.TCSANOW)
         if who is not None:
@@ -339,5 +339,6 @@ class _User(Struct, frozen=True):
         return cls(found.pw_uid, found.pw_gid, tuple(os.getgrouplist(name, found.pw_gid))) if found.pw_uid else None
 
 
-def _window(size: WindowSize) -> bytes:
+def window_bytes(size: WindowSize) -> bytes:
+    """A window's size as the kernel takes it, at most what it can take."""
     return struct.pack("HHHH", min(size.rows, 0xFFFF), min(size.columns, 0xFFFF), 0, 0)

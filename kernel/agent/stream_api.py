@@ -14,7 +14,8 @@ from aiohttp import web
 from kernel.agent.container_api import Waiters, nested_path, path
 from kernel.agent.effects import ContainerEnded, LaunchContainer, View
 from kernel.agent.follow import ends, follow
-from kernel.agent.sessions import Entry, Guest, Sessions
+from kernel.agent.sessions import Entry, Guest, Session, Sessions
+from kernel.agent.terminals import Terminal
 from kernel.errors import CallError, Conflict, Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net import response
@@ -32,6 +33,7 @@ RECORD_BYTES_MAX = 1 << 20
 UNREAD_BYTES_MAX = 1 << 20  # Of output; then its files are not read on.
 LOOK_S = 0.02
 FOLLOWERS_MAX = 200
+BUSY = "somebody else sends the input of this container"
 HEARTBEAT_S = 15.0  # Mesos: 30 s, which is also how long its own command waits for anything at all.
 MESSAGE_CONTENT_TYPE = "Message-Content-Type"
 
@@ -44,13 +46,14 @@ class Enters(Protocol):
     async def entry(self, place: LaunchContainer, guest: Guest) -> Entry:
         """place: how the container was launched. Raises CallError where that is not possible."""
 
+    async def terminal(self, container_id: str) -> int:
+        """The end of its terminal on which one types. Raises NotFound, Unavailable."""
+
 
 class Sink(Protocol):
     """What takes the input of a container."""
 
-    over: asyncio.Future[None]
-    attached: bool
-    """Somebody sends its input."""
+    over: asyncio.Future[Any]
 
     async def write(self, data: bytes) -> None:
         """Give it input, when there is room; none ends it, as the end of a file, or as Ctrl-D on a terminal."""
@@ -67,6 +70,7 @@ class StreamApi:
     ) -> None:
         self._loop, self._files, self._waiters, self._sessions, self._enters = loop, files, waiters, sessions, enters
         self._followers = 0
+        self._typing: set[str] = set()  # Containers on whose terminals somebody types.
         self.handlers: Mapping[str, Handler] = {
             "LAUNCH_NESTED_CONTAINER_SESSION": self._launch,
             "ATTACH_CONTAINER_OUTPUT": self._attach_output,
@@ -104,12 +108,12 @@ class StreamApi:
                 session.watchers.discard(watcher)
         ended = self._waiters.wait(name)
         try:
-            sandbox: str = await self._loop().submit(View("attachable", name))
+            place: LaunchContainer = await self._loop().submit(View("attachable", name))
             if self._followers >= FOLLOWERS_MAX:
                 raise Unavailable(f"the output of {FOLLOWERS_MAX} containers is being read already")
             self._followers += 1
             try:
-                return await self._follow(request, sandbox, ended, media)
+                return await self._follow(request, place.directory, ended, media)
             finally:
                 self._followers -= 1
         finally:
@@ -137,7 +141,7 @@ class StreamApi:
         that only names the container. Input for one that has just ended goes nowhere, as does what comes right before an end.
         """
         sink: Sink | None = None
-        decoder = Decoder(RECORD_BYTES_MAX)
+        name, decoder = "", Decoder(RECORD_BYTES_MAX)
         try:
             while piece := await _next(request, sink):
                 for record in decoder.feed(piece):
@@ -148,7 +152,7 @@ class StreamApi:
                         name = _named(body)
                         if self._sessions.status(name)[0]:
                             return response.text(200)
-                        sink = _attached(self._sessions.find(name))
+                        sink = await self._attach(name)
                     else:
                         await _input(sink, body)
             if sink is None:
@@ -158,7 +162,37 @@ class StreamApi:
             return response.text(200)
         finally:
             if sink is not None:
-                sink.attached = False
+                self._detach(name, sink)
+
+    async def _attach(self, name: str) -> Sink:
+        """Take the input of a container, if nobody else has it. Raises NotFound, Conflict."""
+        if name in self._typing:
+            raise Conflict(BUSY)
+        session = self._sessions.get(name)
+        if session is not None:
+            if session.attached:
+                raise Conflict(BUSY)
+            session.attached = True
+            return session
+        self._typing.add(name)
+        over = self._waiters.wait(name)
+        try:
+            place: LaunchContainer = await self._loop().submit(View("attachable", name))
+            if place.terminal is None:
+                raise Conflict(f"Container {name} was launched without a terminal (tty_info), so its input cannot be attached")
+            return Terminal(await self._enters().terminal(place.container_id), over)
+        except BaseException:
+            self._typing.discard(name)
+            over.cancel()
+            raise
+
+    def _detach(self, name: str, sink: Sink) -> None:
+        if isinstance(sink, Session):
+            sink.attached = False
+        if isinstance(sink, Terminal):
+            self._typing.discard(name)
+            sink.over.cancel()
+            sink.close()
 
 
 async def _serve(request: Request, stream: RecordStream, media: str) -> web.StreamResponse:
@@ -186,13 +220,6 @@ def _named(body: api.AttachContainerInput) -> str:
     if body.type is not api.AttachInputType.CONTAINER_ID or body.container_id is None:
         raise CallError("the first record must be of type CONTAINER_ID")
     return path(body.container_id)
-
-
-def _attached(sink: Sink) -> Sink:
-    if sink.attached:
-        raise Conflict("somebody else sends the input of this container")
-    sink.attached = True
-    return sink
 
 
 async def _input(sink: Sink, body: api.AttachContainerInput) -> None:

@@ -214,3 +214,24 @@ def test_attach_without_input(running: tuple[str, Any]) -> None:
         assert next(filter(None, map(data, output.records()))) == b"said\n"
     finally:
         output.close()
+
+
+def test_attach_with_a_terminal(running: tuple[str, Any]) -> None:
+    """To one that was launched with it, as an operator may beside a task; for a task's own container nothing differs."""
+    url, parent = running
+    inner = {"parent": parent, "value": "c0ffee00-0000-4000-8000-000000000005"}
+    body = {"container_id": inner, "command": {"value": "exec sh -i"}, "container": {"type": "MESOS", "tty_info": {}}}
+    launched = Wire(url, PLAIN, json.dumps({"type": "LAUNCH_CONTAINER", "launch_container": body}).encode())
+    assert launched.answer()[0] == 200
+    launched.close()
+    output = Wire(url, OUTPUT, json.dumps({"type": "ATTACH_CONTAINER_OUTPUT", "attach_container_output": {"container_id": inner}}).encode())
+    assert output.answer()[0] == 200
+    assert give(url, attach(inner)) == 200
+    wire = Wire(url, INPUT)
+    wire.send(attach(inner), window(0, 0), window(31, 97), HEARTBEAT, stdin(b"stty size; exit 9\n"))
+    shown = b"".join(map(data, output.records()))
+    output.close()
+    assert wire.answer()[0] == 200, "answered though the command still sends"
+    wire.close()
+    assert b"31 97" in shown
+    assert wait(url, inner) == 9 << 8

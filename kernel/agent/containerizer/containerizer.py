@@ -11,6 +11,7 @@ from kernel.agent import effects
 from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.isolators.limits import Usage
 from kernel.agent.sessions import Entry, Guest
+from kernel.errors import NotFound
 
 Post = Callable[[Any], None]
 
@@ -45,6 +46,10 @@ class Runs(Protocol):
 
     async def entry(self, place: effects.LaunchContainer, guest: Guest) -> Entry:
         """How a process gets into one of its containers, see `kernel.agent.sessions`. Raises CallError where it cannot."""
+
+    async def terminal(self, container_id: str) -> int:
+        """The end of a container's terminal on which one types: a descriptor that does not block, the caller's from now on. Raises NotFound
+        where there is none."""
 
     async def prune(self, keep: Collection[str]) -> None:
         """Forget images that nothing needs, but for these. Raises CallError for what is no name."""
@@ -121,6 +126,11 @@ class Containerizers:
 
     async def entry(self, place: effects.LaunchContainer, guest: Guest) -> Entry:
         return await self._runs[place.containerizer].entry(place, guest)
+
+    async def terminal(self, container_id: str) -> int:
+        if (runs := self._where.get(container_id)) is None:
+            raise NotFound(f"Container {container_id} has no terminal")
+        return await runs.terminal(container_id)
 
     async def prune(self, keep: Collection[str]) -> None:
         for runs in self._all:

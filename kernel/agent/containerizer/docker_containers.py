@@ -40,7 +40,7 @@ from kernel.agent.isolators.isolation import out_of_memory
 from kernel.agent.isolators.limits import Limits, Usage
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.sessions import Entry, Guest
-from kernel.errors import CallError, Unavailable
+from kernel.errors import CallError, NotFound, Unavailable
 from kernel.executor.command import Limitation
 from kernel.wire.container import IPAddress, NetworkInfo
 
@@ -180,6 +180,9 @@ class DockerContainerizer:
         except EngineError as error:
             raise CallError(f"nothing can be run in container {place.container_id}: {error}") from error
         return Entry(docker_exec.command(self._config.docker_socket, made, mark), {}, "/", None, lambda pid: None, raw=True)
+
+    async def terminal(self, container_id: str) -> int:
+        raise NotFound(f"Container {container_id} of the Docker engine has no terminal of ours")
 
     async def prune(self, keep: Collection[str]) -> None:
         """The engine's images are the engine's to prune."""

@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 ENDING = (signal.SIGTERM, signal.SIGKILL)
 IMAGES_AT_ONCE = 2
 NETWORKS_AT_ONCE = 4
+WINDOW_MAX = 0xFFFF  # The kernel's.
 WATCH_S = 1.0  # Below this age a container's memory is not watched: what ran out is found out when it is that old, or has ended.
 _LOOKED_INTO = (client.Exited, client.LaunchFailed, client.LauncherState)
 
@@ -151,6 +152,10 @@ class ProcessContainerizer:
                 log.info("process %d is not held with container %s: %s", pid, place.container_id, error.strerror)
 
         return Entry(guest.argv, guest.env, place.directory, guest.user or place.user, join)
+
+    async def terminal(self, container_id: str) -> int:
+        """Our end of a container's terminal."""
+        return await self.launcher.terminal(container_id)
 
     async def prune(self, keep: Collection[str]) -> None:
         """Forget the images that no container has and that are not to be kept; not those that one is just about to have."""
@@ -387,8 +392,10 @@ def _needs_no_image(launch: effects.LaunchContainer) -> bool:
 def _plain(launch: effects.LaunchContainer, cgroups: tuple[str, ...]) -> client.Launch:
     """A process that sees this machine's files."""
     files = f"{launch.directory}/stdout", f"{launch.directory}/stderr"
-    who = launch.executable, launch.user
-    return client.Launch(launch.container_id, launch.argv, launch.env, launch.directory, *files, *who, cgroups=cgroups)
+    who, window = (launch.executable, launch.user), launch.terminal
+    terminal = None if window is None else (min(window.rows, WINDOW_MAX), min(window.columns, WINDOW_MAX))
+    made = launch.container_id, launch.argv, launch.env, launch.directory
+    return client.Launch(*made, *files, *who, cgroups=cgroups, terminal=terminal)
 
 
 def _known(

@@ -21,12 +21,13 @@ from msgspec import Struct
 
 from kernel.agent.launcher import protocol
 from kernel.agent.launcher.core import VERSION
-from kernel.errors import Unavailable
+from kernel.errors import NotFound, Unavailable
 
 log = logging.getLogger(__name__)
 
 CONNECT_RETRY_S = 0.01
 START_DEADLINE_S = 10.0
+HAND_OVER_S = 10.0
 RETRY_S_MAX = 5.0
 
 
@@ -48,6 +49,7 @@ class Launch(Struct, frozen=True, gc=False, tag_field="type", tag="launch", omit
     rlimits: Mapping[str, tuple[int | None, int | None]] | None = None
     cgroups: tuple[str, ...] = ()
     pidfile: str | None = None
+    terminal: tuple[int, int] | None = None
 
 
 class Signal(Struct, frozen=True, gc=False, tag_field="type", tag="signal"):
@@ -147,7 +149,7 @@ LauncherEvent = LauncherState | Started | LaunchFailed | Exited | LauncherLost
 
 _decoder = msgspec.json.Decoder(LauncherState | Started | LaunchFailed | Exited | _Refused | _Busy | _Error)
 _encode = msgspec.json.Encoder().encode
-_PROCESS_FILES = ("cgroups.py", "core.py", "journal.py", "loop.py", "main.py", "processes.py", "protocol.py", "spawn.py")
+_PROCESS_FILES = ("cgroups.py", "core.py", "journal.py", "loop.py", "main.py", "processes.py", "protocol.py", "spawn.py", "terminals.py")
 
 
 def build_id() -> str:
@@ -214,6 +216,24 @@ class LauncherClient:
     def signal(self, container: str, number: int, whole_group: bool = True) -> None:
         """Send a signal. While disconnected it waits for the next connection."""
         self._send(_encode(Signal(container, number, whole_group)))
+
+    async def terminal(self, container: str) -> int:
+        """Our end of a container's terminal, to type on; it is not blocking. Raises NotFound; Unavailable while there is no launcher."""
+        return await asyncio.to_thread(self._ask_for_terminal, container)
+
+    def _ask_for_terminal(self, container: str) -> int:
+        """On a connection of its own, as descriptors cannot come in between other lines."""
+        try:
+            with self._open_socket() as sock:
+                sock.settimeout(HAND_OVER_S)
+                sock.sendall(_encode({"type": "terminal", "container": container}) + b"\n")
+                fds = socket.recv_fds(sock, protocol.LINE_BYTES_MAX, 1)[1]
+        except OSError as error:
+            raise Unavailable(f"the launcher cannot be asked: {error.strerror or error}") from error
+        if not fds:
+            raise NotFound(f"Container {container} has no terminal any more")
+        os.set_inheritable(fds[0], False)
+        return fds[0]
 
     def forget(self, container: str) -> None:
         """Say that the end of a container, an exit or a failure, is recorded."""

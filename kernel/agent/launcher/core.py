@@ -48,6 +48,8 @@ class Launch(NamedTuple):
     (`RLIMIT_CORE`) soft and hard limit, None for unlimited. cgroups: files of control groups (`tasks`, `cgroup.procs`) that take
     the process in from its first instruction. pidfile: what is executed only starts the container's process (a container runtime does)
     and ends; the process is then the one whose pid stands in this file. It must have `processes.CONTAINER_VARIABLE` in its environment.
+    terminal: rows and columns of one that the process gets instead of its standard files; what is shown there goes to stdout. Not with a
+    pidfile.
     """
 
     container: str
@@ -62,6 +64,7 @@ class Launch(NamedTuple):
     rlimits: dict[str, tuple[int | None, int | None]] | None = None
     cgroups: tuple[str, ...] = ()
     pidfile: str | None = None
+    terminal: tuple[int, int] | None = None
 
 
 class Signal(NamedTuple):

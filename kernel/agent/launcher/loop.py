@@ -44,6 +44,7 @@ from kernel.agent.launcher.core import (
 )
 from kernel.agent.launcher.journal import Journal
 from kernel.agent.launcher.spawn import Spawner, SpawnError
+from kernel.agent.launcher.terminals import VARIABLE, Terminals
 
 OUTBOUND_BYTES_MAX = 8 * 1024 * 1024
 """An agent that does not read is dropped here; its next hello is told the state."""
@@ -80,13 +81,15 @@ class Connection:
 class Launcher:
     """The process as a whole. Make it in the main thread, run it in another (see `spawn`)."""
 
-    def __init__(self, build: str) -> None:
-        """The current directory is the launcher's, and its lock is held. Raises OSError when the journal cannot be written."""
+    def __init__(self, build: str, terminals: str = "") -> None:
+        """The current directory is the launcher's, and its lock is held. terminals: what a predecessor in place has handed on
+        (`terminals.VARIABLE`). Raises OSError when the journal cannot be written."""
         self.task_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (self.task_nofile[1], self.task_nofile[1]))
         self.core = Core(build)
         self.journal = Journal(os.path.abspath(protocol.JOURNAL), processes.boot_id(), self.core.snapshot)
-        self.spawner = Spawner(self.task_nofile)
+        self.terminals = Terminals(terminals)
+        self.spawner = Spawner(self.task_nofile, self.terminals)
         self.agent: Connection | None = None
         self.untold: list[Json] = []  # For the agent, once the journal is written.
         self.connections: set[Connection] = set()
@@ -101,6 +104,8 @@ class Launcher:
 
     def run(self) -> tuple[str, ...]:
         """Take up what a predecessor left, then serve. Returns the program to become, empty to end."""
+        for name in self.terminals.names():
+            self._watch_terminal(name)
         self._recover()
         self._reap()  # Children that ended while we became this program.
         self._listen()
@@ -127,7 +132,7 @@ class Launcher:
     def _unused(self) -> bool:
         return not self.connections and self.core.idle and self.journal.flush()
 
-    def _watch(self, fd: int, call: Callable[[int], None]) -> None:
+    def _watch(self, fd: int, call: Callable[[int], object]) -> None:
         self.selector.register(fd, selectors.EVENT_READ, call)
 
     # What a predecessor left.
@@ -256,11 +261,22 @@ class Launcher:
         if launch.pidfile is not None:
             self.starters[pid] = launch
             return None
+        self._watch_terminal(launch.container)
         found = processes.stat(pid)
         assert found is not None, "our child stays, if only as a zombie, until we reap it"
         return Spawned(launch.container, pid, found.start)
 
+    def _watch_terminal(self, name: str) -> None:
+        """Copy what is shown on it, if there is one."""
+        terminal = self.terminals.get(name)
+        if terminal is not None:
+            self._watch(terminal.master, lambda _: self.terminals.copy(name))
+
     def _let_go(self, name: str, pid: int) -> None:
+        terminal = self.terminals.get(name)
+        if terminal is not None:  # Before its end is told: then all is in the file.
+            self.selector.unregister(terminal.master)
+            self.terminals.close(name)
         self.journal.flush()  # On a full disk the exit is only in memory, but it is not told before it is written.
         pidfd = self.adopted.pop(name, None)
         if pidfd is None:
@@ -333,6 +349,9 @@ class Launcher:
                 return
             try:
                 command = protocol.decode(connection.lines.popleft(), VERSION)
+                if isinstance(command, protocol.HandOver):
+                    self._hand_over(connection, command.container)
+                    continue
                 if isinstance(command, Hello):
                     if self.agent is not None and self.agent is not connection:
                         self._drop(self.agent)
@@ -355,6 +374,15 @@ class Launcher:
         connection.outbound += protocol.encode(message)
         if len(connection.outbound) > OUTBOUND_BYTES_MAX:
             _say("dropped an agent that does not read")
+            self._drop(connection)
+
+    def _hand_over(self, connection: Connection, container: str) -> None:
+        """Nothing else is under way on a connection that asks for this first."""
+        terminal = self.terminals.get(container)
+        line = protocol.encode({"type": "terminal", "container": container, "found": terminal is not None})
+        try:
+            socket.send_fds(connection.sock, [line], [] if terminal is None else [terminal.master])
+        except OSError:
             self._drop(connection)
 
     def _flush(self) -> None:
@@ -402,6 +430,8 @@ class Launcher:
         for connection in list(self.connections):
             self._drop(connection)
         self.listener.close()
+        if self.successor:
+            os.environ[VARIABLE] = self.terminals.hand_on()
         resource.setrlimit(resource.RLIMIT_NOFILE, self.task_nofile)
 
 

@@ -7,6 +7,8 @@ Exit status: 0 ended as asked, 1 failed, 2 wrong usage, 3 another launcher serve
 from __future__ import annotations
 
 import fcntl
+import itertools
+import json
 import os
 import sys
 import threading
@@ -23,10 +25,15 @@ def main(argv: list[str]) -> int:
     sys.path.append(os.path.abspath(__file__).removesuffix("/kernel/agent/launcher/main.py"))
     from kernel.agent.launcher import protocol
     from kernel.agent.launcher.loop import Launcher
+    from kernel.agent.launcher.terminals import VARIABLE
 
     kept = int(options.get("--lock", 2))
-    os.closerange(3, kept)  # What the agent's own starter forgot to close must not stay open as long as we and the tasks live.
-    os.closerange(kept + 1, 2**31 - 1)
+    terminals = os.environ.pop(VARIABLE, "") if kept > 2 else ""
+    last = 2
+    for fd in sorted({kept, *itertools.chain.from_iterable(json.loads(terminals or "{}").values())}):
+        os.closerange(last + 1, fd)  # What the agent's own starter forgot to close must not stay open as long as we and the tasks live.
+        last = fd
+    os.closerange(last + 1, 2**31 - 1)
     os.makedirs(options["--dir"], mode=0o700, exist_ok=True)
     os.chdir(options["--dir"])
     os.chmod(".", 0o700)  # What keeps other users away from the socket.
@@ -37,7 +44,7 @@ def main(argv: list[str]) -> int:
     except BlockingIOError:
         return protocol.ALREADY_RUNNING
 
-    launcher = Launcher(options.get("--build", ""))
+    launcher = Launcher(options.get("--build", ""), terminals)
     status = 1
 
     def serve() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, NamedTuple
 
 from kernel.agent.launcher.core import BadCommand, Command, Exit, Forget, Hello, Launch, Replace, Signal
 
@@ -25,6 +25,12 @@ class BadLaunch(BadCommand):
         self.container = container
 
 
+class HandOver(NamedTuple):
+    """Give the peer our end of a container's terminal. Answered by one line, with a descriptor if there is one; also without a hello."""
+
+    container: str
+
+
 class OtherVersion(Exception):
     """The agent speaks another version of the protocol."""
 
@@ -34,7 +40,7 @@ def encode(message: Json) -> bytes:
     return json.dumps(message, separators=(",", ":")).encode() + b"\n"
 
 
-def decode(line: bytes, version: int) -> Command:
+def decode(line: bytes, version: int) -> Command | HandOver:
     """Return the command of a line. Raises BadCommand, BadLaunch, OtherVersion."""
     try:
         message = json.loads(line)
@@ -56,6 +62,8 @@ def decode(line: bytes, version: int) -> Command:
             return Signal(_container(message), number, _field(message, "whole_group", bool, True))
         case "forget":
             return Forget(_container(message))
+        case "terminal":
+            return HandOver(_container(message))
         case "hello":
             if _field(message, "version", int) != version:
                 raise OtherVersion(message["version"])
@@ -88,7 +96,16 @@ def _launch(message: Json) -> Launch:
         _rlimits(message.get("rlimits")),
         _texts(message, "cgroups") if message.get("cgroups") else (),
         _field(message, "pidfile", str, None),
+        _terminal(message.get("terminal")),
     )
+
+
+def _terminal(value: Any) -> tuple[int, int] | None:
+    if value is None:
+        return None
+    if not (isinstance(value, list) and len(value) == 2 and all(type(number) is int and 0 <= number < 2**16 for number in value)):
+        raise BadCommand("terminal: must be [rows, columns], numbers from 0 to 65535")
+    return value[0], value[1]
 
 
 def _rlimits(value: Any) -> dict[str, tuple[int | None, int | None]] | None:

@@ -16,11 +16,12 @@ import resource
 import signal
 import stat
 import struct
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kernel.agent.launcher.cgroups import Groups
 from kernel.agent.launcher.core import Launch
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE, STARTER_VARIABLE
+from kernel.agent.launcher.terminals import Terminals
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TASK_UMASK = 0o022
@@ -53,8 +54,9 @@ class _Identity(NamedTuple):
 class Spawner:
     """Starts processes for one thread, in which all of its methods are called."""
 
-    def __init__(self, task_nofile: tuple[int, int]) -> None:
-        """task_nofile: soft and hard limit of open files for tasks; our own soft limit is higher."""
+    def __init__(self, task_nofile: tuple[int, int], terminals: Terminals) -> None:
+        """task_nofile: soft and hard limit of open files for tasks; our own soft limit is higher. terminals: takes those of tasks."""
+        self._terminals = terminals
         self._home = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         self._null = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
         self._task_nofile = task_nofile
@@ -150,13 +152,28 @@ class Spawner:
             err = out if launch.stderr == launch.stdout else _open_output(launch.stderr)
             opened.append(err)
             program = _find_program(launch.executable or launch.argv[0], launch.env.get("PATH", DEFAULT_PATH))
+            if launch.terminal is not None:
+                return self._start_on_terminal(program, launch, launch.terminal, out)
             files = ((os.POSIX_SPAWN_DUP2, self._null, 0), (os.POSIX_SPAWN_DUP2, out, 1), (os.POSIX_SPAWN_DUP2, err, 2))
             return self._posix_spawn(program, launch, files)
         finally:
             for fd in set(opened):
                 os.close(fd)
 
-    def _posix_spawn(self, program: str, launch: Launch, files: tuple[tuple[int, int, int], ...]) -> int:
+    def _start_on_terminal(self, program: str, launch: Launch, size: tuple[int, int], out: int) -> int:
+        """The first terminal that the leader of a session opens is its controlling one."""
+        try:
+            path = self._terminals.make(launch.container, *size, out)
+        except OSError as error:
+            raise SpawnError("no resources", f"cannot make a terminal: {error.strerror}") from error
+        try:
+            files = ((os.POSIX_SPAWN_OPEN, 0, path, os.O_RDWR, 0), (os.POSIX_SPAWN_DUP2, 0, 1), (os.POSIX_SPAWN_DUP2, 0, 2))
+            return self._posix_spawn(program, launch, files)
+        except BaseException:
+            self._terminals.close(launch.container)
+            raise
+
+    def _posix_spawn(self, program: str, launch: Launch, files: tuple[tuple[Any, ...], ...]) -> int:
         variable = CONTAINER_VARIABLE if launch.pidfile is None else STARTER_VARIABLE
         environment = {**launch.env, variable: launch.container}
         resource.setrlimit(resource.RLIMIT_NOFILE, self._task_nofile)  # Inherited; nothing is opened meanwhile.

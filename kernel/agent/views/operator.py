@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from kernel.agent.nested import operator_container, place, sandbox_below_executor
+from kernel.agent.nested import below_executor, operator_container, place
 from kernel.agent.operator_containers import removable
 from kernel.agent.state import AgentState, Ending
 from kernel.agent.views import statistics
@@ -140,7 +140,7 @@ VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
     "get_containers": get_containers,
     "processes": statistics.processes,
     "place": place,
-    "attachable": sandbox_below_executor,
+    "attachable": below_executor,
     "container": container,
     "removable": removable_sandbox,
 }

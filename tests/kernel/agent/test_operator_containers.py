@@ -111,6 +111,7 @@ IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("x")))
     [
         (asked(), "needs cpus and mem"),
         (asked(resources=resources("cpus:1")), "needs cpus and mem"),
+        (asked(resources=resources("cpus:1;mem:64;gpus:1")), "GPUs are only for"),
         (asked(resources=resources("cpus(eng):1;mem(eng):64")), "must be unreserved"),
         (asked(resources=GIVEN, container=ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("x"))), "is not supported"),
         (asked("", resources=GIVEN), "a command needs a value"),

@@ -431,6 +431,27 @@ def test_output_is_followed_from_now_on_until_the_end(tmp_path: Path) -> None:
     play(tmp_path, scene)
 
 
+def test_only_what_has_a_terminal_takes_input(tmp_path: Path) -> None:
+    of_records = {"Content-Type": "application/recordio", "Message-Content-Type": "application/json"}
+
+    def attach(container_id: Any) -> bytes:
+        body = {"type": "CONTAINER_ID", "container_id": container_id}
+        record = json.dumps({"type": "ATTACH_CONTAINER_INPUT", "attach_container_input": body}).encode()
+        return b"%d\n%b" % (len(record), record)
+
+    async def scene(stage: Stage) -> None:
+        container = await stage.run(command("t"))
+        await stage.loop.submit(ContainerStarted(container, 7))
+        status, text = await stage.post(OPERATOR, attach({"value": container}), of_records)
+        assert status == 409
+        assert "without a terminal (tty_info)" in text
+        assert (await stage.post(OPERATOR, attach({"value": container}), of_records))[0] == 409, "and nothing keeps it busy"
+        assert (await stage.post(OPERATOR, attach({"value": "unknown"}), of_records))[0] == 404
+        assert (await stage.post(OPERATOR, b"5\nhello", of_records))[0] == 400
+
+    play(tmp_path, scene)
+
+
 def test_a_silent_container_beats(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stream_api, "HEARTBEAT_S", 0.01)
 
