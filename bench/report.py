@@ -17,6 +17,10 @@ class BenchError(KernelError):
     """What was to be measured did not work."""
 
 
+class NotMeasured(BenchError):
+    """What was to be measured is not on this machine."""
+
+
 class Report(Struct):
     """results: plain numbers by name, with their units: _s seconds, _mb 10^6 bytes. peers: published figures with their source and
     hardware, never without them."""

@@ -6,6 +6,8 @@ How fast anything is, nobody asserts here: that depends on the machine and on wh
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -80,6 +82,23 @@ def test_state() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.parametrize("containerizer", ["oci", "docker"])
+def test_launch_in_images(containerizer: str) -> None:
+    """What is not here is not measured, and that is said: no number takes its place."""
+    done = bench("launch", "--containerizer", containerizer, "--tasks", "4", "--rounds", "1", "--docker-socket", "/nowhere", "--json")
+    if os.geteuid() != 0 or not shutil.which("runc") or not shutil.which("busybox"):
+        assert done.returncode == 1
+    elif containerizer == "docker":
+        assert done.returncode == 1
+        assert "no Docker engine answers at /nowhere" in done.stderr
+    else:
+        report = json.loads(done.stdout)
+        assert report["params"] == {"containerizer": "oci", "instances": 4, "rounds": 1}
+        assert report["results"].keys() == {"oci_per_s", "runc_per_s", "oci_to_runc"}
+        assert all(number > 0 for number in report["results"].values())
+        assert report["peers"]["docker run"].startswith("NOT MEASURED")
+
+
 def test_launch() -> None:
     report = measured("launch", "--tasks", "5", "--rounds", "1")
     results = report["results"]
