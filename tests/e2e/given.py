@@ -14,6 +14,7 @@ from frameworks.sdk.tasks import TERMINAL, TaskRecord
 from kernel.clock import Now
 from kernel.store.memory import MemoryStore
 from kernel.wire.resources import Resources
+from kernel.wire.scheduler import Event
 from kernel.wire.task import TaskInfo, TaskState, TaskStatus
 from tests.cluster import Cluster, eventually
 
@@ -35,13 +36,18 @@ class _Scheduler(Scheduler):
         if all(statuses and statuses[-1].state in TERMINAL for statuses in told.values()):
             self.stop()
 
+    def heard(self, event: Event, now: Now) -> None:
+        if event.update is not None:
+            self.given.heard[event.update.status.task_id.value].append(event.update.status)
+
 
 class Given:
-    """Tasks under way. told: what came of each, by its id."""
+    """Tasks under way. told: what came of each, by its id; heard: the same as it came from the master, repeats included."""
 
     def __init__(self, cluster: Cluster, tasks: list[tuple[TaskInfo, Resources]]) -> None:
         self.tasks = tasks
         self.told: dict[str, list[TaskStatus]] = {info.task_id.value: [] for info, _ in tasks}
+        self.heard: dict[str, list[TaskStatus]] = {task_id: [] for task_id in self.told}
         self._master = cluster.urls["master"]
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()

@@ -23,6 +23,7 @@ from tests.docker import ENTRY_IMAGE, IMAGE, DockerEngine
 from tests.e2e.docked import LAUNCH_FAILED, free_ports, given, nothing_left, numbers, output, parameters, printed, run, sandbox, told
 from tests.e2e.given import Given
 from tests.e2e.http import ask
+from tests.e2e.outliving import once_each
 from tests.e2e.processes import unsupervised
 
 pytestmark = pytest.mark.e2e
@@ -214,6 +215,7 @@ def counting(cluster: Cluster, folder: Path, count: int) -> Given:
 def check_counts(cluster: Cluster, ended: Given, within_s: float) -> None:
     for task_id, status in ended.ends(within_s).items():
         assert (status.state, status.message) == (TaskState.TASK_FAILED, "Command exited with status 7"), status
+        once_each(ended.heard[task_id])
         lines = output(cluster, task_id).splitlines()
         assert lines == [*(f"line {i + 1}" for i in range(len(lines) - 1)), f"end {len(lines) - 1}"]
         assert output(cluster, task_id, "stderr") == "bad\n"

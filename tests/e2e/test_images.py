@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import random
-import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from kernel.wire.common import Image, ImageDocker, ImageType
+from kernel.wire.container import ContainerInfo, ContainerType, MesosInfo
 from tests.cluster import MESETA, Cluster, eventually
 from tests.e2e import in_images
 from tests.e2e.in_images import left
-from tests.e2e.processes import LAUNCHER, naming, settled, unsupervised
+from tests.e2e.outliving import outlive
 
 pytestmark = in_images.NEEDS
 IN = ("--image", in_images.IMAGE)
@@ -135,38 +132,12 @@ def test_a_session_is_inside_its_image(machine: Cluster) -> None:
 def test_containers_outlive_agent_and_launcher(
     start_cluster: Callable[..., Cluster], registry: Path, count: int, agents: int, launchers: int
 ) -> None:
-    """kill -9 at random moments: every task lives on, and every exit status is the one of the process that began."""
+    """kill -9 at random moments: see `outlive`."""
     environ = {"MESETA_DOCKER_REGISTRY": str(registry), "MESETA_RESOURCES": "cpus:64;mem:16000"}
     machine = start_cluster(agents=1, only="master,agent", environ=environ)
-    chance = random.Random(count)
-    command = ["run", "--json", "--name", "many", "--cpus", "0.01", "--mem", "32", "--instances", str(count), *IN]
-    process = machine.spawn([*MESETA, *command, "--", "sh", "-c", "until test -e open; do sleep 0.2; done; exit 7"], stderr=subprocess.PIPE)
-    try:
-        eventually(lambda: len(running(machine)) == count, 300, "all run")
-        with unsupervised(machine) as kill_agent:
-            for victim in chance.sample(["agent"] * agents + ["launcher"] * launchers, agents + launchers):
-                if victim == "launcher":
-                    (pid,) = naming(machine.work_dir, LAUNCHER)
-                    os.kill(pid, signal.SIGKILL)
-                    eventually(lambda pid=pid: set(naming(machine.work_dir, LAUNCHER)) - {pid})  # type: ignore[misc]
-                else:
-                    kill_agent()
-                settled(machine, 120)
-                assert len(running(machine)) == count
-        for sandbox in machine.work_dir.glob("agent-1/slaves/*/frameworks/*/executors/*/runs/latest"):
-            (sandbox / "open").touch()
-        output, errors = process.communicate(timeout=600)
-    finally:
-        process.kill()
-        process.communicate()
-    ended = [line for line in map(json.loads, output.splitlines()) if line["type"] == "ended"]
-    assert len(ended) == count, errors
-    assert {(line["state"], line["message"]) for line in ended} == {("TASK_FAILED", "Command exited with status 7")}, errors
+    image = Image(ImageType.DOCKER, docker=ImageDocker(in_images.IMAGE))
+    outlive(machine, count, agents, launchers, ContainerInfo(ContainerType.MESOS, mesos=MesosInfo(image)))
     eventually(lambda: not left(machine), 60, str(left(machine)))
-
-
-def running(machine: Cluster) -> list[dict[str, Any]]:
-    return [task for task in machine.json("task", "list") if task["state"] == "TASK_RUNNING"]
 
 
 def test_files_are_fetched_with_the_rights_of_who_runs_in_the_image(machine: Cluster, tmp_path: Path) -> None:
