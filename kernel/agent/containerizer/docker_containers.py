@@ -421,6 +421,9 @@ class DockerContainerizer:
             wanted = container.limits
             try:
                 await self._controllers.run(self._hold, container.name, docker_options.held_to(wanted))
+            except EngineAway:
+                wanted = None
+                await self._returned()
             except EngineError as error:  # It has ended, or keeps the limits it has.
                 log.info("container %s: %s", container.container_id, error)
         container.limits = None
