@@ -402,6 +402,12 @@ def attach_output(container_id: Any) -> dict[str, Any]:
 OF_RECORDS = {**JSON, "Accept": "application/recordio", "Message-Accept": "application/json"}
 
 
+def append(file: Path, text: str) -> None:
+    """As tasks write: a file that becomes shorter in between is read anew."""
+    with file.open("a") as opened:
+        opened.write(text)
+
+
 async def read_record(answer: aiohttp.ClientResponse) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(await answer.content.readexactly(int(await answer.content.readline())))
     return found
@@ -417,12 +423,12 @@ def test_output_is_followed_from_now_on_until_the_end(tmp_path: Path) -> None:
         async with stage.client.post(OPERATOR, data=json.dumps(attach_output({"value": container})), headers=OF_RECORDS) as answer:
             assert answer.status == 200
             assert answer.headers["Content-Type"] == "application/recordio"
-            (sandbox / "stdout").write_text("before\nstdout\n")
-            (sandbox / "stderr").write_text("stderr\n")
+            append(sandbox / "stdout", "stdout\n")
+            append(sandbox / "stderr", "stderr\n")
             found = [await read_record(answer) for _ in range(2)]
             told = {(record["data"]["type"], record["data"]["data"]) for record in found}
             assert told == {("STDOUT", "c3Rkb3V0Cg=="), ("STDERR", "c3RkZXJyCg==")}
-            (sandbox / "stdout").write_text("before\nstdout\nlast\n")
+            append(sandbox / "stdout", "last\n")
             await stage.loop.submit(ContainerExited(container, Exit(0, 0.0)))
             assert (await read_record(answer))["data"]["data"] == "bGFzdAo="
             assert await answer.content.read() == b"", "and that was all"
