@@ -236,7 +236,11 @@ def relay(wanted: Exec, guarded: int, lifeline: bool) -> int | None:
     """Be it until it ends; returns its exit code, None where nobody knows. Raises OSError."""
     terminal = not lifeline and os.isatty(0)
     os.write(guarded, b"+")
-    link, data = wanted.start(terminal)
+    try:
+        link, data = wanted.start(terminal)
+    except (FileNotFoundError, ConnectionRefusedError):  # Nobody was asked.
+        os.write(guarded, b"-")
+        raise
     wanted.until_it_runs()
     woken, wakes = os.pipe()  # A signal that comes just before we begin to wait ends the waiting, too.
     os.set_blocking(wakes, False)

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from kernel.agent.containerizer.docker_exec import Frames, command
+from tests.cluster import eventually
+from tests.e2e.processes import naming
 
 FRAMES = b"\1\0\0\0\0\0\0\3out" + b"\2\0\0\0\0\0\0\3err" + b"\1\0\0\0\0\0\0\0" + b"\1\0\0\0\0\0\1\0" + b"x" * 256
 
@@ -47,6 +49,7 @@ def test_without_an_engine_nobody_knows_how_it_ended(tmp_path: Path) -> None:
     done = subprocess.run(command(f"{tmp_path}/docker.sock", "exec", "A=B"), capture_output=True, env={}, timeout=60)
     assert done.returncode == -9
     assert b"No such file or directory" in done.stderr
+    eventually(lambda: not naming("docker_exec.py", str(tmp_path)), what="nobody waits for one")
 
 
 def test_an_engine_that_refuses_is_quoted(tmp_path: Path) -> None:
