@@ -4,14 +4,39 @@ from __future__ import annotations
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from kernel.clock import Now
 from kernel.wire.agent import LINK_VERSION, Register
+from kernel.wire.common import Volume, VolumeMode
 from kernel.wire.container import IPAddress, NetworkInfo
 from kernel.wire.framework import Capability, FrameworkCapability, FrameworkInfo
-from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID, TaskID
+from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID, OperationID, TaskID
 from kernel.wire.nodes import AGENT_CAPABILITIES
-from kernel.wire.offer import Filters, Launch, LaunchGroup, Operation, OperationType
-from kernel.wire.resources import Resource, Resources
+from kernel.wire.offer import (
+    Create,
+    Destroy,
+    Filters,
+    GrowVolume,
+    Launch,
+    LaunchGroup,
+    Operation,
+    OperationType,
+    Reserve,
+    ShrinkVolume,
+    Unreserve,
+)
+from kernel.wire.resources import (
+    DiskInfo,
+    DiskSource,
+    Persistence,
+    ReservationInfo,
+    ReservationType,
+    Resource,
+    Resources,
+    Scalar,
+    SharedInfo,
+)
 from kernel.wire.scheduler import Accept
 from kernel.wire.task import CommandInfo, ExecutorInfo, TaskGroupInfo, TaskInfo
 
@@ -73,6 +98,64 @@ def accept(offer_ids: list[str], *tasks: TaskInfo, refuse_s: float = 5.0) -> Acc
 def accept_group(offer_ids: list[str], group_executor: ExecutorInfo, *tasks: TaskInfo) -> Accept:
     operation = Operation(OperationType.LAUNCH_GROUP, launch_group=LaunchGroup(group_executor, TaskGroupInfo(tasks)))
     return Accept(tuple(OfferID(offer_id) for offer_id in offer_ids), (operation,))
+
+
+def reserved(text: str, *roles: str, principal: str | None = None) -> tuple[Resource, ...]:
+    """Resources reserved dynamically for these roles, outermost first."""
+    stack = tuple(ReservationInfo(ReservationType.DYNAMIC, role, principal) for role in roles)
+    return tuple(replace(resource, reservations=stack) for resource in resources(text))
+
+
+def volume(
+    name: str,
+    size_mb: float,
+    *roles: str,
+    path: str = "data",
+    mode: VolumeMode = VolumeMode.RW,
+    principal: str | None = None,
+    shared: bool = False,
+    source: DiskSource | None = None,
+) -> Resource:
+    """A persistent volume on a disk reserved dynamically for these roles."""
+    (disk,) = reserved(f"disk:{size_mb:f}", *roles, principal=principal)
+    info = DiskInfo(Persistence(name, principal), Volume(mode, path), source)
+    return replace(disk, disk=info, shared=SharedInfo() if shared else None)
+
+
+def reserve(*wanted: Resource, source: tuple[Resource, ...] = (), **fields: Any) -> Operation:
+    return operation(OperationType.RESERVE, reserve=Reserve(source, wanted), **fields)
+
+
+def unreserve(*held: Resource, **fields: Any) -> Operation:
+    return operation(OperationType.UNRESERVE, unreserve=Unreserve(held), **fields)
+
+
+def create(*wanted: Resource, **fields: Any) -> Operation:
+    return operation(OperationType.CREATE, create=Create(wanted), **fields)
+
+
+def destroy(*held: Resource, **fields: Any) -> Operation:
+    return operation(OperationType.DESTROY, destroy=Destroy(held), **fields)
+
+
+def grow(held: Resource, addition: Resource, **fields: Any) -> Operation:
+    return operation(OperationType.GROW_VOLUME, grow_volume=GrowVolume(held, addition), **fields)
+
+
+def shrink(held: Resource, by_mb: float, **fields: Any) -> Operation:
+    return operation(OperationType.SHRINK_VOLUME, shrink_volume=ShrinkVolume(held, Scalar(by_mb)), **fields)
+
+
+def launch(*tasks: TaskInfo) -> Operation:
+    return Operation(OperationType.LAUNCH, launch=Launch(tasks))
+
+
+def operation(kind: OperationType, operation_id: str | None = None, **parts: Any) -> Operation:
+    return Operation(kind, OperationID(operation_id) if operation_id is not None else None, **parts)
+
+
+def accept_operations(offer_ids: list[str], *operations: Operation, refuse_s: float = 5.0) -> Accept:
+    return Accept(tuple(OfferID(offer_id) for offer_id in offer_ids), operations, Filters(refuse_s))
 
 
 def framework_id(text: str) -> FrameworkID:

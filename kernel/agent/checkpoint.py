@@ -7,7 +7,7 @@ without a disk sync, because after a power loss all of it is void: the boot id t
 Ids become paths: what is read back is checked as if it came from outside.
 
 Keys: `agent`; `drain`; `frameworks/ID`; `executors/FID/EID`; `tasks/FID/TID`, what a task is; `updates/FID/TID`, where it stands;
-`containers/NAME`, those of operators.
+`containers/NAME`, those of operators. Also `resources` and `operations/UUID`, which are synced (see `outlives_power_loss`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,32 @@ from collections.abc import Callable, Mapping
 import msgspec
 from msgspec import Struct
 
-from kernel.agent.state import AgentState, Cause, Drain, Ending, Executor, Framework, Kind, Node, OperatorContainer, Task, UpdateQueue
+from kernel.agent.state import (
+    AgentState,
+    Cause,
+    Drain,
+    Ending,
+    Executor,
+    Framework,
+    Kind,
+    Node,
+    Operation,
+    OperatorContainer,
+    Task,
+    UpdateQueue,
+)
 from kernel.agent.transitions import ExecutorState
-from kernel.errors import CallError, StoreError
+from kernel.agent.volumes.places import VolumePlace
+from kernel.errors import CallError, ConfigError, StoreError
 from kernel.executor.command import CommandRun, Kill, Phase
 from kernel.mainloop import Persist
 from kernel.wire.agent_operator import LaunchContainer
 from kernel.wire.command import CheckStatusInfo
+from kernel.wire.conversion import checkpointed, stripped
 from kernel.wire.ids import validate_id
+from kernel.wire.offer import Operation as OperationInfo
+from kernel.wire.offer import OperationStatus
+from kernel.wire.resources import Resource, Resources
 from kernel.wire.task import TERMINAL, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
 log = logging.getLogger(__name__)
@@ -38,6 +56,20 @@ class AgentRecord(Struct, frozen=True, omit_defaults=True):
     boot_id: str
     departed: bool = False
     node: Node | None = None
+
+
+class ResourcesRecord(Struct, frozen=True, omit_defaults=True):
+    """What operations have made of the agent's resources. volumes: those that there are; doomed: still to be removed from the disk."""
+
+    resources: tuple[Resource, ...] = ()
+    volumes: tuple[VolumePlace, ...] = ()
+    doomed: tuple[VolumePlace, ...] = ()
+
+
+class OperationRecord(Struct, frozen=True, omit_defaults=True):
+    framework_id: str
+    info: OperationInfo
+    status: OperationStatus
 
 
 class FrameworkRecord(Struct, frozen=True, omit_defaults=True):
@@ -93,6 +125,8 @@ class ContainerRecord(Struct, frozen=True, omit_defaults=True):
 _encode = msgspec.msgpack.Encoder().encode
 _decode_agent = msgspec.msgpack.Decoder(AgentRecord).decode
 _decode_drain = msgspec.msgpack.Decoder(Drain).decode
+_decode_resources = msgspec.msgpack.Decoder(ResourcesRecord).decode
+_decode_operation = msgspec.msgpack.Decoder(OperationRecord).decode
 _decode_framework = msgspec.msgpack.Decoder(FrameworkRecord).decode
 _decode_executor = msgspec.msgpack.Decoder(ExecutorRecord).decode
 _decode_task = msgspec.msgpack.Decoder(TaskRecord).decode
@@ -110,6 +144,20 @@ def keep_drain(drain: Drain) -> Persist:
 
 def forget_drain() -> Persist:
     return Persist("drain", None)
+
+
+def keep_resources(state: AgentState) -> Persist:
+    kept = ResourcesRecord(checkpointed(state.total).messages(), tuple(state.volumes.values()), tuple(state.doomed.values()))
+    return Persist("resources", _encode(kept))
+
+
+def keep_operation(operation: Operation) -> Persist:
+    record = OperationRecord(operation.framework_id, operation.info, operation.status)
+    return Persist(f"operations/{operation.uuid.hex()}", _encode(record))
+
+
+def forget_operation(operation: Operation) -> Persist:
+    return Persist(f"operations/{operation.uuid.hex()}", None)
 
 
 def keep_framework(framework: Framework) -> Persist:
@@ -197,6 +245,39 @@ def agent_record(entries: Mapping[str, bytes]) -> AgentRecord | None:
         return record
     except (msgspec.DecodeError, ValueError, CallError) as error:
         raise StoreError(f"the agent's record cannot be read: {error}; without --strict the next start is that of a new agent") from error
+
+
+def outlives_power_loss(key: str) -> bool:
+    """Whether an entry must be on the disk when it is written: reservations and volumes are not void when the machine restarts."""
+    return key == "resources" or key.startswith("operations/")
+
+
+def load_resources(state: AgentState, entries: Mapping[str, bytes]) -> None:
+    """Take up what operations have made, whoever the agent was then. Raises StoreError; ConfigError when it is not there any more."""
+    if "resources" not in entries:
+        return
+    try:
+        kept = _decode_resources(entries["resources"])
+        held = Resources.of(kept.resources)
+    except (msgspec.DecodeError, ValueError, CallError) as error:
+        raise StoreError(f"the entry resources cannot be read: {error}") from error
+    needed = stripped(held)
+    if not state.total.contains(needed):
+        raise ConfigError(f"--resources: {{{needed}}} is reserved or made volumes of by operations, of {{{state.total}}} that there is now")
+    state.total = state.total - needed + held
+    state.volumes = {place.path: place for place in kept.volumes}
+    state.doomed = {place.path: place for place in kept.doomed}
+
+
+def load_operations(state: AgentState, entries: Mapping[str, bytes]) -> None:
+    """Take up what is not acknowledged yet. Raises StoreError."""
+    for key in sorted(name for name in entries if name.startswith("operations/")):
+        try:
+            kept = _decode_operation(entries[key])
+            uuid = bytes.fromhex(key.partition("/")[2])
+        except (msgspec.DecodeError, ValueError) as error:
+            raise StoreError(f"the entry {key} cannot be read: {error}") from error
+        state.operations[uuid] = Operation(uuid, kept.framework_id, kept.info, kept.status)
 
 
 def load(state: AgentState, entries: Mapping[str, bytes]) -> None:

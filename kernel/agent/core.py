@@ -36,9 +36,12 @@ from kernel.agent.effects import (
     Stop,
     SubscribeExecutor,
     View,
+    VolumeRemoved,
+    VolumesNotLinked,
 )
 from kernel.agent.executors import Executors
 from kernel.agent.frameworks import Frameworks
+from kernel.agent.operations import Operations
 from kernel.agent.operator_containers import OperatorContainers
 from kernel.agent.orders import Orders
 from kernel.agent.registration import Registration
@@ -49,7 +52,9 @@ from kernel.clock import Now
 from kernel.errors import PeerError, StoreError, Unavailable
 from kernel.mainloop import Persist, Reply, Tick
 from kernel.wire.agent import (
+    AcknowledgeOperation,
     AcknowledgeUpdate,
+    ApplyOperation,
     DrainAgent,
     FrameworkMessage,
     FrameworkUpdated,
@@ -63,6 +68,7 @@ from kernel.wire.agent import (
     ShutdownExecutor,
     ShutdownFramework,
 )
+from kernel.wire.resources import Resources
 from kernel.wire.task import Reason, TaskState
 
 log = logging.getLogger(__name__)
@@ -81,9 +87,10 @@ class AgentCore:
         self.tasks = Tasks(state, self.updates, self.frameworks)
         self.executors = Executors(state, self.updates, self.frameworks, self.tasks)
         self.orders = Orders(state, self.updates, self.frameworks, self.tasks, self.executors)
+        self.operations = Operations(state)
         self.draining = Draining(state, self.tasks, self.executors)
         self.operators = OperatorContainers(state)
-        self.registration = Registration(state, self.updates, self.frameworks, self.orders, self.draining, self.operators)
+        self.registration = Registration(state, self.updates, self.frameworks, self.orders, self.draining, self.operators, self.operations)
         self.containers = Containers(state, self.tasks, self.executors, self.operators)
         self._recover(entries)
         registration, orders = self.registration, self.orders
@@ -103,6 +110,8 @@ class AgentCore:
             ExecutorData: self._when_recovered(self.executors.data),
             ExecutorUnknown: self._when_recovered(self.executors.unknown),
             ExecutorStreamClosed: self.executors.stream_closed,
+            VolumesNotLinked: self.executors.volumes_not_linked,
+            VolumeRemoved: self.operations.volume_removed,
             KillContainer: self._when_recovered(self.containers.kill),
             LaunchOperated: self._when_recovered(self.operators.launch),
             RemoveOperated: self._when_recovered(self.operators.remove),
@@ -116,9 +125,11 @@ class AgentCore:
             RunTaskGroup: orders.run_group,
             FrameworkUpdated: lambda message: self.frameworks.inform(message.framework),
             ReconcileTasks: orders.reconcile,
-            ShutdownFramework: orders.shut_down_framework,
+            ShutdownFramework: self._shut_down_framework,
             ShutdownExecutor: orders.shut_down_executor,
             FrameworkMessage: orders.framework_message,
+            ApplyOperation: self.operations.apply,
+            AcknowledgeOperation: self.operations.acknowledge,
             MasterHeartbeat: lambda _: None,
             DrainAgent: lambda message: self.draining.follow(message.config),
             Registered: registration.registered,
@@ -152,6 +163,10 @@ class AgentCore:
             self._orders[kind](body)
         except PeerError as error:
             self.state.emit(CloseMasterLink(str(error)))
+
+    def _shut_down_framework(self, message: ShutdownFramework) -> None:
+        self.operations.forget_framework(message.framework_id)
+        self.orders.shut_down_framework(message)
 
     def _tick(self) -> None:
         self.registration.check()
@@ -190,6 +205,17 @@ class AgentCore:
     def _recover(self, entries: Mapping[str, bytes]) -> None:
         """Read back what was kept. What it takes to bring the store up to date goes out with the first input."""
         state = self.state
+        self._take_up(entries)
+        state.total = Resources.of(state.node.resources)
+        checkpoint.load_resources(state, entries)
+        self.operations.resume()
+        for framework in state.frameworks.values():
+            for task in framework.tasks.values():
+                if task.run is not None:
+                    self.tasks.resume(task)
+
+    def _take_up(self, entries: Mapping[str, bytes]) -> None:
+        state = self.state
         try:
             record = checkpoint.agent_record(entries)
         except StoreError as error:
@@ -198,23 +224,18 @@ class AgentCore:
             log.error("%s", error)
             state.counts["slave/recovery_errors"] += 1
             record = checkpoint.AgentRecord("", "", departed=True)
-        if record is None:
-            return
-        if record.departed:  # That agent is gone, and with it whatever it had.
-            state.out += [Persist(key, None) for key in entries]
+        if record is None or record.departed:  # That agent is gone, and with it whatever it had but its resources.
+            state.out += [Persist(key, None) for key in entries if key != "resources"]
             return
         state.agent_id = record.agent_id
         checkpoint.load(state, entries)
+        checkpoint.load_operations(state, entries)
         if record.boot_id != state.identity.boot_id:
             self._machine_restarted()
         if record.node is not None and state.containers and state.config.recover == RECONNECT:
             state.node = reconfiguration.settle(record.node, state.node, state.config.reconfiguration_policy)
         if record.node != state.node:
             state.emit(checkpoint.keep_agent(state))
-        for framework in state.frameworks.values():
-            for task in framework.tasks.values():
-                if task.run is not None:
-                    self.tasks.resume(task)
 
     def _machine_restarted(self) -> None:
         """Nothing survives a restart of the machine: every task is reported, so that its scheduler may start another."""

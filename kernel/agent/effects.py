@@ -10,6 +10,7 @@ from kernel.agent.containerizer.kinds import LAUNCHED, Containerizer
 from kernel.agent.gpus import Gpu
 from kernel.agent.isolators.limits import Limits
 from kernel.agent.token import Claims
+from kernel.agent.volumes.places import Mount, VolumePlace
 from kernel.executor.checks import HttpTarget, TcpTarget
 from kernel.executor.command import Limitation
 from kernel.wire import agent_operator, executor
@@ -141,6 +142,21 @@ class Probed(Struct, frozen=True, gc=False):
     found: CheckStatusInfo
 
 
+class VolumesNotLinked(Struct, frozen=True):
+    """A `LinkVolumes` failed; message says why, for the user."""
+
+    framework_id: str
+    task_ids: tuple[str, ...]
+    message: str
+
+
+class VolumeRemoved(Struct, frozen=True):
+    """What a `RemoveVolume` says is done."""
+
+    path: str
+    token: str
+
+
 class Stop(Struct, frozen=True):
     """Leave. final: end everything and never come back under this id. end_tasks: end them and come back as the same agent, which
     owes their updates. Else tasks go on without us."""
@@ -223,7 +239,7 @@ class LaunchContainer(Struct, frozen=True):
     that overrides its entry point, and without argv the image says what is run.
     uris: fetched into the sandbox before the process starts. beside: of one inside another; variables: its own, where env has those of
     the other, too. gpus: those it has; limits say of which it is kept away. terminal: what it is to have instead of its standard files;
-    what is shown there goes to stdout.
+    what is shown there goes to stdout. volumes: persistent ones, to be seen in it.
     """
 
     container_id: str
@@ -242,6 +258,7 @@ class LaunchContainer(Struct, frozen=True):
     variables: dict[str, str] = {}
     gpus: tuple[Gpu, ...] = ()
     terminal: WindowSize | None = None
+    volumes: tuple[Mount, ...] = ()
 
 
 class LaunchProbe(Struct, frozen=True):
@@ -286,6 +303,29 @@ class LimitContainer(Struct, frozen=True, gc=False):
 
     container_id: str
     limits: Limits
+
+
+class MakeVolume(Struct, frozen=True, gc=False):
+    """Have a persistent volume on the disk. A repeat leaves what is in it."""
+
+    place: VolumePlace
+
+
+class RemoveVolume(Struct, frozen=True, gc=False):
+    """Take a persistent volume off the disk; VolumeRemoved follows."""
+
+    place: VolumePlace
+
+
+class LinkVolumes(Struct, frozen=True, gc=False):
+    """Show volumes of tasks in the sandbox of their executor, which runs already, before it is given them; user: theirs (None: the
+    agent's own). VolumesNotLinked follows when that fails."""
+
+    framework_id: str
+    task_ids: tuple[str, ...]
+    directory: str
+    user: str | None
+    volumes: tuple[Mount, ...]
 
 
 class SignalContainer(Struct, frozen=True, gc=False):

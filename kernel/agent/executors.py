@@ -18,9 +18,10 @@ from kernel.agent.effects import (
     SubscribeExecutor,
     ToExecutor,
     ToMaster,
+    VolumesNotLinked,
 )
 from kernel.agent.frameworks import Frameworks
-from kernel.agent.launch import executor_container, executor_limits, shutdown_grace_s
+from kernel.agent.launch import executor_container, executor_limits, shutdown_grace_s, task_volumes, unsupported_volumes
 from kernel.agent.state import AgentState, Cause, Executor, Framework, Kind, Task
 from kernel.agent.tasks import NO_GPU, Tasks
 from kernel.agent.token import Claims
@@ -73,6 +74,7 @@ class Executors:
         """Give tasks to an executor, which is started when missing."""
         executor_id = info.executor_id.value
         executor = framework.executors.get(executor_id)
+        problem = problem or unsupported_volumes(infos, info, executor is not None)
         own = info.resources if executor is None else ()
         assigned = self.state.assign_gpus(own, *(task_info.resources for task_info in infos))
         if assigned is None:
@@ -91,6 +93,9 @@ class Executors:
             executor = self._start(framework, info, assigned[0])
         else:
             self._limit(executor)
+            shown = task_volumes(self.state, executor, infos)
+            if shown is not None:
+                self.state.emit(shown)
         executor.queued.append(tuple(batch))
         self._deliver(executor)
 
@@ -105,6 +110,15 @@ class Executors:
         if not _fetches(executor):
             self._await(executor, state.config.executor_registration_timeout_s)
         return executor
+
+    def volumes_not_linked(self, message: VolumesNotLinked) -> None:
+        """Tasks were given to their executor without the volumes they need: they fail, and are to end there."""
+        framework = self.state.frameworks.get(message.framework_id)
+        for task_id in message.task_ids:
+            task = framework.tasks.get(task_id) if framework is not None else None
+            if task is not None and not task.terminal:
+                self.kill(task, None)
+                self.updates.report(task, TaskState.TASK_FAILED, message.message, Reason.REASON_CONTAINER_UPDATE_FAILED)
 
     def _limit(self, executor: Executor) -> None:
         """Hold it to what it and its tasks have together."""

@@ -15,16 +15,18 @@ from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer import docker_options
 from kernel.agent.containerizer.kinds import Containerizer, containerizer_of
 from kernel.agent.containerizer.oci_spec import unsupported_in_image
-from kernel.agent.effects import LaunchContainer, LaunchProbe
+from kernel.agent.effects import LaunchContainer, LaunchProbe, LinkVolumes
 from kernel.agent.gpus import Gpu, variables
 from kernel.agent.isolators.limits import Limits, limits_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
 from kernel.agent.token import Claims, sign
+from kernel.agent.volumes.places import Mount, mounts, unsupported_mounts
 from kernel.executor.checks import Watch, fault, target
 from kernel.wire.container import WindowSize
+from kernel.wire.conversion import volumes
 from kernel.wire.durations import format_duration
-from kernel.wire.resources import Resource
-from kernel.wire.task import CheckInfo, CommandInfo, ContainerInfo, ExecutorInfo, HealthCheck, TaskInfo, VariableType
+from kernel.wire.resources import Key, Resource, Resources
+from kernel.wire.task import CheckInfo, CommandInfo, ContainerInfo, ExecutorInfo, ExecutorType, HealthCheck, TaskInfo, VariableType
 from kernel.wire.values import Scalar
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -57,6 +59,8 @@ def _unsupported_command(command: CommandInfo) -> str | None:
 
 def unsupported_executor(executor: ExecutorInfo, config: AgentConfig) -> str | None:
     """The same for an executor."""
+    if executor.type is ExecutorType.DEFAULT and _volumes(executor.resources):
+        return "volumes of a default executor are not supported yet; give them to its tasks"
     return unsupported_parts(executor.command, executor.container, executor.resources, config)
 
 
@@ -72,6 +76,9 @@ def unsupported_parts(
     engine = "docker" if kind is Containerizer.DOCKER else "mesos"
     if config.containerizers is not None and engine not in config.containerizers:
         return f"this agent runs no {engine} containers (--containerizers={','.join(config.containerizers)})"
+    problem = unsupported_mounts(_volumes(given), kind)
+    if problem is not None:
+        return problem
     if container is None:
         return None
     if kind is Containerizer.DOCKER:
@@ -254,6 +261,7 @@ def _container(
         command.uris,
         gpus=gpus,
         terminal=terminal,
+        volumes=_mounts(state, owner),
     )
 
 
@@ -267,6 +275,39 @@ def terminal_of(container: ContainerInfo | None) -> WindowSize | None:
 def _gpu_variables(state: AgentState, gpus: Sequence[Gpu]) -> dict[str, str]:
     """What tells a container of its GPUs, on a machine that has some."""
     return variables(gpus) if state.node.gpus else {}
+
+
+def _mounts(state: AgentState, owner: Task | Executor) -> tuple[Mount, ...]:
+    """The volumes of a task, or of a custom executor and its tasks so far."""
+    given = [*owner.info.resources]
+    if isinstance(owner, Executor):
+        given += chain.from_iterable(task.info.resources for task in owner.tasks() if not task.terminal)
+    return mounts(state.volumes, state.config.work_dir, _volumes(given))
+
+
+def unsupported_volumes(infos: Iterable[TaskInfo], executor: ExecutorInfo, running: bool) -> str | None:
+    """What tasks ask for of their volumes that their custom executor cannot show them."""
+    found, kind = _volumes(chain.from_iterable(info.resources for info in infos)), containerizer_of(executor.container)
+    if found and running and kind is not Containerizer.PROCESS:
+        return "an executor in an image that runs already can be given no more volumes"
+    return unsupported_mounts(found, kind)
+
+
+def task_volumes(state: AgentState, executor: Executor, infos: Sequence[TaskInfo]) -> LinkVolumes | None:
+    """What to show to a custom executor that runs before it is given these tasks; None for nothing."""
+    command = executor.info.command
+    found = mounts(state.volumes, state.config.work_dir, _volumes(chain.from_iterable(info.resources for info in infos)))
+    if not found or command is None:
+        return None
+    user = (command.user or executor.framework.info.user or None) if state.config.switch_user else None
+    directory = sandbox(state, executor.framework.framework_id, executor.executor_id, executor.container_id)
+    return LinkVolumes(executor.framework.framework_id, tuple(info.task_id.value for info in infos), directory, user, found)
+
+
+def _volumes(given: Iterable[Resource]) -> list[Key]:
+    """The persistent volumes among resources, which are well formed."""
+    special = tuple(resource for resource in given if resource.disk is not None)
+    return volumes(Resources.of(special)) if special else []
 
 
 def variables_of(command: CommandInfo) -> dict[str, str]:
@@ -299,4 +340,19 @@ def _docker_container(
     argv = ("sh", "-c", value) if shell else ((value, *command.arguments) if value else command.arguments)
     user = (command.user or None) if state.config.switch_user else None
     kind, info = owner.containerizer, owner.info.container
-    return LaunchContainer(owner.container_id, "", argv, env, directory, user, links, limits, kind, info, shell, command.uris, gpus=gpus)
+    return LaunchContainer(
+        owner.container_id,
+        "",
+        argv,
+        env,
+        directory,
+        user,
+        links,
+        limits,
+        kind,
+        info,
+        shell,
+        command.uris,
+        gpus=gpus,
+        volumes=_mounts(state, owner),
+    )

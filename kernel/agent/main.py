@@ -20,7 +20,7 @@ from typing import Any
 
 import msgspec
 
-from kernel.agent import detect, layout, nvidia, sandbox, views
+from kernel.agent import checkpoint, detect, layout, nvidia, sandbox, views
 from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.containerizer import Containerizers
 from kernel.agent.containerizer.docker_containers import DOCKER, DockerContainerizer
@@ -41,12 +41,16 @@ from kernel.agent.effects import (
     LaunchProbe,
     Leave,
     LimitContainer,
+    LinkVolumes,
+    MakeVolume,
     Probe,
+    RemoveVolume,
     SignalContainer,
     Stop,
     ToExecutor,
     ToMaster,
     View,
+    VolumesNotLinked,
 )
 from kernel.agent.fetcher.fetcher import fetcher_for
 from kernel.agent.images.collector import ImageCollector
@@ -63,6 +67,8 @@ from kernel.agent.sandboxes.collector import Collector
 from kernel.agent.sandboxes.rotator import Rotator
 from kernel.agent.server import READ, WRITE, AgentServer
 from kernel.agent.state import Identity, Node
+from kernel.agent.volumes.disk import Volumes, show
+from kernel.agent.volumes.places import bases
 from kernel.clock import SystemClock
 from kernel.election.detection import find_master
 from kernel.errors import CallError, ConfigError, StoreError, Unavailable
@@ -71,6 +77,7 @@ from kernel.mainloop import MainLoop
 from kernel.net import auth
 from kernel.net import loop as event_loop
 from kernel.net.auth import Authenticator, load_credential
+from kernel.store.split import SplitStore
 from kernel.store.sqlite import SqliteStore, StoreInUse
 from kernel.wire.attributes import parse_attributes
 from kernel.wire.task import DomainInfo
@@ -173,12 +180,23 @@ def _numbers(given: tuple[str, ...] | None) -> tuple[int, ...] | None:
     return tuple(map(int, given))
 
 
-async def open_store(work_dir: Path, boot_id: str, *, strict: bool = True) -> tuple[SqliteStore, dict[str, bytes]]:
+async def open_store(work_dir: Path, boot_id: str, *, strict: bool = True) -> tuple[SplitStore, dict[str, bytes]]:
     """Open what was kept and read it. Raises StoreError.
 
-    It is written without disk syncs, so a power loss may leave it unreadable; all it could say by then is void anyway. Not strict: it is
-    given up also when the machine runs since.
+    Most of it is written without disk syncs, so a power loss may leave it unreadable; all it could say by then is void anyway. Not strict:
+    it is given up also when the machine runs since. Not so reservations and volumes, which have a file of their own.
     """
+    synced = SqliteStore(work_dir / "resources.db")
+    try:
+        other, entries = await _open_unsynced(work_dir, boot_id, strict)
+        entries.update(await synced.load())
+    except BaseException:
+        await synced.close()
+        raise
+    return SplitStore(synced, other, checkpoint.outlives_power_loss), entries
+
+
+async def _open_unsynced(work_dir: Path, boot_id: str, strict: bool) -> tuple[SqliteStore, dict[str, bytes]]:
     path = work_dir / "agent.db"
     try:
         store, entries = await _load(path)
@@ -250,6 +268,7 @@ class Agent:
         self.images: ImageCollector
         self.rotator = Rotator(config)
         self.disk: DiskWatch
+        self.volumes: Volumes
 
     def perform(self, effect: Any) -> None:
         """Carry out one effect of the core, without waiting."""
@@ -268,6 +287,10 @@ class Agent:
             case LimitContainer(container_id, limits):
                 self.disk.limit(container_id, limits)
                 self.containerizer.limit(effect)
+            case MakeVolume() | RemoveVolume():
+                self.volumes.order(effect)
+            case LinkVolumes():
+                self.link_volumes(effect)
             case Probe():
                 self.prober.probe(effect)
             case DropProbe(probe_id):
@@ -292,6 +315,13 @@ class Agent:
                     self.left.set_result(effect)
             case _:
                 raise AssertionError(f"the agent's edge cannot perform {type(effect).__name__}")
+
+    def link_volumes(self, effect: LinkVolumes) -> None:
+        """Show volumes to an executor, at once: what tells it of its tasks comes next."""
+        try:
+            show(effect.directory, effect.user, effect.volumes, links=True)
+        except sandbox.SandboxError as error:
+            self.loop.post(VolumesNotLinked(effect.framework_id, effect.task_ids, str(error)))
 
     def flush(self) -> None:
         """Begin what `perform` gathered."""
@@ -360,6 +390,7 @@ class Agent:
             self.disk = DiskWatch(config, self.loop.post)
             for launched in (*containers(core.state), *operator_containers(core.state)):
                 self.watch(launched)
+            self.volumes = Volumes(bases(config.work_dir, core.state.total), self.loop.post)
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
             gc.freeze()  # What was loaded stays: full collections need not look at it.
@@ -373,7 +404,7 @@ class Agent:
 
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
-        collecting = self.collector.run(), self.images.run()
+        collecting = self.collector.run(), self.images.run(), self.volumes.run()
         working = (self.containerizer.run(), self.link.run(), *collecting, self.rotator.run(), self.disk.run())
         helpers = [asyncio.create_task(work) for work in working]
         asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}

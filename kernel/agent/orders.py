@@ -26,11 +26,13 @@ from kernel.wire.agent import (
     ShutdownExecutor,
     ShutdownFramework,
 )
+from kernel.wire.conversion import checkpointed, once
 from kernel.wire.ids import validate_id
 from kernel.wire.resources import Resources
 from kernel.wire.task import ExecutorInfo, ExecutorType, Reason, TaskInfo, TaskState
 
 DRAINING = "Agent is draining"
+UNKNOWN = "The agent has no such reservation or volume"
 
 
 class Orders:
@@ -51,6 +53,8 @@ class Orders:
             self._run(framework, info.executor, (info,), message.launch_executor, group=False)
         elif self.state.drain is not None:
             self._drop(framework, (info,), info.task_id.value, Reason.REASON_AGENT_DRAINING, DRAINING)
+        elif not self._has((info,), None):
+            self._drop(framework, (info,), info.task_id.value, Reason.REASON_RESOURCES_UNKNOWN, UNKNOWN)
         elif info.task_id.value in framework.executors:
             self._drop(framework, (info,), info.task_id.value, Reason.REASON_TASK_INVALID, "Its id is that of a running executor")
         else:
@@ -96,6 +100,9 @@ class Orders:
         if self.state.drain is not None:
             self._drop(framework, infos, executor_id, Reason.REASON_AGENT_DRAINING, DRAINING)
             return self._tell_not_started(framework, executor_id)
+        if not self._has(infos, info if executor is None else None):
+            self._drop(framework, infos, executor_id, Reason.REASON_RESOURCES_UNKNOWN, UNKNOWN)
+            return self._tell_not_started(framework, executor_id)
         if executor is None and not launch_executor:
             return self._drop(framework, infos, executor_id, Reason.REASON_EXECUTOR_TERMINATED, "Executor terminated")
         if executor is not None and launch_executor:
@@ -110,6 +117,12 @@ class Orders:
         else:
             self.executors.launch(framework, info, infos, problem, group)
         return self._tell_not_started(framework, executor_id)
+
+    def _has(self, infos: Sequence[TaskInfo], executor: ExecutorInfo | None) -> bool:
+        """Whether the agent has the reservations and volumes that tasks and a new executor count on."""
+        given = [*(resource for info in infos for resource in info.resources), *(executor.resources if executor is not None else ())]
+        special = tuple(resource for resource in given if resource.disk is not None or resource.reservations or resource.reservation)
+        return not special or self.state.total.contains(once(checkpointed(Resources.of(special))))
 
     def _tell_not_started(self, framework: Framework, executor_id: str) -> None:
         if executor_id not in framework.executors and self.state.registered:

@@ -7,6 +7,7 @@ from kernel.agent import checkpoint, layout
 from kernel.agent.draining import Draining
 from kernel.agent.effects import AgentNamed, CloseMasterLink, Leave, Stop, ToMaster
 from kernel.agent.frameworks import Frameworks
+from kernel.agent.operations import Operations
 from kernel.agent.operator_containers import OperatorContainers
 from kernel.agent.orders import Orders
 from kernel.agent.state import AgentState, Departure, Kind
@@ -40,9 +41,10 @@ class Registration:
         orders: Orders,
         draining: Draining,
         operators: OperatorContainers,
+        operations: Operations,
     ) -> None:
         self.state, self.updates, self.frameworks, self.orders = state, updates, frameworks, orders
-        self.draining, self.operators = draining, operators
+        self.draining, self.operators, self.operations = draining, operators, operations
 
     # ---- The link --------------------------------------------------------------------------------------
 
@@ -82,6 +84,8 @@ class Registration:
             tuple(tasks),
             node.domain,
             state.capabilities,
+            state.total.messages(),
+            self.operations.reports(),
         )
         state.emit(ToMaster(message))
         state.silence_due_s = state.now.mono_s + ANSWER_S
@@ -108,6 +112,7 @@ class Registration:
         if not state.registered:
             state.registered = True
             self.updates.send_all()
+            self.operations.send_all()
             if state.departure is not None:
                 state.emit(ToMaster(Goodbye(False)))  # This link has not heard it yet.
         self.draining.follow(message.drain)

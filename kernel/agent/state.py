@@ -17,6 +17,7 @@ from kernel.agent.config import AgentConfig
 from kernel.agent.containerizer.kinds import containerizer_of
 from kernel.agent.gpus import Gpu, assign, count
 from kernel.agent.transitions import EXECUTOR_NEXT, ExecutorState
+from kernel.agent.volumes.places import VolumePlace
 from kernel.clock import Now
 from kernel.errors import NotFound
 from kernel.executor.checks import CheckWatch, HealthWatch, Watch
@@ -24,7 +25,9 @@ from kernel.executor.command import CommandRun, Limitation
 from kernel.wire.agent_operator import LaunchContainer
 from kernel.wire.container import NetworkInfo
 from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability, DrainConfig
-from kernel.wire.resources import Resource
+from kernel.wire.offer import Operation as OperationInfo
+from kernel.wire.offer import OperationStatus
+from kernel.wire.resources import Resource, Resources
 from kernel.wire.task import (
     TERMINAL,
     Attribute,
@@ -293,6 +296,16 @@ class Drain(Struct, frozen=True):
     since_wall_s: float
 
 
+class Operation:
+    """An operation that was carried out and whose status is not acknowledged. framework_id: empty for an operator's."""
+
+    __slots__ = ("framework_id", "info", "retry_due_s", "retry_s", "status", "uuid")
+
+    def __init__(self, uuid: bytes, framework_id: str, info: OperationInfo, status: OperationStatus) -> None:
+        self.uuid, self.framework_id, self.info, self.status = uuid, framework_id, info, status
+        self.retry_s = self.retry_due_s = 0.0
+
+
 class Departure(Enum):
     """How the agent leaves."""
 
@@ -309,6 +322,10 @@ class AgentState:
         self.now = Now(0.0, 0.0)
         self.out: list[Any] = []
         self.agent_id = ""
+        self.total = Resources.of(node.resources)  # As operations have left it.
+        self.volumes: dict[str, VolumePlace] = {}  # Persistent ones, by path.
+        self.doomed: dict[str, VolumePlace] = {}  # Those that are still to be removed from the disk.
+        self.operations: dict[bytes, Operation] = {}
         self.frameworks: dict[str, Framework] = {}
         self.completed_frameworks: deque[Framework] = deque(maxlen=COMPLETED_FRAMEWORKS_MAX)
         self.containers: dict[str, Task | Executor] = {}  # All that have, or are about to have, a process.

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.errors import NotFound, PeerError
-from kernel.master import events, inverse_offers, registry
+from kernel.master import events, inverse_offers, operations, registry
 from kernel.master.effects import CloseLink, FromAgent, LinkClosed, MarkAgentGone, ToAgent
 from kernel.master.model import Address, Agent, Framework, Task, Unreachable
 from kernel.master.state import MasterState
@@ -17,12 +17,17 @@ from kernel.wire import scheduler
 from kernel.wire.agent import ExecutorExited, Goodbye, MasterHeartbeat, ShutdownAgent
 from kernel.wire.constraints import Site
 from kernel.wire.ids import AgentID
+from kernel.wire.offer import OperationState
 from kernel.wire.resources import Resources
 from kernel.wire.task import AgentInfo, Reason, TaskState
 
 REMEMBERED_MAX = 102_400  # Unreachable agents, and gone ones.
 REMEMBERED_S = 14 * 86_400.0
 FORGET_S = 900.0  # How often those beyond either are forgotten.
+_LOST_OPERATIONS = {
+    AgentState.UNREACHABLE: OperationState.OPERATION_UNREACHABLE,
+    AgentState.GONE: OperationState.OPERATION_GONE_BY_OPERATOR,
+}
 
 
 def site(info: AgentInfo) -> Site:
@@ -122,6 +127,7 @@ def remove_agent(s: MasterState, agent: Agent, now: Now, to: AgentState, state: 
     _remember(s, agent, to, now)
     s.rescind_all(agent, now)
     inverse_offers.forget_agent(s, agent)
+    operations.lose(s, agent, _LOST_OPERATIONS[to], message)
     for key, task in list(agent.tasks.items()):
         _lose_task(s, s.frameworks[key[0]], agent, task, to, state, message, now)
     for key, executor in list(agent.executors.items()):
@@ -187,6 +193,14 @@ def _tell_lost(s: MasterState, framework: Framework, task: Task, state: TaskStat
     s.note(task, status)
     s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
     events.task_updated(s, task, status)
+
+
+def drop_task(s: MasterState, framework: Framework, agent: Agent, task: Task, now: Now) -> None:
+    """A task that was launched and of which its agent never heard."""
+    s.free_task(framework, agent, task, now)
+    _tell_lost(s, framework, task, TaskState.TASK_DROPPED, Reason.REASON_RECONCILIATION, "The agent never heard of it", now)
+    s.count_end(framework, task.state, task.statuses[-1])
+    s.complete_task(framework, agent, task, now)
 
 
 def give_up_agent(s: MasterState, agent_id: str, state: TaskState, reason: Reason, message: str, now: Now) -> None:

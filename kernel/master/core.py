@@ -20,6 +20,7 @@ from kernel.master import (
     inverse_offers,
     launching,
     maintenance,
+    operations,
     quotas,
     reconciliation,
     registration,
@@ -37,6 +38,7 @@ from kernel.master.effects import (
     KillTaskByOperator,
     LinkClosed,
     MarkAgentGone,
+    OperateByOperator,
     ReactivateAgent,
     SchedulerCall,
     StartMaintenance,
@@ -53,7 +55,7 @@ from kernel.master.effects import (
 from kernel.master.model import Framework, Offer
 from kernel.master.state import MasterState
 from kernel.wire import operator, scheduler
-from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, Goodbye, Register, StatusUpdate
+from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, Goodbye, OperationUpdate, Register, StatusUpdate
 from kernel.wire.nodes import MasterInfo
 
 UUID_BYTES = 16
@@ -161,6 +163,8 @@ class MasterCore:
             agents.touch(state, agent, now)
             if isinstance(body, StatusUpdate):
                 tasks.status_update(state, agent, body, now)
+            elif isinstance(body, OperationUpdate):
+                operations.update(state, agent, body)
             elif isinstance(body, AgentHeartbeat):
                 agents.heartbeat(state, agent)
             elif isinstance(body, ExecutorMessage):
@@ -179,6 +183,7 @@ class MasterCore:
         framework = frameworks.subscribe(self.state, call, now)
         if framework is not None:
             tasks.send_owed(self.state, framework)
+            operations.send_owed(self.state, framework)
 
     def _stream_closed(self, closed: StreamClosed, now: Now) -> None:
         frameworks.stream_closed(self.state, closed, now)
@@ -212,6 +217,9 @@ class MasterCore:
 
     def _stop_maintenance(self, call: StopMaintenance, now: Now) -> None:
         maintenance.stop(self.state, call, now)
+
+    def _operate(self, call: OperateByOperator, now: Now) -> None:
+        operations.operate(self.state, call, now)
 
     def _subscribe_operator(self, call: SubscribeOperator, now: Now) -> None:
         state = self.state
@@ -254,10 +262,6 @@ def _teardown_call(s: MasterState, framework: Framework, call: scheduler.Teardow
     frameworks.teardown(s, framework, now)
 
 
-def _acknowledge_operation(s: MasterState, framework: Framework, call: scheduler.AcknowledgeOperationStatus, now: Now) -> None:
-    s.counts["master/invalid_operation_status_update_acknowledgements"] += 1  # No operation is ever under way yet.
-
-
 def _unknown(s: MasterState, framework: Framework, call: scheduler.Unknown, now: Now) -> None:
     raise NotSupported("UNKNOWN is no call")
 
@@ -294,9 +298,9 @@ _CALLS: dict[type, tuple[str, Callable[[MasterState, Framework, Any, Now], None]
     scheduler.Kill: ("master/messages_kill_task", tasks.kill),
     scheduler.Shutdown: ("shutdown", tasks.shutdown),
     scheduler.Acknowledge: ("master/messages_status_update_acknowledgement", tasks.acknowledge),
-    scheduler.AcknowledgeOperationStatus: ("master/messages_operation_status_update_acknowledgement", _acknowledge_operation),
+    scheduler.AcknowledgeOperationStatus: ("master/messages_operation_status_update_acknowledgement", operations.acknowledge),
     scheduler.Reconcile: ("master/messages_reconcile_tasks", reconciliation.reconcile),
-    scheduler.ReconcileOperations: ("master/messages_reconcile_operations", reconciliation.reconcile_operations),
+    scheduler.ReconcileOperations: ("master/messages_reconcile_operations", operations.reconcile),
     scheduler.Message: ("master/messages_framework_to_executor", tasks.message),
     scheduler.Request: ("master/messages_resource_request", frameworks.request),
     scheduler.UpdateFramework: ("update_framework", frameworks.update_framework),
@@ -321,6 +325,7 @@ _INPUTS: dict[type, Callable[[MasterCore, Any, Now], None]] = {
     operator.SetQuota: MasterCore._set_quota,
     operator.RemoveQuota: MasterCore._remove_quota,
     operator.UpdateWeights: MasterCore._update_weights,
+    OperateByOperator: MasterCore._operate,
     View: MasterCore._view,
 }
 _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {

@@ -77,7 +77,7 @@ def settle(s: MasterState, now: Now) -> None:
         deactivation = agent.deactivation if agent is not None else None
         if agent is None or deactivation is None or not deactivation.draining:
             continue
-        if agent.tasks or agent.state is AgentState.RECOVERED:
+        if agent.tasks or agent.operations or agent.state is AgentState.RECOVERED:
             continue
         if deactivation.drain is not None and deactivation.drain.mark_gone:
             agents.mark_gone(s, MarkAgentGone(agent_id), now)

@@ -10,6 +10,7 @@ from msgspec import Struct
 from kernel.wire import scheduler
 from kernel.wire.agent import AgentMessage, MasterMessage
 from kernel.wire.nodes import MachineID
+from kernel.wire.offer import Operation
 from kernel.wire.operator import Schedule
 from kernel.wire.task import KillPolicy
 
@@ -119,6 +120,14 @@ class StopMaintenance(Struct, frozen=True):
     """An operator brings machines up that are down."""
 
     machines: tuple[MachineID, ...]
+
+
+class OperateByOperator(Struct, frozen=True):
+    """An operator reserves, unreserves, makes, ends or resizes. principal: by HTTP authentication, if any."""
+
+    agent_id: str
+    operation: Operation
+    principal: str | None = None
 
 
 class View(Struct, frozen=True):

@@ -216,6 +216,7 @@ def remove_framework(s: MasterState, framework: Framework, now: Now) -> None:
         framework.completed.append(task)
         _end_task(s, framework, task, now)
     framework.unreachable.clear()
+    framework.operations.clear()
     for executor in list(framework.executors.values()):
         s.remove_executor(framework, s.agents[executor.agent_id], executor, now)
     for agent in framework.linked.values():

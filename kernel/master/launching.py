@@ -9,8 +9,9 @@ from itertools import islice
 from msgspec.structs import replace
 
 from kernel.clock import Now
-from kernel.master import events, reconciliation
+from kernel.master import events, operations, reconciliation
 from kernel.master.model import Agent, Executor, Framework, Offer, Task
+from kernel.master.operation_validation import OperationFault
 from kernel.master.state import MasterState
 from kernel.master.task_validation import (
     TaskFault,
@@ -26,9 +27,10 @@ from kernel.master.task_validation import (
 )
 from kernel.wire import scheduler
 from kernel.wire.agent import RunTask, RunTaskGroup
+from kernel.wire.conversion import Conversion, apply, once, unshared
 from kernel.wire.ids import FrameworkID
 from kernel.wire.nodes import AgentCapability
-from kernel.wire.offer import Filters, LaunchGroup, Operation, OperationState, OperationStatus, OperationType
+from kernel.wire.offer import Filters, LaunchGroup, Operation, OperationType
 from kernel.wire.resources import EMPTY, AllocationInfo, Resource, Resources
 from kernel.wire.task import CheckType, ExecutorInfo, HealthCheck, Reason, TaskInfo, TaskState
 
@@ -62,12 +64,15 @@ def decline(s: MasterState, framework: Framework, call: scheduler.Decline, now: 
 
 @dataclass(slots=True)
 class _Pool:
-    """The offers being accepted. left: what no operation has taken; shapes: what each launched task took."""
+    """The offers being accepted. left: what no operation has taken; later: what operations made for later offers only; changes:
+    what operations made of which resources; shapes: what each launched task took."""
 
     framework: Framework
     agent: Agent
     role: str
     left: Resources
+    later: Resources = EMPTY
+    changes: list[Conversion] = field(default_factory=list)
     shapes: list[Resources] = field(default_factory=list)
 
 
@@ -92,11 +97,36 @@ def accept(s: MasterState, framework: Framework, call: scheduler.Accept, now: No
         elif operation.type is OperationType.LAUNCH_GROUP:
             _launch_group(s, pool, operation, now)
         else:
-            name = operation.type.value if operation.type is not None else "of unknown type"
-            _operation_error(s, framework, operation, f"operation {name} is not supported by this master")
-    s.allocator.close_offers([offer.allocation for offer in offers], offered - pool.left, refuse_seconds(call.filters), now)
+            _convert(s, pool, operation)
+    _close(s, pool, offers, offered, refuse_seconds(call.filters), now)
     if pool.shapes:
         s.allocator.launched(framework.framework_id, role, pool.shapes)
+
+
+def _convert(s: MasterState, pool: _Pool, info: Operation) -> None:
+    """Do an operation on resources; those that follow see what it made."""
+    try:
+        change = operations.check_offered(pool.framework, pool.agent, pool.role, pool.left, info)
+    except OperationFault as fault:
+        operations.tell_error(s, pool.framework, info, f"Invalid operation: {fault}")
+        return
+    pool.changes.append(change)
+    pool.left -= change.consumed
+    if info.type in operations.NOT_SPECULATIVE:
+        pool.later += change.converted
+    else:
+        pool.left += change.converted
+    operations.order(s, pool.agent, pool.framework, info, change)
+
+
+def _close(s: MasterState, pool: _Pool, offers: list[Offer], offered: Resources, refuse_s: float, now: Now) -> None:
+    """The rest of the offers is free again; what was offered and left as it was is refused."""
+    made = offered
+    for change in pool.changes:
+        made = apply(made, change)
+    rest = pool.left + pool.later
+    allocations = [offer.allocation for offer in offers]
+    s.allocator.close_offers(allocations, made - rest, refuse_s, now, pool.changes, rest.without(offered) if pool.changes else EMPTY)
 
 
 def _accepted_offers(framework: Framework, call: scheduler.Accept) -> tuple[list[Offer], str | None]:
@@ -123,7 +153,7 @@ def _drop_operations(s: MasterState, framework: Framework, call: scheduler.Accep
     for operation in call.operations:
         tasks = _tasks_of(operation)
         if tasks is None:
-            _operation_error(s, framework, operation, fault)
+            operations.tell_error(s, framework, operation, f"Invalid offers: {fault}")
             continue
         for task in tasks:
             task_id = task.task_id.value
@@ -146,12 +176,6 @@ def _refuse_task(s: MasterState, framework: Framework, task: TaskInfo, state: Ta
     status = s.status(task.task_id.value, state, now, message, reason, task.agent_id.value)
     s.count_end(framework, status.state, status)
     s.tell(framework, scheduler.Event("UPDATE", update=scheduler.Update(status)))
-
-
-def _operation_error(s: MasterState, framework: Framework, operation: Operation, message: str) -> None:
-    if operation.id is not None:
-        status = OperationStatus(OperationState.OPERATION_ERROR, operation.id, message)
-        s.tell(framework, scheduler.Event("UPDATE_OPERATION_STATUS", update_operation_status=scheduler.UpdateOperationStatus(status)))
 
 
 # ---- Launching ------------------------------------------------------------------------------------------
@@ -177,7 +201,7 @@ def _launch(s: MasterState, pool: _Pool, operation: Operation, now: Now) -> None
 
 
 def _add_task(s: MasterState, pool: _Pool, task: Task) -> None:
-    pool.left -= task.resources
+    pool.left -= unshared(task.resources)
     pool.shapes.append(task.resources)
     s.add_task(pool.framework, pool.agent, task)
     events.task_added(s, task)
@@ -229,7 +253,7 @@ def _check_unused(framework: Framework, task_id: str) -> None:
 
 
 def _check_pool(pool: _Pool, needed: Resources, of: str) -> None:
-    if not pool.left.contains(needed):
+    if not pool.left.contains(once(needed)):
         raise TaskFault(f"Total resources {needed} required by {of} is more than available {pool.left}")
 
 

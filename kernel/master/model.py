@@ -14,6 +14,8 @@ from kernel.master.registry import Deactivation
 from kernel.master.transitions import AgentState, FrameworkState
 from kernel.wire.framework import ENDS_WITH_TASKS
 from kernel.wire.nodes import AgentCapability, Unavailability
+from kernel.wire.offer import Operation as OperationInfo
+from kernel.wire.offer import OperationStatus
 from kernel.wire.operator import InverseOfferAnswer
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.task import (
@@ -93,6 +95,23 @@ class Executor:
         self.shares_cgroups: bool | None = None
 
 
+class Operation:
+    """A change of an agent's resources, until whom it concerns knows what became of it. framework_id: empty for an operator's.
+    uuid: 16 bytes. latest: the newest status; statuses: what its agent told."""
+
+    __slots__ = ("agent_id", "framework_id", "info", "latest", "statuses", "uuid")
+
+    def __init__(self, uuid: bytes, framework_id: str, agent_id: str, info: OperationInfo, latest: OperationStatus) -> None:
+        self.uuid, self.framework_id, self.agent_id, self.info = uuid, framework_id, agent_id, info
+        self.latest = latest
+        self.statuses: tuple[OperationStatus, ...] = ()
+
+    @property
+    def operation_id(self) -> str:
+        """As its framework calls it; empty when that wants to hear nothing of it."""
+        return self.info.id.value if self.info.id is not None and self.framework_id else ""
+
+
 class Offer:
     """One agent's resources, offered to one framework in one role."""
 
@@ -133,8 +152,8 @@ class Agent:
 
     __slots__ = (
         "agent_id", "capabilities", "contact_due_s", "deactivation", "executors", "frameworks_known", "info", "inquiries", "ip", "leaving",
-        "link", "offered", "offers", "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state", "tasks", "total",
-        "unavailability", "used",
+        "link", "offered", "offers", "operations", "registered_wall_s", "rendered", "reregistered_wall_s", "run", "software", "state",
+        "tasks", "total", "unavailability", "used",
     )  # fmt: skip
 
     def __init__(self, agent_id: str, info: AgentInfo, ip: str, total: Resources) -> None:
@@ -156,6 +175,7 @@ class Agent:
         self.tasks: dict[TaskKey, Task] = {}
         self.executors: dict[TaskKey, Executor] = {}
         self.offers: dict[str, Offer] = {}
+        self.operations: dict[bytes, Operation] = {}
         self.frameworks_known: set[str] = set()
         self.unavailability: Unavailability | None = None
         self.inquiries: dict[str, Inquiry] = {}
@@ -208,13 +228,13 @@ class Unreachable:
 
 class Framework:
     """A scheduler's session and everything it runs. linked: the agents whose links were told of it, by id. live: how many of
-    `tasks` are in each state, by name."""
+    `tasks` are in each state, by name. operations: those with ids, by these."""
 
     __slots__ = (
         "completed", "counts", "ends_with_tasks", "executors", "failover_due_s", "framework_id", "info", "inverse_offers", "linked",
-        "live", "multi_role",
-        "offer_constraints", "offered", "offers", "partition_aware", "refinement", "registered_wall_s", "reregistered_wall_s",
-        "roles", "state", "stream", "suppressed", "task_killing", "tasks", "unreachable", "unregistered_wall_s", "used",
+        "live", "multi_role", "offer_constraints", "offered", "offers", "operations", "partition_aware", "refinement",
+        "registered_wall_s", "reregistered_wall_s", "roles", "shared", "state", "stream", "suppressed", "task_killing", "tasks",
+        "unreachable", "unregistered_wall_s", "used",
     )  # fmt: skip
 
     def __init__(self, framework_id: str, info: FrameworkInfo, completed_max: int) -> None:
@@ -233,6 +253,7 @@ class Framework:
         self.executors: dict[tuple[str, str], Executor] = {}  # By agent id, executor id.
         self.offers: dict[str, Offer] = {}
         self.inverse_offers: dict[str, InverseOffer] = {}
+        self.operations: dict[str, Operation] = {}
         self.linked: dict[str, Agent] = {}
         self.live: Counter[str] = Counter()
         self.used = Holdings()
@@ -245,6 +266,7 @@ class Framework:
         self.info = info
         self.partition_aware = FrameworkCapability.PARTITION_AWARE in capabilities
         self.multi_role = FrameworkCapability.MULTI_ROLE in capabilities
+        self.shared = FrameworkCapability.SHARED_RESOURCES in capabilities
         self.refinement = FrameworkCapability.RESERVATION_REFINEMENT in capabilities
         self.task_killing = FrameworkCapability.TASK_KILLING_STATE in capabilities
         self.ends_with_tasks = info.labels is not None and any(label.key == ENDS_WITH_TASKS for label in info.labels.labels)

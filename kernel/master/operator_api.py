@@ -9,12 +9,14 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from kernel.errors import CallError, Conflict, NotSupported
 from kernel.mainloop import MainLoop
+from kernel.master import reservation_api
 from kernel.master.config import MasterConfig
 from kernel.master.effects import (
     DeactivateAgent,
@@ -45,11 +47,6 @@ READS = frozenset({
     "GET_STATE", "GET_AGENTS", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_OPERATIONS", "GET_TASKS", "GET_ROLES", "GET_MASTER", "GET_WEIGHTS",
     "GET_QUOTA", "GET_MAINTENANCE_STATUS", "GET_MAINTENANCE_SCHEDULE",
 })  # fmt: skip
-# Known and not built yet.
-LATER = frozenset({
-    "RESERVE_RESOURCES", "UNRESERVE_RESOURCES", "CREATE_VOLUMES", "DESTROY_VOLUMES", "GROW_VOLUME", "SHRINK_VOLUME", "UNKNOWN",
-})  # fmt: skip
-
 # The core takes the body as it is and answers nothing.
 SUBMITTED = ("UPDATE_WEIGHTS", "UPDATE_QUOTA", "SET_QUOTA", "REMOVE_QUOTA")
 
@@ -76,6 +73,7 @@ class OperatorApi:
             "LIST_FILES": (self._list_files, "list_files"),
             "READ_FILE": (self._read_file, "read_file"),
             "TEARDOWN": (self._teardown, "teardown"),
+            **{kind: (partial(self._operate, kind), kind.lower()) for kind in reservation_api.CALLS},
             "MARK_AGENT_GONE": (self._mark_agent_gone, "mark_agent_gone"),
             "KILL_TASK": (self._kill_task, "kill_task"),
             **{name: (self._submit, name.lower()) for name in SUBMITTED},
@@ -95,8 +93,8 @@ class OperatorApi:
         if kind in READS:
             acceptable(request)
             return await response.json(request, await self._loop().submit(View(kind.lower())))
-        if kind in LATER:
-            raise NotSupported(f"{kind} is not built yet")
+        if kind == "UNKNOWN":
+            raise NotSupported("UNKNOWN is no call")
         if kind not in self._handlers:
             raise CallError("Failed to validate master::Call: Expecting 'type' to be present")
         handler, part = self._handlers[kind]
@@ -156,6 +154,10 @@ class OperatorApi:
     async def _teardown(self, request: Request, body: operator.Teardown) -> web.StreamResponse:
         await self._loop().submit(TeardownFramework(body.framework_id.value))
         return response.text(200)
+
+    async def _operate(self, kind: str, request: Request, body: Any) -> web.StreamResponse:
+        await self._loop().submit(reservation_api.of_call(kind, body, request.principal))
+        return response.text(202)
 
     async def _mark_agent_gone(self, request: Request, body: operator.MarkAgentGone) -> web.StreamResponse:
         await self._loop().submit(MarkAgentGone(body.agent_id.value))

@@ -1,4 +1,4 @@
-"""RECONCILE: what the master knows of tasks and operations, said again (spec: mesos-v1, sections 2.14 and 2.16)."""
+"""RECONCILE: what the master knows of tasks, said again (spec: mesos-v1, section 2.14)."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from kernel.master.model import Framework, Task
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
 from kernel.wire import scheduler
-from kernel.wire.ids import AgentID, ExecutorID, OperationID
-from kernel.wire.offer import OperationState, OperationStatus
+from kernel.wire.ids import AgentID, ExecutorID
 from kernel.wire.task import TERMINAL, Reason, Source, TaskState, TaskStatus
 
 
@@ -81,20 +80,3 @@ def _unsent_state(task: Task) -> TaskState:
     """What to say of a task of which no update was sent: its end must come as an update of its own, with a
     uuid, so an end that is only known here is not told this way."""
     return TaskState.TASK_STAGING if task.terminal else task.state
-
-
-def reconcile_operations(s: MasterState, framework: Framework, call: scheduler.ReconcileOperations, now: Now) -> None:
-    """RECONCILE_OPERATIONS: none are ever under way yet, so each is answered by what is known of its agent."""
-    for wanted in call.operations:
-        agent_id = wanted.agent_id.value if wanted.agent_id is not None else ""
-        agent = s.agents.get(agent_id)
-        if agent is not None and agent.state is AgentState.RECOVERED:
-            state = OperationState.OPERATION_RECOVERING
-        elif agent_id in s.unreachable:
-            state = OperationState.OPERATION_UNREACHABLE
-        elif agent_id in s.gone:
-            state = OperationState.OPERATION_GONE_BY_OPERATOR
-        else:
-            state = OperationState.OPERATION_UNKNOWN
-        status = OperationStatus(state, OperationID(wanted.operation_id.value), agent_id=wanted.agent_id)
-        s.tell(framework, scheduler.Event("UPDATE_OPERATION_STATUS", update_operation_status=scheduler.UpdateOperationStatus(status)))

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.errors import PeerError
-from kernel.master import agents, draining, events, frameworks, registry
+from kernel.master import agents, draining, events, frameworks, operations, registry
 from kernel.master.config import MasterConfig
 from kernel.master.effects import ToAgent
 from kernel.master.model import Agent, Executor, Framework, Task, Unreachable
@@ -31,6 +31,7 @@ from kernel.wire.agent import (
     ShutdownFramework,
     TaskReport,
 )
+from kernel.wire.conversion import once
 from kernel.wire.ids import AgentID
 from kernel.wire.resources import EMPTY, Resources, ValueType
 from kernel.wire.task import TERMINAL, AgentInfo, Reason, TaskState
@@ -136,7 +137,7 @@ def _admit(s: MasterState, agent_id: str, message: Register, total: Resources, n
 def _take_info(s: MasterState, agent: Agent, message: Register, total: Resources, now: Now) -> None:
     """Take on what the agent says of itself (it may have been reconfigured while it was away)."""
     info = _info(agent.agent_id, message)
-    if info == agent.info and message.ip == agent.ip:
+    if (info, message.ip, total) == (agent.info, agent.ip, agent.total):
         return
     s.rescind_all(agent, now)
     agents.leave_address(s, agent.agent_id, agent.address)
@@ -172,6 +173,7 @@ def _reconcile(
 ) -> None:
     """Make the master's picture of an agent equal to what it reports."""
     _meet_frameworks(s, agent, message, report, now)
+    operations.meet(s, agent, message.operations)
     executors: set[tuple[str, str]] = set()
     tasks: set[tuple[str, str]] = set()
     charges: dict[tuple[str, str], Resources] = {}  # By framework and role.
@@ -232,6 +234,7 @@ def _named(message: Register) -> Iterator[str]:
 def _ask_for_missing(s: MasterState, agent: Agent, reported: set[tuple[str, str]], now: Now) -> None:
     """Send the kills again that it may have missed, and ask for tasks it did not report."""
     missing = []
+    lacks = not agent.total.contains(once(agent.used))  # An operation was lost on its way, and with it all that counted on it.
     for key, task in list(agent.tasks.items()):
         framework = s.frameworks[key[0]]
         if key in reported:
@@ -239,6 +242,8 @@ def _ask_for_missing(s: MasterState, agent: Agent, reported: set[tuple[str, str]
                 s.tell_agent(agent, KillTask(task.framework_id, task.task_id, task.kill), framework)
         elif task.terminal:  # Acknowledged at the agent, which has forgotten it.
             s.complete_task(framework, agent, task, now)
+        elif lacks:
+            agents.drop_task(s, framework, agent, task, now)
         else:
             s.introduce(agent, framework)
             missing.append(key)

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from kernel.master.model import Agent, Framework, InverseOffer, Offer, Task
+from kernel.master.model import Agent, Framework, InverseOffer, Offer, Operation, Task
 from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.state import MasterState
 from kernel.master.transitions import FrameworkState
@@ -18,12 +18,12 @@ from kernel.net.common import MESOS_VERSION
 from kernel.wire import operator, scheduler
 from kernel.wire.common import URL, Address, TimeInfo
 from kernel.wire.framework import FrameworkInfo
-from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID
+from kernel.wire.ids import UUID, AgentID, ExecutorID, FrameworkID, OfferID
 from kernel.wire.legacy import without_secrets
 from kernel.wire.nodes import AgentInfo, AgentInfoCapability
 from kernel.wire.offer import InverseOffer as InverseOfferMessage
 from kernel.wire.offer import Offer as OfferMessage
-from kernel.wire.offer import OfferConstraints
+from kernel.wire.offer import OfferConstraints, TrackedOperation
 from kernel.wire.resources import AllocationInfo, Form, Resources
 from kernel.wire.task import Task as TaskMessage
 from kernel.wire.task import TaskInfo
@@ -117,6 +117,12 @@ def task_user(info: TaskInfo) -> str | None:
     """Whom the task or its executor asks to run as."""
     command = info.command or (info.executor.command if info.executor is not None else None)
     return command.user if command is not None else None
+
+
+def operation_message(operation: Operation) -> TrackedOperation:
+    framework_id = FrameworkID(operation.framework_id) if operation.framework_id else None
+    agent_id, uuid = AgentID(operation.agent_id), UUID(operation.uuid)
+    return TrackedOperation(operation.info, operation.latest, uuid, framework_id, agent_id, operation.statuses)
 
 
 class FrameworkLook(Struct, gc=False):

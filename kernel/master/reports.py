@@ -12,10 +12,13 @@ from kernel.master.state import MasterState
 from kernel.master.transitions import REPORTABLE
 from kernel.master.validation import framework_fault
 from kernel.wire.agent import Register
+from kernel.wire.conversion import stripped
 from kernel.wire.ids import validate_id
 from kernel.wire.resources import Resource, Resources, ValueType
 from kernel.wire.roles import validate_role
 from kernel.wire.task import FrameworkInfo
+
+UUID_BYTES = 16
 
 
 class Claim(Struct, frozen=True, gc=False):
@@ -39,7 +42,8 @@ def read(s: MasterState, agent_id: str, message: Register) -> Report:
     try:
         if message.agent_id:
             validate_id(message.agent_id, "agent_id")
-        total = Resources.of(message.resources)
+        total = _read_total(message)
+        _check_operations(message)
         for attribute in message.attributes:
             if attribute.type is ValueType.SET or getattr(attribute, attribute.type.value.lower()) is None:
                 raise PeerError(f"registration refused: attributes: '{attribute.name}' has no value of its type")
@@ -49,6 +53,25 @@ def read(s: MasterState, agent_id: str, message: Register) -> Report:
     except CallError as error:
         raise PeerError(f"registration refused: {error}") from error
     return Report(total, infos, tasks, executors)
+
+
+def _read_total(message: Register) -> Resources:
+    """All that the agent has, as operations have left it."""
+    configured = Resources.of(message.resources)
+    if not message.total:
+        return configured
+    total = Resources.of(message.total, "total")
+    if stripped(total) != configured:
+        raise PeerError(f"registration refused: {{{total}}} cannot be made of {{{configured}}}")
+    return total
+
+
+def _check_operations(message: Register) -> None:
+    seen: set[bytes] = set()
+    for report in message.operations:
+        if len(report.uuid) != UUID_BYTES or report.uuid in seen or report.status.uuid is None:
+            raise PeerError("registration refused: an operation is told twice, or can be neither named nor acknowledged")
+        seen.add(report.uuid)
 
 
 def _read_frameworks(s: MasterState, message: Register) -> dict[str, FrameworkInfo]:

@@ -12,8 +12,9 @@ from urllib.parse import parse_qsl
 import msgspec
 from aiohttp import web
 
-from kernel.errors import CallError, NotSupported, Unavailable
+from kernel.errors import CallError, Unavailable
 from kernel.mainloop import Tick
+from kernel.master import reservation_api
 from kernel.master.config import MasterConfig
 from kernel.master.effects import (
     CloseLink,
@@ -62,9 +63,6 @@ VIEWS = {
     "roles": "the roles: weights, quotas, what they hold",
     "maintenance/status": "machines under maintenance, and what frameworks say to it",
 }
-# Not built yet.
-LATER = ("reserve", "unreserve", "create-volumes", "destroy-volumes")
-WRITING = ("GET", "HEAD", "POST", "PUT", "DELETE")
 
 
 class MasterServer:
@@ -150,8 +148,8 @@ class MasterServer:
         routes.add("/weights", quotas.weights, realm=WRITE, methods=("GET", "HEAD", "PUT"), gate=gate, about=about)
         about, methods = "quotas of roles; POST sets one, DELETE /quota/ROLE removes it", ("GET", "HEAD", "POST", "DELETE")
         routes.add("/quota", quotas.quota, realm=WRITE, methods=methods, gate=gate, tree=True, about=about)
-        for name in LATER:
-            routes.add(f"/{name}", self._later, realm=WRITE, methods=WRITING, gate=gate, about="not built yet", plain=False)
+        for name, about in reservation_api.FORMS.items():
+            routes.add(f"/{name}", self._operate, realm=WRITE, methods=("POST",), gate=gate, about=about)
         return routes
 
     async def _health(self, request: Request) -> web.StreamResponse:
@@ -220,8 +218,10 @@ class MasterServer:
 
         return handle
 
-    async def _later(self, request: Request) -> web.StreamResponse:
-        raise NotSupported(f"{request.path} is not built yet")
+    async def _operate(self, request: Request) -> web.StreamResponse:
+        fields = form(await read_body(request))
+        await self._leadership.loop().submit(reservation_api.of_form(_view_name(request), fields, request.principal))
+        return response.text(202)
 
 
 def _view_name(request: Request) -> str:

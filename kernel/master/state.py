@@ -80,6 +80,7 @@ class MasterState:
         self.allocation_run = Timer()
         self.allocation_latency = Timer()  # From the input that gave the allocator something to do.
         self.started: Now | None = None
+        self.operation_number = 0
         self._offer_number = 0
         self._framework_number = 0
         self._agent_number = 0
@@ -204,10 +205,10 @@ class MasterState:
         offer.agent.offered -= offer.resources
         offer.framework.offered.take(offer.role, offer.resources)
 
-    def rescind(self, offer: Offer, now: Now, tell: bool) -> None:
-        """End an offer; what it held is free again, without a filter. tell: send RESCIND."""
+    def rescind(self, offer: Offer, now: Now, tell: bool, refuse_s: float | None = None) -> None:
+        """End an offer; what it held is free again, refused for refuse_s when given. tell: send RESCIND."""
         self.drop_offer(offer)
-        self.allocator.close_offers((offer.allocation,), EMPTY, None, now)
+        self.allocator.close_offers((offer.allocation,), EMPTY, refuse_s, now)
         if tell:
             offer.framework.counts["offers/rescinded"] += 1
             self.tell(offer.framework, Event("RESCIND", rescind=Rescind(OfferID(offer.offer_id))))

@@ -17,6 +17,7 @@ from kernel.master.validation import duration_fits
 from kernel.wire.command import Environment
 from kernel.wire.common import DurationInfo, Labels, VolumeSourceType
 from kernel.wire.container import ContainerInfo, ContainerType
+from kernel.wire.conversion import unshared
 from kernel.wire.ids import validate_id
 from kernel.wire.resources import Key, Resource, Resources
 from kernel.wire.task import (
@@ -334,7 +335,7 @@ def _sorted(items: tuple[T, ...]) -> tuple[T, ...]:
 
 def check_apart(parts: Iterable[Resources], of: str) -> None:
     """Ranges and sets of what is launched together must not overlap: the same port cannot be had twice."""
-    parts = tuple(parts)
+    parts = tuple(map(unshared, parts))
     separate: Counter[str] = Counter()
     for part in parts:
         separate.update(part.scalars())

@@ -13,6 +13,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from kernel.wire.nodes import AgentCapability, DrainConfig
+from kernel.wire.offer import Operation, OperationStatus
 from kernel.wire.resources import Resource
 from kernel.wire.task import Attribute, DomainInfo, ExecutorInfo, FrameworkInfo, KillPolicy, TaskInfo, TaskState, TaskStatus
 
@@ -45,6 +46,15 @@ class ExecutorReport(Struct, frozen=True, array_like=True, gc=False):
     executor: ExecutorInfo
 
 
+class OperationReport(Struct, frozen=True, array_like=True, gc=False):
+    """An operation that the agent has carried out and whose status is not acknowledged. framework_id: empty for an operator's."""
+
+    uuid: bytes
+    framework_id: ShortText
+    operation: Operation
+    status: OperationStatus
+
+
 # ---- Agent to master ------------------------------------------------------------------------------------
 
 
@@ -53,7 +63,8 @@ class Register(_Message, frozen=True):
 
     agent_id: empty when the agent never had one. run: random text, new at each start of the agent process:
     a registration repeated by the same run is a repeat, by another run a restart. known_tasks: every task
-    that is not terminal, or terminal with an update still unacknowledged. capabilities: what it can do.
+    that is not terminal, or terminal with an update still unacknowledged. capabilities: what it can do. resources: as
+    it is configured; total: what operations have made of them (empty: nothing else).
     """
 
     version: int
@@ -71,6 +82,8 @@ class Register(_Message, frozen=True):
     tasks: tuple[TaskReport, ...] = ()
     domain: DomainInfo | None = None
     capabilities: tuple[AgentCapability, ...] = ()
+    total: tuple[Resource, ...] = ()
+    operations: tuple[OperationReport, ...] = ()
 
 
 class StatusUpdate(_Message, frozen=True):
@@ -83,6 +96,14 @@ class StatusUpdate(_Message, frozen=True):
     framework_id: ShortText
     status: TaskStatus
     latest_state: TaskState
+
+
+class OperationUpdate(_Message, frozen=True):
+    """What became of an operation, sent again until acknowledged (status.uuid is set). framework_id: empty for an operator's."""
+
+    framework_id: ShortText
+    uuid: bytes
+    status: OperationStatus
 
 
 class ExecutorExited(_Message, frozen=True):
@@ -205,11 +226,26 @@ class DrainAgent(_Message, frozen=True):
     config: DrainConfig | None = None
 
 
+class ApplyOperation(_Message, frozen=True):
+    """Change resources; what follows on the link counts on it. framework_id: empty for an operator's."""
+
+    framework_id: ShortText
+    uuid: bytes
+    operation: Operation
+
+
+class AcknowledgeOperation(_Message, frozen=True):
+    """Whom it concerns has the status with this uuid: the operation may be forgotten."""
+
+    uuid: bytes
+    status_uuid: bytes
+
+
 class MasterHeartbeat(_Message, frozen=True):
     """Answer to an AgentHeartbeat."""
 
 
-AgentMessage = Register | StatusUpdate | ExecutorExited | ExecutorMessage | Goodbye | AgentHeartbeat
+AgentMessage = Register | StatusUpdate | OperationUpdate | ExecutorExited | ExecutorMessage | Goodbye | AgentHeartbeat
 MasterMessage = (
     Registered
     | ShutdownAgent
@@ -222,6 +258,8 @@ MasterMessage = (
     | ShutdownFramework
     | ShutdownExecutor
     | FrameworkMessage
+    | ApplyOperation
+    | AcknowledgeOperation
     | MasterHeartbeat
     | DrainAgent
 )

@@ -41,6 +41,8 @@ AGENT_CAPABILITIES = (  # All have.
     AgentCapability.HIERARCHICAL_ROLE,
     AgentCapability.RESERVATION_REFINEMENT,
     AgentCapability.AGENT_DRAINING,
+    AgentCapability.RESIZE_VOLUME,
+    AgentCapability.AGENT_OPERATION_FEEDBACK,
 )
 
 

@@ -14,6 +14,7 @@ from itertools import chain
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kernel.errors import CallError
 from kernel.wire.base import ProtoMessage
@@ -46,7 +47,7 @@ from kernel.wire.values import (
 __all__ = [
     "EMPTY", "AllocationInfo", "DiskInfo", "DiskMount", "DiskPath", "DiskSource", "DiskSourceType", "Form", "Key", "Persistence",
     "Range", "Ranges", "ReservationInfo", "ReservationType", "Resource", "Resources", "RevocableInfo", "Scalar", "Set", "SharedInfo",
-    "Text", "Value", "ValueType",
+    "Text", "Use", "Value", "ValueType", "is_indivisible",
 ]  # fmt: skip
 
 
@@ -148,11 +149,31 @@ class Form(enum.Enum):
 # ---- The value ------------------------------------------------------------------------------------------
 
 
+class Use:
+    """How a persistent volume is mounted. Any is as good as any other: each task may mount the same volume elsewhere, so what it
+    says there is no part of what the volume is (as in Mesos)."""
+
+    __slots__ = ("volume",)
+
+    def __init__(self, volume: Volume | None) -> None:
+        self.volume = volume
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Use)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "Use"
+
+
 class Key(Struct, frozen=True, cache_hash=True, gc=False):
     """What must agree for two amounts to merge into one.
 
     size: thousandths of a thing that is never cut or merged (a persistent volume, a MOUNT or BLOCK disk, a RAW disk with an
-    id). Its amount is a count: 1, or for a shared volume how many users it has.
+    id). Its amount is a count: 1, or for a shared volume how many users it has. disk: without the `volume` of a persistent volume,
+    which is in `use`.
     """
 
     name: str
@@ -163,6 +184,7 @@ class Key(Struct, frozen=True, cache_hash=True, gc=False):
     revocable: bool = False
     shared: bool = False
     size: int | None = None
+    use: Use | None = None
 
     @property
     def role(self) -> str:
@@ -246,6 +268,23 @@ class Resources(Struct, frozen=True, gc=False):
             for key, amount in (part.other or {}).items():
                 other.setdefault(key, []).append(amount)
         return Resources(cpus, mem, disk, gpus, _joined(other))
+
+    @staticmethod
+    def made_of(parts: Iterable[tuple[Key, Amount]]) -> Resources:
+        """Amounts by what they are, as one; the unreserved, non-revocable scalars come into their slots."""
+        slots = dict.fromkeys(_SLOTS, 0)
+        other: dict[Key, list[Amount]] = {}
+        for key, amount in parts:
+            if key.name in slots and isinstance(amount, int) and key == Key(key.name):
+                slots[key.name] += amount
+            elif amount:
+                other.setdefault(_PORTS if key == _PORTS else key, []).append(amount)
+        return Resources(slots["cpus"], slots["mem"], slots["disk"], slots["gpus"], _joined(other))
+
+    def parts(self) -> list[tuple[Key, Amount]]:
+        """What `made_of` takes: all amounts by what they are."""
+        slots = (("cpus", self.cpus), ("mem", self.mem), ("disk", self.disk), ("gpus", self.gpus))
+        return [*((Key(name), amount) for name, amount in slots if amount), *(self.other or {}).items()]
 
     @staticmethod
     def parse(text: str, default_role: str = ANY_ROLE, field: str = "resources") -> Resources:
@@ -434,12 +473,14 @@ def _read(message: Resource, field: str) -> tuple[Key, Amount]:
         raise CallError(f"{field}.name: must not be empty")
     amount = _read_amount(message, field)
     disk = message.disk
-    size = None
+    size = use = None
     if disk is not None:
         _check_disk(message, disk, field)
-        if _is_indivisible(disk):
+        if is_indivisible(disk):
             assert isinstance(amount, int), "a disk is a scalar"
             size, amount = amount, 1
+        if disk.persistence is not None:
+            use, disk = Use(disk.volume), replace(disk, volume=None)
     if message.shared is not None and (disk is None or disk.persistence is None):
         raise CallError(f"{field}.shared: only persistent volumes can be shared")
     key = Key(
@@ -451,6 +492,7 @@ def _read(message: Resource, field: str) -> tuple[Key, Amount]:
         message.revocable is not None,
         message.shared is not None,
         size,
+        use,
     )
     return (_PORTS if key == _PORTS else key), amount
 
@@ -487,7 +529,8 @@ def _check_disk(message: Resource, disk: DiskInfo, field: str) -> None:
         raise CallError(f"{field}.disk.source.mount: a {source.type.value} disk has none")
 
 
-def _is_indivisible(disk: DiskInfo) -> bool:
+def is_indivisible(disk: DiskInfo) -> bool:
+    """Whether such a disk is used whole or not at all."""
     if disk.persistence is not None:
         return True
     source = disk.source
@@ -579,6 +622,9 @@ def _write(key: Key, amount: Amount, allocation: AllocationInfo | None, form: Fo
         items = Set(tuple(sorted(amount)))
     else:
         ranges = Ranges(tuple([Range(begin, end) for begin, end in amount]))
+    disk = key.disk
+    if disk is not None and key.use is not None:
+        disk = replace(disk, volume=key.use.volume)
     message = Resource(
         key.name,
         key.kind,
@@ -588,7 +634,7 @@ def _write(key: Key, amount: Amount, allocation: AllocationInfo | None, form: Fo
         role,
         old,
         stack,
-        key.disk,
+        disk,
         RevocableInfo() if key.revocable else None,
         SharedInfo() if key.shared else None,
         allocation,

@@ -15,19 +15,22 @@ Json = dict[str, Any]
 
 
 class Scheduler:
-    """It acknowledges every update. statuses: all that were told; those of different tasks come in any order."""
+    """It acknowledges every update. statuses: all that were told; those of different tasks come in any order. operations: what was
+    told of operations; offers: those that are open, by id, as far as `accept` is used alone."""
 
-    def __init__(self, cluster: Cluster, name: str, **more: Any) -> None:
+    def __init__(self, cluster: Cluster, name: str, *capabilities: str, **more: Any) -> None:
         """more: fields of its FrameworkInfo."""
         self.address = urlsplit(cluster.urls["master"]).netloc
         self.stream = http.client.HTTPConnection(self.address, timeout=30)
-        can = [{"type": "MULTI_ROLE"}, {"type": "PARTITION_AWARE"}]
+        can = [{"type": capability} for capability in ("MULTI_ROLE", "PARTITION_AWARE", *capabilities)]
         info = {"user": "", "name": name, "roles": [name], "capabilities": can, **more}
         body = json.dumps({"type": "SUBSCRIBE", "subscribe": {"framework_info": info}})
         self.stream.request("POST", PATH, body, {"Content-Type": "application/json"})
         self.answer = self.stream.getresponse()
         self.stream_id = self.answer.getheader("Mesos-Stream-Id", "")
         self.statuses: list[Json] = []
+        self.operations: list[Json] = []
+        self.offers: dict[str, Json] = {}
         self.framework_id = self.next(lambda event: event["type"] == "SUBSCRIBED")["subscribed"]["framework_id"]
 
     def close(self) -> None:
@@ -47,6 +50,16 @@ class Scheduler:
                 self.statuses.append(status)
                 if "uuid" in status:
                     self.call("ACKNOWLEDGE", {name: status[name] for name in ("agent_id", "task_id", "uuid")})
+            elif event["type"] == "OFFERS":
+                self.offers |= {offer["id"]["value"]: offer for offer in event["offers"]["offers"]}
+            elif event["type"] == "RESCIND":
+                self.offers.pop(event["rescind"]["offer_id"]["value"], None)
+            elif event["type"] == "UPDATE_OPERATION_STATUS":
+                status = event["update_operation_status"]["status"]
+                self.operations.append(status)
+                if "uuid" in status:
+                    acknowledged = {name: status[name] for name in ("agent_id", "operation_id")}
+                    self.call("ACKNOWLEDGE_OPERATION_STATUS", {**acknowledged, "uuid": status["uuid"]["value"]})
             if wanted(event):
                 return event
 
@@ -74,7 +87,7 @@ class Scheduler:
     def launch(self, task_id: str, command: str, /, **fields: Any) -> None:
         """Accept the next offer for a command task. fields: further ones of its TaskInfo."""
         offer = self._offer()
-        tasks = [{**_task(task_id, command, offer), **fields}]
+        tasks = [{**task_info(task_id, command, offer), **fields}]
         self._accept(offer, {"type": "LAUNCH", "launch": {"task_infos": tasks}})
 
     def launch_group(self, executor_id: str, commands: dict[str, str], **fields: Any) -> None:
@@ -84,11 +97,31 @@ class Scheduler:
             "type": "DEFAULT",
             "executor_id": {"value": executor_id},
             "framework_id": self.framework_id,
-            "resources": [_scalar("cpus", 0.1), _scalar("mem", 32), _scalar("disk", 10)],
+            "resources": [scalar("cpus", 0.1), scalar("mem", 32), scalar("disk", 10)],
         }
-        tasks = [_task(name, command, offer) for name, command in commands.items()]
+        tasks = [task_info(name, command, offer) for name, command in commands.items()]
         tasks[0] |= fields
         self._accept(offer, {"type": "LAUNCH_GROUP", "launch_group": {"executor": executor, "task_group": {"tasks": tasks}}})
+
+    def accept(self, wanted: Callable[[Json], bool], make: Callable[[Json], list[Json]]) -> None:
+        """Accept an offer that is wanted, open already or still to come, for the operations made of it; decline the others."""
+        while not any(wanted(offer) for offer in self.offers.values()):
+            for offer_id in list(self.offers):
+                self.call("DECLINE", {"offer_ids": [self.offers.pop(offer_id)["id"]], "filters": {"refuse_seconds": 0}})
+            self.next(lambda event: event["type"] == "OFFERS")
+        offer = next(offer for offer in self.offers.values() if wanted(offer))
+        del self.offers[offer["id"]["value"]]
+        self.call("ACCEPT", {"offer_ids": [offer["id"]], "operations": make(offer), "filters": {"refuse_seconds": 0}})
+
+    def operation(self, operation_id: str) -> Json:
+        """The first status of an operation, whether it has come already or is still to come."""
+
+        def found() -> list[Json]:
+            return [status for status in self.operations if status["operation_id"]["value"] == operation_id]
+
+        if not found():
+            self.next(lambda event: bool(found()))
+        return found()[0]
 
     def _offer(self) -> Json:
         (offer, *_) = self.next(lambda event: event["type"] == "OFFERS")["offers"]["offers"]
@@ -99,15 +132,15 @@ class Scheduler:
         self.call("ACCEPT", {"offer_ids": [offer["id"]], "operations": [operation], "filters": {"refuse_seconds": 0}})
 
 
-def _task(task_id: str, command: str, offer: Json) -> Json:
+def task_info(task_id: str, command: str, offer: Json) -> Json:
     return {
         "name": task_id,
         "task_id": {"value": task_id},
         "agent_id": offer["agent_id"],
-        "resources": [_scalar("cpus", 0.1), _scalar("mem", 32)],
+        "resources": [scalar("cpus", 0.1), scalar("mem", 32)],
         "command": {"value": command},
     }
 
 
-def _scalar(name: str, value: float) -> Json:
+def scalar(name: str, value: float) -> Json:
     return {"name": name, "type": "SCALAR", "scalar": {"value": value}}

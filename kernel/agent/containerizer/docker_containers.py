@@ -40,6 +40,7 @@ from kernel.agent.isolators.isolation import out_of_memory
 from kernel.agent.isolators.limits import Limits, Usage
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.sessions import Entry, Guest
+from kernel.agent.volumes import disk
 from kernel.errors import CallError, NotFound, Unavailable
 from kernel.executor.command import Limitation
 from kernel.wire.container import IPAddress, NetworkInfo
@@ -326,6 +327,7 @@ class DockerContainerizer:
         self._notes.mkdir(parents=True, exist_ok=True)
         self._note(launch.container_id).touch()
         sandbox.prepare(launch)
+        disk.show(launch.directory, launch.user, launch.volumes, links=False)
         container.output.open(user)
         return body
 

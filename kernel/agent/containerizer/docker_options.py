@@ -62,11 +62,15 @@ def problem(info: ContainerInfo, given: Iterable[Resource]) -> str | None:
 def create_body(launch: LaunchContainer, place: Place, user: tuple[int, int] | None) -> Body:
     """All that the engine is asked for. user: the ids to run as, None for those of the image. Raises DockerOptionError."""
     assert launch.info is not None
+    binds = [f"{_bindable(launch.directory)}:{place.sandbox_directory}:rw"]
+    for mount in launch.volumes:
+        target = _bindable(posixpath.join(place.sandbox_directory, mount.container_path))
+        binds.append(f"{_bindable(mount.place.path)}:{target}:{'ro' if mount.read_only else 'rw'}")
     body: Body = {
         "Image": image(launch.info),
         "Env": [f"{name}={value}" for name, value in _environment(launch, place).items()],
         "Labels": {AGENT_LABEL: place.owner, CONTAINER_LABEL: launch.container_id, SANDBOX_LABEL: launch.directory},
-        "HostConfig": {**held_to(launch.limits), "Binds": [f"{_bindable(launch.directory)}:{place.sandbox_directory}:rw"]},
+        "HostConfig": {**held_to(launch.limits), "Binds": binds},
     }
     if launch.gpus:  # As `docker run --gpus device=...` asks.
         body["HostConfig"]["DeviceRequests"] = [{"DeviceIDs": [gpu.uuid for gpu in launch.gpus], "Capabilities": [["gpu"]]}]

@@ -31,6 +31,7 @@ from kernel.agent.networks import cni, wishes
 from kernel.agent.networks.networks import NAMESPACE, RECORD, Networks
 from kernel.agent.networks.wishes import NONE
 from kernel.agent.sessions import Entry, Guest
+from kernel.agent.volumes import disk
 from kernel.errors import KernelError
 from kernel.wire.container import NetworkInfo
 
@@ -289,6 +290,9 @@ class Bundles:
         else:
             files, own = _network_files(path, launch, joined)
             env |= own
+        for mount in launch.volumes:
+            disk.own(mount, (user.uid, user.gid))
+        devices, gpu_hook = _gpu_parts(launch.gpus, self._device_dir) if launch.gpus else ((), "")
         bundle = Bundle(
             launch.container_id,
             rootfs,
@@ -305,7 +309,9 @@ class Bundles:
             self._profiles.profile(launch.info),
             os.uname().machine,
             os.uname().release,
-            *(_gpu_parts(launch.gpus, self._device_dir) if launch.gpus else ()),
+            devices,
+            gpu_hook,
+            launch.volumes,
         )
         if not oci_spec.arguments(bundle.argv, bundle.shell, config):
             raise BundleError("the image says nothing of what to run, and the task does neither")

@@ -7,6 +7,7 @@ hidden or read-only.
 
 from __future__ import annotations
 
+import posixpath
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from kernel.agent.containerizer import seccomp
 from kernel.agent.containerizer.seccomp import Profile
 from kernel.agent.images.config import RunConfig
 from kernel.agent.networks import wishes
+from kernel.agent.volumes.places import Mount
 from kernel.wire.common import ImageType, Volume, VolumeMode, VolumeSourceType
 from kernel.wire.container import CapabilityInfo, ContainerInfo
 
@@ -54,7 +56,7 @@ class Bundle(Struct, frozen=True):
     """What else there is to say. env, argv: of the task; sandbox: on this machine, seen in the container at sandbox_path; cgroup: as runc
     names it; network: the file of its namespace, empty for the machine's; files: those that depend on it (NETWORK_FILES), by their paths in
     the container, and where they are on this machine; seccomp: None for no filter; machine, release: what `uname` says; gpu_hook: a program
-    of the driver's that puts its libraries into the container, "" none."""
+    of the driver's that puts its libraries into the container, "" none; volumes: persistent ones."""
 
     container_id: str
     rootfs: str
@@ -73,6 +75,7 @@ class Bundle(Struct, frozen=True):
     release: str = ""
     devices: tuple[DeviceFile, ...] = ()
     gpu_hook: str = ""
+    volumes: tuple[Mount, ...] = ()
 
 
 def unsupported_in_image(info: ContainerInfo) -> str | None:
@@ -209,6 +212,9 @@ def _shm(info: ContainerInfo) -> dict[str, Any]:
 def _volumes(bundle: Bundle) -> list[dict[str, Any]]:
     found = [_bind(bundle.sandbox, bundle.sandbox_path, "rw")]
     found += [_bind(source, path, "ro") for path, source in bundle.files.items()]
+    for mount in bundle.volumes:
+        target = posixpath.join(bundle.sandbox_path, mount.container_path)
+        found.append(_bind(mount.place.path, target, "ro" if mount.read_only else "rw"))
     for volume in bundle.info.volumes:
         target = volume.container_path if volume.container_path.startswith("/") else f"{bundle.sandbox_path}/{volume.container_path}"
         found.append(_bind(volume_source(volume, bundle.sandbox), target, "ro" if volume.mode is VolumeMode.RO else "rw"))

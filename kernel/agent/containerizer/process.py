@@ -32,6 +32,7 @@ from kernel.agent.isolators.isolation import Isolation
 from kernel.agent.isolators.limits import Usage
 from kernel.agent.launcher import client
 from kernel.agent.sessions import Entry, Guest
+from kernel.agent.volumes import disk
 from kernel.errors import KernelError
 from kernel.executor.command import Limitation
 from kernel.wire.container import NetworkInfo
@@ -317,10 +318,12 @@ class ProcessContainerizer:
             if launch.beside is not None:
                 return self._prepare_beside(launch, launch.beside)
             if image is not None:
-                sandbox.prepare(replace(launch, user=None))  # Whose it is, the image says.
+                sandbox.prepare(replace(launch, user=None))  # Whose it is, the image says; the same of its volumes.
+                disk.show(launch.directory, None, launch.volumes, links=False)
                 self._isolation.prepare(launch.container_id, launch.limits)
                 return self._bundles.prepare(launch, image)
             sandbox.prepare(launch)
+            disk.show(launch.directory, launch.user, launch.volumes, links=True)
             return _plain(launch, self._isolation.prepare(launch.container_id, launch.limits))
         except KernelError as error:
             self._isolation.ended(launch.container_id)

@@ -13,8 +13,9 @@ from kernel.agent.views.parts import all_frameworks, container_status, container
 from kernel.wire import agent_operator as api
 from kernel.wire import codec
 from kernel.wire.common import TimeInfo
-from kernel.wire.ids import AgentID, ContainerID, FrameworkID
+from kernel.wire.ids import UUID, AgentID, ContainerID, FrameworkID
 from kernel.wire.nodes import AgentInfo
+from kernel.wire.offer import TrackedOperation
 
 
 def get_tasks(state: AgentState) -> api.GetTasks:
@@ -46,6 +47,23 @@ def get_frameworks(state: AgentState) -> api.GetFrameworks:
 
 def get_state(state: AgentState) -> api.GetState:
     return api.GetState(get_tasks(state), get_executors(state), get_frameworks(state))
+
+
+def get_operations(state: AgentState) -> api.GetOperations:
+    agent_id = AgentID(state.agent_id)
+    return api.GetOperations(
+        tuple(
+            TrackedOperation(
+                each.info,
+                each.status,
+                UUID(each.uuid),
+                FrameworkID(each.framework_id) if each.framework_id else None,
+                agent_id,
+                (each.status,),
+            )
+            for each in state.operations.values()
+        )
+    )
 
 
 def agent_info(state: AgentState) -> AgentInfo:
@@ -134,7 +152,7 @@ VIEWS: dict[str, Callable[[AgentState, Any], Any]] = {
     "get_tasks": _response("get_tasks", get_tasks),
     "get_executors": _response("get_executors", get_executors),
     "get_frameworks": _response("get_frameworks", get_frameworks),
-    "get_operations": _response("get_operations", lambda _: api.GetOperations()),
+    "get_operations": _response("get_operations", get_operations),
     "get_agent": _response("get_agent", get_agent),
     "get_resource_providers": _response("get_resource_providers", lambda _: api.GetResourceProviders()),
     "get_containers": get_containers,

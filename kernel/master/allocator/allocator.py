@@ -20,6 +20,7 @@ from kernel.master.allocator.quota import Quota
 from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
 from kernel.wire.constraints import Site
+from kernel.wire.conversion import Conversion, apply, unshared
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.values import to_milli
 
@@ -249,6 +250,7 @@ class Allocator:
     def charge(self, framework_id: str, role: str, agent_id: str, resources: Resources) -> None:
         """A task or executor that runs already (its agent has reported it)."""
         state = self._state
+        resources = unshared(resources)
         framework = state.frameworks[framework_id]
         leaf = framework.leaves.get(role)
         if leaf is None:
@@ -261,6 +263,7 @@ class Allocator:
         """A task or executor has ended."""
         self._state.now_s = now.mono_s
         state = self._state
+        resources = unshared(resources)
         framework = state.frameworks.get(framework_id)
         leaf = framework.leaves.get(role) if framework is not None else None
         if leaf is not None:
@@ -270,8 +273,19 @@ class Allocator:
         if agent is not None:
             state.give_back(agent, resources)
 
-    def close_offers(self, allocations: Iterable[Allocation], used: Resources, refuse_s: float | None, now: Now) -> None:
+    def close_offers(
+        self,
+        allocations: Iterable[Allocation],
+        used: Resources,
+        refuse_s: float | None,
+        now: Now,
+        changes: Iterable[Conversion] = (),
+        welcome: Resources = EMPTY,
+    ) -> None:
         """Open offers of one framework, role and agent have ended: `used` of them stays charged, the rest is free.
+
+        changes: what operations have made of them, and so of the agent's resources. welcome: the part of the rest that is not refused.
+        A shared volume is held by offers only: tasks do not take it from each other.
 
         refuse_s: the rest is refused for so long, at least AllocatorConfig.interval_s (at 0 until the next REQUEST, too); None: it
         is not refused (the offer was taken back). Offers that are closed already are passed over.
@@ -287,15 +301,26 @@ class Allocator:
         if first is None:
             return
         state, leaf, agent = self._state, first.leaf, first.agent
+        for change in changes:
+            state.convert(agent, change, leaf)
+            rest = apply(rest, change)
         rest -= used
         if not rest:
             return
         state.discharge(leaf, rest)
         state.give_back(agent, rest)
-        if refuse_s is not None and leaf.framework.active:
+        refused = rest.without(welcome) if welcome else rest
+        if refuse_s is not None and refused and leaf.framework.active:
             interval_s = state.config.interval_s
             due_s = now.mono_s + min(max(refuse_s, interval_s), REFUSE_S_MAX)
-            state.refusals.add(leaf, agent, rest, due_s, soft=refuse_s <= 0)
+            state.refusals.add(leaf, agent, refused, due_s, soft=refuse_s <= 0)
+
+    def convert(self, agent_id: str, change: Conversion, now: Now) -> None:
+        """An operation has made something else of an agent's free resources."""
+        self._state.now_s = now.mono_s
+        agent = self._state.agents[agent_id]
+        self._state.convert(agent, change, None)
+        self._state.look_at(agent)
 
     def _detach(self, allocation: Allocation) -> None:
         """The offer covers no demand any more; what it held stays charged."""

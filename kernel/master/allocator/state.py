@@ -17,6 +17,7 @@ from kernel.master.allocator.filters import Refusal, Refusals
 from kernel.master.allocator.quota import Quota, Quotas, set_apart
 from kernel.master.allocator.sorter import Leaf, RoleTree, shared_amounts
 from kernel.wire.constraints import Site, satisfied
+from kernel.wire.conversion import Conversion, apply
 from kernel.wire.framework import OfferFilters
 from kernel.wire.offer import OfferConstraints, RoleConstraints
 from kernel.wire.resources import EMPTY, Resources
@@ -224,6 +225,23 @@ class State:
         agent.held = agent.held.without(resources)
         agent.free = agent.total.without(agent.held)
         self.look_at(agent)
+
+    def convert(self, agent: Agent, change: Conversion, leaf: Leaf | None) -> None:
+        """An operation has made something else of what is there, offered to the leaf or free. Of each kind it is as much as before, so
+        totals and shares stay; what is reserved, and for whom, does not."""
+        if leaf is not None:
+            agent.held = apply(agent.held, change)
+            self.count(leaf, change.consumed, -1)
+            self.count(leaf, change.converted, 1)
+        for part, sign in ((change.consumed, -1), (change.converted, 1)):
+            for role in self.quota.count_reserved(part, sign):
+                self.tree.touch_role(role)
+        self.unindex_reserved(agent)
+        agent.describe(apply(agent.total, change), agent.site)
+        self.index_reserved(agent)
+        self.index.touch(agent)
+        if self.quota.pools:
+            self.quota.recount(agent)
 
     def judge(self, agent: Agent) -> None:
         """Decide whether the agent may be offered."""

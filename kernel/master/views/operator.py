@@ -150,6 +150,12 @@ def _get_master(state: MasterState) -> operator.GetMaster:
     return operator.GetMaster(state.master, start_time=render.started_s(state), elected_time=render.started_s(state))
 
 
+def _get_operations(state: MasterState) -> operator.GetOperations:
+    return operator.GetOperations(
+        tuple(render.operation_message(each) for agent in state.agents.values() for each in agent.operations.values())
+    )
+
+
 def _message(make: Callable[[MasterState], Any]) -> Callable[[MasterState, Picture], Fragments]:
     return lambda state, picture: (encode(make(state)),)
 
@@ -168,7 +174,7 @@ VIEWS: dict[str, Callable[[MasterState, Any], Fragments]] = {
         "get_executors": get_executors,
         "get_frameworks": get_frameworks,
         "get_agents": get_agents,
-        "get_operations": _message(lambda state: operator.GetOperations()),
+        "get_operations": _message(_get_operations),
         "get_roles": _message(_get_roles),
         "get_weights": _message(lambda state: operator.GetWeights(weight_infos(state))),
         "get_master": _message(_get_master),

@@ -9,6 +9,7 @@ from kernel.master.model import Agent, Framework
 from kernel.master.quantities import Holdings
 from kernel.master.state import MasterState
 from kernel.master.transitions import NEXT, AgentState, FrameworkState
+from kernel.wire.conversion import unshared
 from kernel.wire.resources import EMPTY, Resources, ValueType
 
 
@@ -28,8 +29,8 @@ def total(parts: Iterable[Resources]) -> Resources:
     whole, sizes = EMPTY, Counter[str]()
     for part in parts:
         whole += part
-        sizes.update(part.scalars())
-    assert whole.scalars() == {name: size for name, size in sizes.items() if size}, "something is held twice"
+        sizes.update(unshared(part).scalars())
+    assert unshared(whole).scalars() == {name: size for name, size in sizes.items() if size}, "something is held twice"
     return whole
 
 
@@ -38,7 +39,7 @@ def _check_agent(state: MasterState, agent: Agent) -> None:
     assert agent.used == total(held)
     assert agent.offered == total(offer.resources for offer in agent.offers.values())
     total([agent.used, agent.offered])
-    assert agent.total.without(agent.used).contains(agent.offered), "what is offered is not there, or used"
+    assert agent.total.without(unshared(agent.used)).contains(agent.offered), "what is offered is not there, or used"
     assert agent.state in (AgentState.REGISTERED, AgentState.DISCONNECTED, AgentState.RECOVERED)
     assert (agent.link is not None) == (agent.state is AgentState.REGISTERED)
     assert agent.link is None or state.links[agent.link] is agent
@@ -52,6 +53,10 @@ def _check_agent(state: MasterState, agent: Agent) -> None:
         assert state.frameworks[framework_id].tasks[task_id] is task
         assert task.state in NEXT
         assert task.freed == task.terminal
+    for uuid, operation in agent.operations.items():
+        assert (operation.uuid, operation.agent_id) == (uuid, agent.agent_id)
+        if operation.operation_id and operation.framework_id in state.frameworks:
+            assert state.frameworks[operation.framework_id].operations[operation.operation_id] is operation
     for (framework_id, executor_id), executor in agent.executors.items():
         assert state.frameworks[framework_id].executors[agent.agent_id, executor_id] is executor
 
@@ -82,6 +87,9 @@ def _check_framework(state: MasterState, framework: Framework) -> None:
     for task_id, task in framework.unreachable.items():
         assert task.task_id == task_id
         assert (framework.framework_id, task_id) in state.unreachable[task.agent_id].tasks
+    for operation_id, operation in framework.operations.items():
+        assert operation.operation_id == operation_id
+        assert state.agents[operation.agent_id].operations[operation.uuid] is operation
     assert len(framework.unreachable) <= state.config.max_unreachable_tasks_per_framework
 
 
@@ -152,14 +160,14 @@ def _check_allocator(state: MasterState) -> None:
     for agent_id, agent in state.agents.items():
         seen = inner.agents[agent_id]
         assert seen.total == agent.total
-        assert seen.held == total([agent.used, agent.offered])
+        assert seen.held == total([unshared(agent.used), agent.offered])
         assert seen.free == agent.total.without(seen.held)
         assert seen.active == agent.active
     sums: dict[tuple[str, str], Counter[str]] = defaultdict(Counter)
     for framework_id, framework in state.frameworks.items():
         assert inner.frameworks[framework_id].active == (framework.stream is not None)
         for holder in [*(task for task in framework.tasks.values() if not task.freed), *framework.executors.values()]:
-            sums[framework_id, holder.role].update(_shared(holder.resources))
+            sums[framework_id, holder.role].update(_shared(unshared(holder.resources)))
         for offer in framework.offers.values():
             sums[framework_id, offer.role].update(_shared(offer.resources))
         for role, leaf in inner.frameworks[framework_id].leaves.items():

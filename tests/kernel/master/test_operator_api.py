@@ -263,7 +263,6 @@ def test_an_operator_follows_events_until_it_leaves() -> None:
         ("/tasks?jsonp=f", 200, 'f({"view":"tasks"});'),
         ("/quota", 200, '{"view":"quota"}'),
         ("/master/maintenance/schedule", 200, '{"view":"maintenance/schedule"}'),
-        ("/reserve", 501, "/reserve is not built yet"),
         ("/quota/eng/dev", 404, "/quota/eng/dev is no endpoint; only DELETE names a role"),
         ("/files/browse", 400, "Expecting 'path=value' in query."),
         ("/files/read?path=/etc/passwd", 404, "path: '/etc/passwd' is not shown here"),

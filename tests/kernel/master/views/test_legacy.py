@@ -34,7 +34,14 @@ AGENT = {
     "deactivated": False,
     "version": "1.11.0",
     "meseta_version": "1.0",
-    "capabilities": ["MULTI_ROLE", "HIERARCHICAL_ROLE", "RESERVATION_REFINEMENT", "AGENT_DRAINING"],
+    "capabilities": [
+        "MULTI_ROLE",
+        "HIERARCHICAL_ROLE",
+        "RESERVATION_REFINEMENT",
+        "AGENT_DRAINING",
+        "RESIZE_VOLUME",
+        "AGENT_OPERATION_FEEDBACK",
+    ],
 }
 SITE = {
     "id": "site",

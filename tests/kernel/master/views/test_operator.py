@@ -160,6 +160,8 @@ def test_agents():
             {"type": "HIERARCHICAL_ROLE"},
             {"type": "RESERVATION_REFINEMENT"},
             {"type": "AGENT_DRAINING"},
+            {"type": "RESIZE_VOLUME"},
+            {"type": "AGENT_OPERATION_FEEDBACK"},
         ],
     }
 
