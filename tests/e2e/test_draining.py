@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -36,6 +37,11 @@ def node(cluster: Cluster) -> dict[str, Any]:
 def drains(cluster: Cluster) -> list[str]:
     """The states of the drains of all agents."""
     return [agent.get("drain_info", {}).get("state", "") for agent in ask(cluster, "GET_AGENTS").get("agents", ())]
+
+
+def answers(cluster: Cluster) -> list[str]:
+    """What frameworks say to planned maintenance."""
+    return [status["status"] for machine in cluster.json("maintenance", "list") for status in machine["statuses"]]
 
 
 def reasons(cluster: Cluster, task_id: str) -> list[str | None]:
@@ -84,16 +90,22 @@ def test_a_drain_goes_on_when_a_daemon_dies(dies: str, start_cluster: Start, tmp
     assert cluster.meseta("run", "--", "true").returncode == 0
 
 
-def test_a_machine_is_planned_drained_taken_down_and_brought_up(start_cluster: Start, tmp_path: Path) -> None:
+def test_a_machine_is_planned_drained_taken_down_and_brought_up(start_cluster: Start) -> None:
     cluster = start_cluster(agents=1, only="master,agent")
     settled(cluster)
-    _, pid = begin(cluster, tmp_path, ":")
     first = node(cluster)
     host = first["hostname"]
-    cluster.meseta("maintenance", "set", host, "--start", "+1h", "--duration", "2h")
-    assert (cluster.json("maintenance", "list")[0]["state"], "unavailability" in node(cluster)) == ("draining", True)
-    cluster.meseta("node", "drain", first["id"], "--wait", "--grace", "1s")  # Under a schedule, too.
-    assert not alive(pid)
+    user = cluster.spawn([*MESETA, "run", "--", "sleep", "1000"], stderr=subprocess.PIPE)
+    try:
+        cluster.meseta("maintenance", "set", host, "--start", "+1h", "--duration", "2h")
+        assert "unavailability" in node(cluster)
+        eventually(lambda: answers(cluster) == ["DECLINE"], what="`meseta run` objects")
+        cluster.meseta("node", "drain", first["id"], "--wait", "--grace", "1s")  # Under a schedule, too.
+        assert user.wait(30) == 128 + signal.SIGTERM
+        eventually(lambda: answers(cluster) == [])
+    finally:
+        user.kill()
+        user.communicate()
     cluster.meseta("maintenance", "down", host)
     assert cluster.json("maintenance", "list")[0]["state"] == "down"
     eventually(lambda: not agents(cluster))
