@@ -134,3 +134,22 @@ class Maintained(Operated):
             assert written.deactivated == state.deactivated, "what is deactivated is not what is written"
             assert written.maintenance.schedule == state.machines.schedule
             assert frozenset(written.maintenance.down) == state.machines.down
+
+
+def live(seed: int, seconds: float = 180.0) -> Maintained:
+    """A whole history: deeds under faults, then peace, in which everything comes back to use and to rest. AssertionError when
+    something that must hold does not."""
+    cluster = Maintained(seed)
+
+    def operate() -> None:
+        if cluster.world.now_s < seconds - 10:
+            cluster.operate()
+            cluster.world.after(cluster.world.chance.expovariate(1 / 4), operate)
+
+    cluster.world.after(5.0, operate)
+    cluster.run(seconds)
+    cluster.settle()
+    cluster.check_all_are_used()
+    cluster.settle()
+    cluster.check_end()
+    return cluster

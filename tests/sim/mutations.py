@@ -17,8 +17,9 @@ from frameworks.sdk import scheduler as sdk
 from kernel.agent import checkpoint, registration, updates
 from kernel.agent.launcher import core as launcher
 from kernel.mainloop import Persist
+from kernel.master import draining, model, registry, state
 from kernel.master import registration as admission
-from kernel.master import state
+from kernel.master.transitions import AgentState
 from kernel.wire.link import FrameOrder, Verdict
 
 
@@ -141,10 +142,34 @@ MUTATIONS: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
 }
 
 
+def _offer_all(original: Any) -> Any:
+    return property(lambda self: self.state is AgentState.REGISTERED)
+
+
+def _drained_at_once(original: Any) -> Any:
+    def settle(s: Any, now: Any) -> None:
+        for agent_id in s.emptied:
+            known = s.deactivated.get(agent_id)
+            if known is not None and known.draining:
+                s.deactivate(agent_id, replace(known, drained=True))
+        s.emptied = {}
+
+    return settle
+
+
+# Bugs of draining and maintenance, for whoever does that to a cluster.
+MAINTENANCE: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "a deactivated agent is offered": (model.Agent, "active", _offer_all),
+    "an agent is drained while something runs there": (draining, "settle", _drained_at_once),
+    "a deactivation is not written down": (registry, "keep_deactivation", _lose_tasks),
+    "a schedule is not written down": (registry, "keep_maintenance", _lose_tasks),
+}
+
+
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Let one bug be in force."""
-    owner, attribute, change = MUTATIONS[name]
+    owner, attribute, change = {**MUTATIONS, **MAINTENANCE}[name]
     original = getattr(owner, attribute)
     setattr(owner, attribute, change(original))
     try:

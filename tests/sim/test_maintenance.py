@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 
 import pytest
 
-from tests.sim.maintenance import Maintained
+from tests.sim.maintenance import live
+from tests.sim.mutations import MAINTENANCE, planted
 
 SEED = os.environ.get("SEED")
 SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("SEEDS", "8")))
@@ -16,17 +18,15 @@ SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("SEEDS", "8")))
 def test_what_is_taken_out_of_service_is_empty_and_comes_back(seed: int) -> None:
     """A drained agent has no task and gets none, each task has one end, what is decided is written, and in the end all agents
     are used again."""
-    cluster = Maintained(seed)
+    assert live(seed).deeds["DrainAgent"]
 
-    def operate() -> None:
-        if cluster.world.now_s < 170:
-            cluster.operate()
-            cluster.world.after(cluster.world.chance.expovariate(1 / 4), operate)
 
-    cluster.world.after(5.0, operate)
-    cluster.run(180)
-    cluster.settle()
-    cluster.check_all_are_used()
-    cluster.settle()
-    cluster.check_end()
-    assert cluster.deeds["DrainAgent"]
+@pytest.mark.parametrize("name", MAINTENANCE)
+def test_a_planted_bug_is_found(name: str) -> None:
+    with planted(name):
+        for seed in range(20):
+            with contextlib.suppress(AssertionError):
+                live(seed, 60.0)
+                continue
+            return
+    raise AssertionError("not found")
