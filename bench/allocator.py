@@ -2,7 +2,9 @@
 
 The cluster is settled and all that was offered refused for a year, a few times, so that a full cycle finds every agent free
 and refused by a few frameworks. In mode `whole` frameworks take whole agents, as in Mesos; in mode `demand` they
-state what they wait for, half as much again as there is.
+state what they wait for, half as much again as there is. With quota, roles are in three levels and have weights, and every other one has
+a quota: a guarantee of a third of its equal part, a limit of one and a half times as much. With reservations, a part of every
+tenth agent is reserved for a role.
 """
 
 from __future__ import annotations
@@ -11,14 +13,18 @@ import gc
 import time
 from collections.abc import Iterator
 
+from msgspec import Struct
+
 from bench.report import Report, percentile
 from kernel.clock import Now
-from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions
+from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions, Quota
 from kernel.wire.constraints import Site
 from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.roles import ancestors
 
 GRID = ((1_000, 100), (5_000, 500), (10_000, 1_000), (20_000, 2_000), (50_000, 6_000))  # Agents, frameworks.
 TOTAL = Resources.parse("cpus:24;mem:65536;disk:500000;ports:[31000-32000]")
+RESERVED = "cpus(*):20;mem(*):57344;disk(*):500000;ports(*):[31000-32000];cpus:4;mem:8192"  # The rest is for a role.
 SHAPE = Resources.parse("cpus:2;mem:4096")
 SHAPES_PER_AGENT = 12
 YEAR_S = 365 * 86400.0
@@ -27,20 +33,41 @@ TRIES = 200
 PEERS = {"Mesos 1.8 (its own allocator benchmark, 20,000 agents x 2,000 frameworks; C++, hardware not published)": "3.8 s a full cycle"}
 
 
+class Size(Struct, frozen=True):
+    """What is measured. refusals: by how many frameworks each agent is refused."""
+
+    agents: int
+    frameworks: int
+    roles: int
+    refusals: int
+    demanding: bool
+    quota: bool = False
+    reservations: bool = False
+
+
 class _Cluster:
     """An allocator with its agents and frameworks, told what the master would tell it."""
 
-    def __init__(self, agents: int, frameworks: int, roles: int, demanding: bool) -> None:
+    def __init__(self, size: Size) -> None:
+        agents, frameworks = size.agents, size.frameworks
         self.allocator = Allocator(AllocatorConfig())
+        roles = [_role(number) if size.quota else f"role-{number}" for number in range(size.roles)]
         self.now = Now(1000.0, 1000.0)
         self.offers: dict[Allocation, None] = {}
         for number in range(agents):
-            self.allocator.add_agent(f"agent-{number}", TOTAL, Site(f"host-{number}"), self.now)
+            total = TOTAL
+            if size.reservations and number % 10 == 0:
+                total = Resources.parse(RESERVED, roles[number // 10 % len(roles)])
+            self.allocator.add_agent(f"agent-{number}", total, Site(f"host-{number}"), self.now)
+        if size.quota:
+            for number, path in enumerate(dict.fromkeys(path for role in roles for path in (*ancestors(role), role))):
+                self.allocator.set_weight(path, 1.0 + number % 3)
+            self.allocator.set_quotas(_quotas(roles, agents))
         count = -(-agents * SHAPES_PER_AGENT * 3 // (frameworks * 2))
         for number in range(frameworks):
-            name, role = f"framework-{number}", f"role-{number % roles}"
+            name, role = f"framework-{number}", roles[number % len(roles)]
             self.allocator.add_framework(name, (role,), (), FrameworkOptions())
-            if demanding:
+            if size.demanding:
                 self.allocator.request(name, (Demand("task", role, SHAPE, count),), self.now)
 
     def settle(self) -> None:
@@ -74,11 +101,28 @@ class _Cluster:
         return time.process_time() - began_s
 
 
-def run(agents: int, frameworks: int, roles: int, refusals: int, demanding: bool) -> Report:
-    """Measure one size. refusals: by how many frameworks each agent is refused. Raises nothing of its own."""
-    cluster = _Cluster(agents, frameworks, roles, demanding)
+def _role(number: int) -> str:
+    """The roles of a tree, in three levels of ten, ten and as many as there are."""
+    return f"role-{number % 10}/{number // 10 % 10}/{number // 100}"
+
+
+def _quotas(roles: list[str], agents: int) -> dict[str, Quota]:
+    """Every other role of each level has one. What is guaranteed is a third of the cluster, limits leave half as much again."""
+    quotas = {}
+    for level in (1, 2, 3):
+        paths = list(dict.fromkeys("/".join(role.split("/")[:level]) for role in roles))
+        part = {name: amount * agents // len(paths) for name, amount in (("cpus", TOTAL.cpus), ("mem", TOTAL.mem))}
+        for path in paths[::2]:
+            guarantees = {name: amount // 3 for name, amount in part.items()} if level == 3 else {}
+            quotas[path] = Quota(guarantees, {name: amount * 3 // 2 for name, amount in part.items()})
+    return quotas
+
+
+def run(size: Size) -> Report:
+    """Measure one size. Raises nothing of its own."""
+    cluster = _Cluster(size)
     refused = 0
-    for _ in range(refusals):
+    for _ in range(size.refusals):
         cluster.settle()
         refused += cluster.give_back(YEAR_S)
     gc.collect()
@@ -114,6 +158,13 @@ def run(agents: int, frameworks: int, roles: int, refusals: int, demanding: bool
         "offers": offers,
         "refused": refused,
     }
-    mode = "demand" if demanding else "whole"
-    params: dict[str, int | float | str] = {"agents": agents, "frameworks": frameworks, "roles": roles, "refusals": refusals, "mode": mode}
+    params: dict[str, int | float | str] = {
+        "agents": size.agents,
+        "frameworks": size.frameworks,
+        "roles": size.roles,
+        "refusals": size.refusals,
+        "mode": "demand" if size.demanding else "whole",
+        "quota": str(size.quota).lower(),
+        "reservations": str(size.reservations).lower(),
+    }
     return Report("allocator", params, results, PEERS)

@@ -28,17 +28,21 @@ def bench() -> None:
 @click.option("--roles", default=50, show_default=True, help="Roles they are spread over.", type=click.IntRange(1, 10_000))
 @click.option("--refusals", default=1, show_default=True, help="By how many frameworks each agent is refused.", type=click.IntRange(0, 100))
 @click.option("--mode", default="whole", show_default=True, type=click.Choice(["whole", "demand"]), help="What is offered.")
+@click.option("--quota", is_flag=True, help="Roles in three levels, with weights, every other one with a quota.")
+@click.option("--reservations", is_flag=True, help="A part of every tenth agent is reserved for a role.")
 @click.option("--grid", is_flag=True, help="Sizes from 1,000 x 100 to 50,000 x 6,000 in both modes, one report each.")
 @_json
-def allocator(agents: int, frameworks: int, roles: int, refusals: int, mode: str, grid: bool, as_json: bool) -> None:
+def allocator(
+    agents: int, frameworks: int, roles: int, refusals: int, mode: str, quota: bool, reservations: bool, grid: bool, as_json: bool
+) -> None:
     """CPU time of the allocator's passes: all agents free, nothing changed, one task freed."""
-    from bench.allocator import GRID, run
+    from bench.allocator import GRID, Size, run
 
     sizes = (
         [(*size, name == "demand") for size in GRID for name in ("whole", "demand")] if grid else [(agents, frameworks, mode == "demand")]
     )
     for agent_count, framework_count, demanding in sizes:
-        run(agent_count, framework_count, roles, refusals, demanding).show(as_json)
+        run(Size(agent_count, framework_count, roles, refusals, demanding, quota, reservations)).show(as_json)
 
 
 @bench.command()
@@ -142,6 +146,7 @@ BARS: list[tuple[click.Command, dict[str, Any]]] = [
     (allocator, {"agents": 20_000, "frameworks": 2_000}),
     (allocator, {"agents": 20_000, "frameworks": 2_000, "mode": "demand"}),
     (allocator, {"agents": 50_000, "frameworks": 6_000}),
+    *((allocator, {"roles": 1_000, "quota": True, "reservations": True, "mode": mode}) for mode in ("whole", "demand")),
     *((placements, {"agents": agents, "calls": calls}) for agents in (1_000, 10_000) for calls in ("single", "batched")),
     (launch, {}),
     (launch, {"containerizer": "oci"}),

@@ -13,8 +13,9 @@ SIZED = frozenset({"mem", "disk"})
 _AMOUNT = re.compile(r"\s*([A-Za-z_][\w.-]*)\s*[=:]\s*([0-9]+(?:\.[0-9]+)?|\.[0-9]+)\s*([kmgtKMGT]?)(?:i?[bB])?\s*")
 
 
-def parse_amounts(text: str, field: str) -> dict[str, int]:
-    """Thousandths by name; sizes are MiB or have a unit. Raises CallError naming the field."""
+def parse_amounts(text: str, field: str, exact: bool = False) -> dict[str, int]:
+    """Thousandths by name; sizes are MiB or have a unit. exact: what is no whole number of thousandths is refused, else rounded.
+    Raises CallError naming the field."""
     amounts: dict[str, int] = {}
     for part in re.split(r"[,;]", text):
         found = _AMOUNT.fullmatch(part)
@@ -26,6 +27,8 @@ def parse_amounts(text: str, field: str) -> dict[str, int]:
         if name in amounts:
             raise CallError(f"{field}: {name} is given twice")
         amounts[name] = to_milli(number * MEBIBYTES[unit], f"{field}.{name}")
+        if exact and abs(number * MEBIBYTES[unit] - amounts[name] / 1000) > 1e-9 * max(1.0, number):
+            raise CallError(f"{field}: '{part.strip()}' is too precise; thousandths are the least")
     return amounts
 
 

@@ -42,10 +42,20 @@ def test_allocator(mode: str) -> None:
     report = measured("allocator", "--agents", "60", "--frameworks", "12", "--roles", "3", "--mode", mode)
     results = report["results"]
     assert {"full_cycle_s", "idle_cycle_s", "one_freed_s"} <= results.keys()
-    assert report["params"] == {"agents": 60, "frameworks": 12, "roles": 3, "refusals": 1, "mode": mode}
+    params = {"agents": 60, "frameworks": 12, "roles": 3, "refusals": 1, "mode": mode, "quota": "false", "reservations": "false"}
+    assert report["params"] == params
     assert results["idle_cycle_s"] < results["full_cycle_s"]
     assert results["refused"] >= 60
     assert results["offers"] >= 60
+
+
+@pytest.mark.parametrize("mode", ["whole", "demand"])
+def test_allocator_with_quotas_and_reservations(mode: str) -> None:
+    report = measured(
+        "allocator", "--agents", "60", "--frameworks", "24", "--roles", "12", "--mode", mode, "--quota", "--reservations"
+    )  # fmt: skip
+    assert report["results"]["offers"] >= 60
+    assert (report["params"]["quota"], report["params"]["reservations"]) == ("true", "true")
 
 
 @pytest.mark.e2e

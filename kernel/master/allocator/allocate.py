@@ -64,6 +64,8 @@ class _Turn:
         self.state = state
         self.allocations: list[Allocation] = []
         self._rescue = Rescue(state)
+        # The least (cpus, mem) that the usual offer needs.
+        self._least = [(minimum.get("cpus", 0), minimum.get("mem", 0)) for minimum in state.tree.minimums] or [(0, 0)]
 
     @property
     def rescind(self) -> list[Allocation]:
@@ -164,7 +166,7 @@ class _Turn:
         tree = self.state.tree
         if tree.wanted.may_fit(cpus, mem):
             return _Hope.ANY
-        if tree.takers and (tree.picky or is_worth(Resources(cpus, mem), tree.minimums)):
+        if tree.takers and (tree.picky or any(cpus >= least[0] and mem >= least[1] for least in self._least)):
             return _Hope.TAKERS
         return _Hope.NONE
 

@@ -23,13 +23,14 @@ from msgspec import Struct
 from kernel.master.allocator.demand import MANY
 from kernel.wire.resources import Key, Resources, quantity
 from kernel.wire.roles import ancestors
+from kernel.wire.values import ValueType
 
 if TYPE_CHECKING:
     from kernel.master.allocator.sorter import Leaf
     from kernel.master.allocator.state import Agent, Allocation
 
-_SLOTS = ("cpus", "mem", "disk", "gpus")
 _WHOLE = 1000  # GPUs are not divided.
+_PORTS = Key("ports", ValueType.RANGES)  # All that most agents have beside the slots: looked for without a loop.
 
 
 class Quota(Struct, frozen=True):
@@ -408,8 +409,9 @@ def unreserved_amount(resources: Resources, name: str) -> int:
         amount = resources.disk
     elif name == "gpus":
         amount = resources.gpus
-    if resources.other is not None:
-        for key, held in resources.other.items():
+    other = resources.other
+    if other is not None and (len(other) > 1 or _PORTS not in other):
+        for key, held in other.items():
             if key.name == name and isinstance(held, int) and not key.reservations and not key.revocable:
                 amount += quantity(key, held)
     return amount
@@ -418,7 +420,10 @@ def unreserved_amount(resources: Resources, name: str) -> int:
 def set_apart(resources: Resources) -> dict[str, int] | None:
     """Scalars that are reserved or revocable, thousandths by name; None when there are none."""
     found: dict[str, int] | None = None
-    for key, held in (resources.other or {}).items():
+    other = resources.other
+    if other is None or (len(other) == 1 and _PORTS in other):
+        return None
+    for key, held in other.items():
         if isinstance(held, int) and (key.reservations or key.revocable):
             found = found or {}
             found[key.name] = found.get(key.name, 0) + quantity(key, held)
@@ -446,9 +451,13 @@ def cut_to(piece: Resources, name: str, room: int) -> Resources:
                     left[key] = part
                     room -= quantity(key, part)
             other = left or None  # type: ignore[assignment]  # As in `piece`.
-    cpus, mem, disk, gpus = (min(amount, room) if slot == name else amount for slot, amount in zip(_SLOTS, _slots(piece), strict=True))
+    cpus, mem, disk, gpus = piece.cpus, piece.mem, piece.disk, piece.gpus
+    if name == "cpus":
+        cpus = min(cpus, room)
+    elif name == "mem":
+        mem = min(mem, room)
+    elif name == "disk":
+        disk = min(disk, room)
+    elif name == "gpus":
+        gpus = min(gpus, room)
     return Resources(cpus, mem, disk, gpus, other)
-
-
-def _slots(piece: Resources) -> tuple[int, int, int, int]:
-    return piece.cpus, piece.mem, piece.disk, piece.gpus

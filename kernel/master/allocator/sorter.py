@@ -386,12 +386,13 @@ class RoleTree:
             if parent is None:
                 return
             lane, at = parent.lane, parent.at
-            if self.owing:
+            both = lane is not parent.wanting or node.is_owed  # It stands, or may stand, in both lists.
+            if both:
                 self._leave_other(node, parent)
             del lane[at]
             if node.wants:
                 node.place = (self.share(node), node.count, node.name, node)
-                if self.owing:
+                if both or node.owed or (node.bounds and node.owes):
                     self._take_both(node, parent)
                 else:
                     insort(lane, node.place, at)

@@ -47,6 +47,12 @@ def task(task_id: str, framework_id: str, agent_id: str, state: str = "TASK_RUNN
     }
 
 
+def role(name: str, *frameworks: str, guarantee: Any = None, limit: Any = None, **more: Any) -> dict[str, Any]:
+    quota = {"role": name, "guarantee": guarantee or {}, "limit": limit or {}, "consumed": more.get("allocated", {})}
+    parts: dict[str, Any] = {"weight": 1.0, "share": 0.25, "allocated": {}, "offered": {}, "reserved": {}, "suppressed": []}
+    return {"name": name, **parts, **more, "quota": quota, "frameworks": list(frameworks)}
+
+
 class Cluster:
     """What is answered, by call; the calls that came. The agent listens where the master does."""
 
@@ -57,7 +63,7 @@ class Cluster:
         self.completed = [framework("fw-0", "old")]
         self.tasks = [task("sh-1", "fw-1", "S0"), task("sleep-2", "fw-2", "S1")]
         self.completed_tasks = [task("sh-0", "fw-1", "S0", "TASK_FAILED")]
-        self.roles: list[dict[str, Any]] = [{"name": "web", "weight": 2.0, "frameworks": ["fw-1"], "allocated": {"cpus": 1.5, "mem": 64.0}}]
+        self.roles: list[dict[str, Any]] = [role("web", "fw-1", weight=2.0, allocated={"cpus": 1.5, "mem": 64.0})]
         self.files: dict[str, bytes] = {}
         self.containers: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []

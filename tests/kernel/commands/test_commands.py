@@ -13,7 +13,7 @@ import pytest
 
 from kernel import cli, supervisor
 from kernel.commands import task_stats
-from tests.kernel.commands.cluster import Cluster, agent, running, task
+from tests.kernel.commands.cluster import Cluster, agent, role, running, task
 
 
 @pytest.fixture
@@ -233,6 +233,92 @@ def test_task_logs_of_a_lost_agent_say_so(cluster: Cluster, meseta: Run) -> None
 
 
 # ---- Roles, status --------------------------------------------------------------------------------------
+
+
+def quotas(cluster: Cluster) -> None:
+    cluster.roles = [
+        role("eng", weight=2.0, limit={"cpus": 32.0}, allocated={"cpus": 4.5, "mem": 16384.0}, reserved={"disk": 10.0}),
+        role("eng/batch", "fw-1", "fw-2", guarantee={"mem": 512.0, "cpus": 8.0}, allocated={"cpus": 4.5}, suppressed=["fw-2"]),
+        role("web", "fw-1"),
+    ]
+
+
+def test_role_show_is_a_tree(cluster: Cluster, meseta: Run) -> None:
+    quotas(cluster)
+    status, out, _ = meseta("role", "show", "eng")
+    assert status == 0
+    about, tree, frameworks = out.split("\n\n")
+    assert [line.split(":")[0] for line in about.splitlines()] == ["role", "weight", "share", "limit", "consumed", "allocated", "reserved"]
+    assert columns(tree)[1] == ["eng", "2", "25%", "cpus 32", "cpus 4.5, mem 16G", "disk 10M", "0"]
+    assert columns(tree)[2] == ["", "batch", "1", "25%", "cpus 8, mem 512M", "cpus 4.5", "2 (1 suppressed)"]
+    assert columns(frameworks)[1:] == [["fw-1", "chronos", "eng/batch", "wanted"], ["fw-2", "run-sh", "eng/batch", "suppressed"]]
+    told = json.loads(meseta("role", "show", "eng", "--json")[1])
+    assert (told["name"], [one["name"] for one in told["roles"]]) == ("eng", ["eng/batch"])
+
+
+def test_a_role_that_is_not_there_is_told_with_what_is_meant(cluster: Cluster, meseta: Run) -> None:
+    quotas(cluster)
+    assert meseta("role", "show", "batch")[::2] == (1, "Error: no role 'batch' is in use; is it eng/batch?\n")
+    assert "`meseta role list` shows what there is" in meseta("role", "show", "x")[2]
+    assert "role 'web' has no quota" in meseta("quota", "rm", "web")[2]
+
+
+def test_role_weight(cluster: Cluster, meseta: Run) -> None:
+    assert meseta("role", "weight", "analytics", "2") == (0, "Role analytics has weight 2.\n", "")
+    assert cluster.calls == [{"type": "UPDATE_WEIGHTS", "update_weights": {"weight_infos": [{"role": "analytics", "weight": 2.0}]}}]
+    assert meseta("role", "weight", "analytics", "much")[0] == 2
+    cluster.refuse = (400, "weight_infos[0].weight: 0.0 is not allowed; a number above 0 is")
+    assert meseta("role", "weight", "analytics", "0")[::2] == (1, f"Error: {cluster.refuse[1]}\n")
+
+
+def test_quota_list(cluster: Cluster, meseta: Run) -> None:
+    quotas(cluster)
+    assert columns(meseta("quota", "list")[1])[1:] == [
+        ["eng", "cpus 32", "cpus 4.5"],
+        ["eng/batch", "cpus 8, mem 512M", "cpus 4.5, mem 0M"],
+    ]
+    assert [one["role"] for one in json.loads(meseta("quota", "list", "--json")[1])] == ["eng", "eng/batch"]
+
+
+def test_quota_set(cluster: Cluster, meseta: Run) -> None:
+    status, out, _ = meseta("quota", "set", "eng/batch", "--guarantee", "cpus=8,mem=16g", "--limit", "cpus=32")
+    assert (status, out) == (0, "Role eng/batch: guarantee cpus 8, mem 16G, limit cpus 32.\n")
+    config = {
+        "role": "eng/batch",
+        "guarantees": {"cpus": {"value": 8.0}, "mem": {"value": 16384.0}},
+        "limits": {"cpus": {"value": 32.0}},
+    }
+    assert cluster.calls[-1]["update_quota"] == {"force": False, "quota_configs": [config]}
+    status, out, _ = meseta("quota", "set", "eng", "--limit", "cpus=0.5", "--force", "--dry-run")
+    assert out == "Role eng: limit cpus 0.5; nothing was set.\n"
+    assert cluster.calls[-1]["update_quota"]["force"]
+    assert cluster.calls[-1]["update_quota"]["dry_run"]
+    assert json.loads(meseta("quota", "set", "eng", "--limit", "cpus=2", "--json")[1])["limit"] == {"cpus": 2.0}
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ([], "give --guarantee, --limit or both"),
+        (["--limit", "cpus"], "--limit: 'cpus' is no amount"),
+        (["--limit", "cpus=-1"], "--limit: 'cpus=-1' is no amount"),
+        (["--guarantee", "cpus=nan"], "is no amount"),
+        (["--guarantee", "cpus=1.2345"], "--guarantee: 'cpus=1.2345' is too precise; thousandths are the least"),
+        (["--guarantee", "cpus=1g"], "cpus has no unit"),
+        (["--guarantee", "cpus=1,cpus=2"], "cpus is given twice"),
+    ],
+)
+def test_quota_set_names_what_is_wrong(cluster: Cluster, meseta: Run, options: list[str], text: str) -> None:
+    status, _, err = meseta("quota", "set", "eng", *options)
+    assert status == 2
+    assert text in err
+    assert cluster.calls == []
+
+
+def test_quota_rm(cluster: Cluster, meseta: Run) -> None:
+    quotas(cluster)
+    assert meseta("quota", "rm", "eng") == (0, "Role eng has no quota any more.\n", "")
+    assert cluster.calls == [{"type": "REMOVE_QUOTA", "remove_quota": {"role": "eng"}}]
 
 
 def test_role_list(cluster: Cluster, meseta: Run) -> None:
