@@ -86,6 +86,23 @@ def test_output_is_appended_to_files_that_others_cannot_read(tmp_path: Path) -> 
     run(test())
 
 
+@pytest.mark.parametrize("link", ["sandbox/c.out", "inside"])
+def test_output_goes_through_no_symlink(tmp_path: Path, link: str) -> None:
+    """Others may have put it there: into a sandbox in theirs, for one."""
+
+    async def test() -> None:
+        async with Host(tmp_path) as host:
+            elsewhere = tmp_path / "elsewhere"
+            elsewhere.mkdir()
+            (tmp_path / link).symlink_to(elsewhere / "file" if link.endswith(".out") else elsewhere)
+            stdout = str(tmp_path / link) if link.endswith(".out") else str(tmp_path / link / "file")
+            host.launch("c", "/bin/echo", "x", stdout=stdout)
+            assert (await host.failed("c")).reason == "output"
+            assert list(elsewhere.iterdir()) == []
+
+    run(test())
+
+
 def test_how_a_program_is_found(tmp_path: Path) -> None:
     async def test() -> None:
         async with Host(tmp_path) as host:
