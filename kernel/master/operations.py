@@ -18,6 +18,7 @@ from kernel.wire import scheduler
 from kernel.wire.agent import AcknowledgeOperation, ApplyOperation, OperationReport, OperationUpdate
 from kernel.wire.conversion import Conversion, apply, unshared
 from kernel.wire.ids import AgentID, OperationID
+from kernel.wire.legacy import reserved_by_role
 from kernel.wire.offer import Operation as OperationInfo
 from kernel.wire.offer import OperationState, OperationStatus, OperationType
 from kernel.wire.resources import Resources
@@ -199,6 +200,18 @@ def _drop(s: MasterState, agent: Agent, operation: Operation, state: OperationSt
 # ---- Of operators ---------------------------------------------------------------------------------------
 
 
+def _check_quota(s: MasterState, change: Conversion) -> None:
+    """What is reserved counts as consumed by the role it is for, used or not. Raises Conflict."""
+    before, after = reserved_by_role(change.consumed), reserved_by_role(change.converted)
+    for role, reserved in after.items():
+        held = before[role].scalars() if role in before else {}
+        grown = {name: amount - held.get(name, 0) for name, amount in reserved.scalars().items() if amount > held.get(name, 0)}
+        passed = s.allocator.limit_passed(role, grown) if grown else None
+        if passed is not None:
+            limit, consumed = passed.limit / 1000, passed.consumed / 1000
+            raise Conflict(f"{passed.name}: role '{passed.role}' is limited to {limit:g} and consumes {consumed:g}: not so much more")
+
+
 def operate(s: MasterState, call: OperateByOperator, now: Now) -> None:
     """An operator's operation. Offers are taken back as far as it needs what they hold. Raises CallError, Conflict."""
     agent = s.agents.get(call.agent_id)
@@ -210,6 +223,7 @@ def operate(s: MasterState, call: OperateByOperator, now: Now) -> None:
     unused = agent.total.without(unshared(agent.used))
     if not unused.contains(change.consumed):
         raise Conflict(f"{{{change.consumed}}} is needed, {{{unused}}} is unused on agent '{agent.agent_id}'")
+    _check_quota(s, change)
     for offer in list(agent.offers.values()):
         free = unused.without(agent.offered)
         if free.contains(change.consumed):

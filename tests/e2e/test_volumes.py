@@ -6,8 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from kernel.commands.reservation import reservation
+from kernel.commands.volume import volume as volume_command
 from tests.cluster import Cluster, eventually
 from tests.e2e.http import call
 from tests.e2e.processes import agents, ask
@@ -142,3 +146,23 @@ def test_operators_reserve_and_make_volumes_too(cluster: Cluster) -> None:
     assert call(url, "DESTROY_VOLUMES", destroy_volumes={**named, "volumes": [made]}).status == 202
     assert call(url, "UNRESERVE_RESOURCES", unreserve_resources={**named, "resources": [wanted]}).status == 202
     eventually(lambda: not places(cluster), what="the volume is gone from the disk")
+
+
+def test_on_the_command_line(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reserve, make a volume, look, and give all back."""
+    monkeypatch.setenv("MESETA_MASTER", cluster.urls["master"])
+
+    def run(command: click.Command, *arguments: str) -> str:
+        done = CliRunner().invoke(command, arguments)
+        assert done.exit_code == 0, (done.output, done.exception)
+        return done.output
+
+    (agent_id,) = agents(cluster)
+    run(reservation, "add", agent_id, "cli/db", "cpus=0.5,mem=64", "--label", "k=v")
+    run(volume_command, "add", agent_id, "cli/db", "v", "32")
+    assert "cpus 0.5, mem 64M" in run(reservation, "list", "--role", "cli/db")
+    assert "cli/db  v   32M" in run(volume_command, "list")
+    run(volume_command, "rm", agent_id, "cli/db", "v")
+    run(reservation, "rm", agent_id, "cli/db")
+    (agent,) = ask(cluster, "GET_AGENTS")["agents"]
+    assert not any(resource.get("reservations") for resource in agent["total_resources"])

@@ -29,6 +29,7 @@ from kernel.wire.common import Label, Labels
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import UUID, AgentID, OfferID, OperationID
 from kernel.wire.offer import Operation, OperationState, OperationStatus, OperationType
+from kernel.wire.operator import QuotaConfig, UpdateQuota
 from kernel.wire.resources import DiskInfo, DiskMount, DiskSource, DiskSourceType, Resource, Resources, Scalar
 from kernel.wire.task import Reason, TaskInfo, TaskState
 from tests.builders import (
@@ -525,6 +526,14 @@ class TestOperators:
         c.accept(launch(task("t", c.aid, "cpus:4;mem:32")))
         with pytest.raises(Conflict, match="unused"):
             c.operate(reserve(*reserved("cpus:1", "eng")))
+
+    def test_a_limit_holds_for_what_is_reserved(self) -> None:
+        c = Stage(info("ops"))
+        c.give(UpdateQuota(quota_configs=(QuotaConfig("eng", limits={"cpus": Scalar(2.0)}),)))
+        c.operate(reserve(*reserved("cpus:1", "eng/db")))
+        with pytest.raises(Conflict, match="limited to 2 and consumes 1"):
+            c.operate(reserve(*reserved("cpus:1.5", "eng/web")))
+        c.operate(reserve(*reserved("cpus:1", "eng/web")))
 
     @pytest.mark.parametrize(
         ("wrong", "told"),
