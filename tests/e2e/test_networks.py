@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,10 +18,10 @@ from typing import Any
 
 import pytest
 
-from tests.cluster import Cluster, eventually
+from tests.cluster import MESETA, Cluster, eventually
 from tests.e2e import in_images
 from tests.e2e.in_images import PLUGINS, left
-from tests.e2e.processes import LAUNCHER, naming, unsupervised
+from tests.e2e.processes import LAUNCHER, naming, settled, unsupervised
 from tests.e2e.scheduler import Scheduler
 from tests.e2e.test_checks import PACE, SLEEP, text
 
@@ -243,4 +245,45 @@ def test_an_agent_that_dies_while_a_network_is_joined_leaves_nothing(
     told = scheduler.status("slow")["container_status"]["network_infos"]
     assert len(told[0]["ip_addresses"]) == 1
     scheduler.close()
+    nothing_is_left(machine)
+
+
+@pytest.mark.parametrize(("count", "kills"), [(6, 3), pytest.param(40, 15, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])])
+def test_agents_killed_while_containers_come_and_go_leave_nothing(
+    start_cluster: Callable[..., Cluster], environ: dict[str, str], count: int, kills: int
+) -> None:
+    """At random moments, also while real plugins add and delete: each task runs once to its end, and no network is lost."""
+    machine = start_cluster(agents=1, only="master,agent", environ={**environ, "MESETA_RESOURCES": "cpus:64;mem:16000"})
+    chance = random.Random(count)
+    command = [
+        "run",
+        "--json",
+        "--cpus",
+        "0.01",
+        "--mem",
+        "32",
+        "--image",
+        in_images.IMAGE,
+        "--network",
+        "bridge",
+        "--instances",
+        str(count),
+    ]
+    process = machine.spawn([*MESETA, *command, "--", "sh", "-c", "echo ran >> log; sleep 1; exit 7"], stderr=subprocess.PIPE)
+    try:
+        with unsupervised(machine) as kill_agent:
+            for _ in range(kills):
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    process.wait(chance.uniform(0.2, 2.0))
+                kill_agent()
+                settled(machine, 120)
+        output, errors = process.communicate(timeout=600)
+    finally:
+        process.kill()
+        process.communicate()
+    ended = [line for line in map(json.loads, output.splitlines()) if line["type"] == "ended"]
+    assert {(line["state"], line["message"]) for line in ended} == {("TASK_FAILED", "Command exited with status 7")}, errors
+    assert len(ended) == count
+    logs = list(machine.work_dir.glob("agent-1/slaves/latest/frameworks/*/executors/*/runs/latest/log"))
+    assert [text(log) for log in logs] == ["ran\n"] * count
     nothing_is_left(machine)

@@ -28,12 +28,14 @@ class Dns(Struct, frozen=True):
 
 
 class Attachment(Struct):
-    """A container and one of its networks. interface: its name inside. result: what the last plugin answered, None before."""
+    """A container and one of its networks. interface: its name inside. result: what the last plugin that has ended answered; whole:
+    whether that is the network's last."""
 
     network: Network
     interface: str
     info: NetworkInfo
     result: Result | None = None
+    whole: bool = False
 
 
 def environment(command: str, container_id: str, netns: str, interface: str, path: str, plugins: str) -> dict[str, str]:

@@ -55,9 +55,8 @@ class Networks:
             except OSError as error:
                 raise NetworkError(f"cannot make a network: {error.strerror}") from error
         for attachment in found:
-            if attachment.result is None:
-                attachment.result = self._add(container_id, folder, attachment)
-                _keep(folder, found)
+            if not attachment.whole:
+                self._add(container_id, folder, attachment, found)
 
     def _attachment(self, interface: str, info: NetworkInfo) -> Attachment:
         """Raises NetworkError, before anything is done."""
@@ -101,17 +100,19 @@ class Networks:
 
     # ---- Plugins ----------------------------------------------------------------------------------------
 
-    def _add(self, container_id: str, folder: str, attachment: Attachment) -> Result:
+    def _add(self, container_id: str, folder: str, attachment: Attachment, all_of_it: Sequence[Attachment]) -> None:
+        """What a plugin answers is kept before the next one runs: without the addresses in it some could not undo what they have done."""
         result: Result | None = None
         for plugin in attachment.network.plugins:
             done = self._run(ADD, container_id, folder, attachment, plugin["type"], cni.told(attachment, plugin, result))
             try:
                 if done.returncode:
                     raise NetworkError(cni.failure(done.stdout, done.stderr))
-                result = cni.result(done.stdout)
+                attachment.result = result = cni.result(done.stdout)
             except NetworkError as error:
                 raise NetworkError(f"network '{attachment.network.name}': the plugin '{plugin['type']}': {error}") from None
-        return result or {}
+            attachment.whole = plugin is attachment.network.plugins[-1]
+            _keep(folder, all_of_it)
 
     def _delete(self, container_id: str, folder: str, attachment: Attachment) -> bool:
         whole, before = True, cni.before_delete(attachment)
