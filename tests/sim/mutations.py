@@ -19,6 +19,7 @@ from kernel.agent.launcher import core as launcher
 from kernel.mainloop import Persist
 from kernel.master import draining, model, registry, state
 from kernel.master import registration as admission
+from kernel.master.allocator import quota
 from kernel.master.transitions import AgentState
 from kernel.wire.link import FrameOrder, Verdict
 
@@ -166,10 +167,25 @@ MAINTENANCE: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
 }
 
 
+def _shrink_nothing(original: Any) -> Any:
+    return lambda self, leaf, piece, limits_only=False: piece
+
+
+def _charge_only(original: Any) -> Any:
+    return lambda self, leaf, resources, sign: original(self, leaf, resources, sign) if sign > 0 else None
+
+
+# Bugs of quotas, for whoever sets some.
+QUOTAS: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "offers are not cut to limits": (quota.Quotas, "shrink", _shrink_nothing),
+    "what is given back still counts against a quota": (quota.Quotas, "charge", _charge_only),
+}
+
+
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Let one bug be in force."""
-    owner, attribute, change = {**MUTATIONS, **MAINTENANCE}[name]
+    owner, attribute, change = {**MUTATIONS, **MAINTENANCE, **QUOTAS}[name]
     original = getattr(owner, attribute)
     setattr(owner, attribute, change(original))
     try:

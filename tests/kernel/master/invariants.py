@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable
 
+from kernel.master.allocator.quota import unreserved_amount
 from kernel.master.model import Agent, Framework
 from kernel.master.quantities import Holdings
+from kernel.master.roles import consumed_by
 from kernel.master.state import MasterState
 from kernel.master.transitions import NEXT, AgentState, FrameworkState
 from kernel.wire.conversion import unshared
 from kernel.wire.resources import EMPTY, Resources, ValueType
+from kernel.wire.roles import is_same_or_below
 
 
 def check(state: MasterState) -> None:
@@ -176,3 +179,26 @@ def _check_allocator(state: MasterState) -> None:
             seen_there = {name: amount for name, amount in amounts.items() if amount}
             assert seen_there == {name: amount for name, amount in expected.items() if amount}, (framework_id, role)
     assert not any(any(amounts.values()) for amounts in sums.values()), "held in a role the allocator knows nothing of"
+    _check_quotas(state)
+
+
+def _check_quotas(state: MasterState) -> None:
+    """What the allocator counts against quotas is what is reserved, used and offered."""
+    quota = state.allocator._state.quota
+    assert quota.quotas == state.quotas
+    for role, bounds in quota.bounds.items():
+        consumed = consumed_by(state, role)
+        for framework in state.frameworks.values():
+            for of, held in framework.offered.by_role.items():
+                if is_same_or_below(of, role):
+                    consumed.update(held.scalars(free_only=True))
+        for bound in bounds:
+            assert bound.consumed == consumed[bound.name], (role, bound.name)
+    free: Counter[str] = Counter()
+    for agent in state.allocator._state.agents.values():
+        if agent.open and agent.claim is None:
+            free.update({pool.name: unreserved_amount(agent.free, pool.name) for pool in quota.pools})
+    for pool in quota.pools:
+        assert pool.free == free[pool.name]
+        tops = [bound for bounds in quota.bounds.values() for bound in bounds if bound.name == pool.name and bound.parent is None]
+        assert pool.below == sum(bound.unmet for bound in tops)

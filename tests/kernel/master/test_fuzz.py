@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from kernel.errors import KernelError
 from kernel.master import effects as e
 from kernel.master import views
+from kernel.wire import operator
 from kernel.wire import scheduler as s
 from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, ExecutorReport, Goodbye, StatusUpdate, TaskReport
 from kernel.wire.common import DurationInfo, TimeInfo
@@ -106,6 +107,7 @@ class Anybody:
             (3, self.link_closed),
             (1, self.mark_gone),
             (1, self.operate),
+            (3, self.regulate),
             (2, self.drain),
             (2, self.maintain),
             (2, self.answer_inverse_offers),
@@ -372,6 +374,22 @@ class Anybody:
 
     def mark_gone(self) -> None:
         self.give(e.MarkAgentGone(self.some_agent()))
+
+    def regulate(self) -> None:
+        """Quotas and weights, sensible or not."""
+        role, amounts = self.one_of(*ROLES, "r1/x/y", "", "a//b"), (0.5, 2.0, 2.0, 6.0, 0.0, -1.0, float("nan"), 0.0001, 1e15)
+        guarantees, limits = (
+            {name: Scalar(self.one_of(*amounts)) for name in ("cpus", "mem", "bandwidth") if self.mostly(0.4)} for _ in range(2)
+        )
+        self.give(
+            self.one_of(
+                operator.UpdateQuota(self.mostly(), (operator.QuotaConfig(role, guarantees, limits),)),
+                operator.UpdateQuota(True, (operator.QuotaConfig(role, {}, limits),)),
+                operator.SetQuota(operator.QuotaRequest(self.mostly(), role, self.some_resources())),
+                operator.RemoveQuota(role),
+                operator.UpdateWeights((operator.WeightInfo(self.one_of(0.5, 2.0, 0.0, float("inf")), role),)),
+            )
+        )
 
     def operate(self) -> None:
         kill = e.KillTaskByOperator(self.some_framework(), self.chance.choice(TASKS))
