@@ -12,6 +12,7 @@ from kernel.commands import output
 from kernel.commands.api import Master, Peer, read_output
 from kernel.commands.context import CommandError, credential, master_options, masters
 from kernel.commands.lookup import find, scalars, value
+from kernel.commands.task_why import task_why
 from kernel.net.client import Refused, Unreachable
 
 HEADINGS = ("ID", "NAME", "FRAMEWORK", "HOST", "STATE", "CPUS", "MEM", "SINCE")
@@ -26,6 +27,9 @@ STATE_EVERY = 4  # Looks at the output between two looks at the task's state.
 @click.group("task")
 def task() -> None:
     """Show tasks, read what they print, end them."""
+
+
+task.add_command(task_why)
 
 
 @task.command("list")

@@ -14,7 +14,7 @@ from kernel.errors import CallError
 from kernel.master.allocator.allocate import Pass, allocate
 from kernel.master.allocator.demand import Demand, Entry, likeness, merged
 from kernel.master.allocator.enforce import LimitPassed, beyond_quota, limit_passed
-from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reasons, role_loads, role_views
+from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reason_of, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
 from kernel.master.allocator.quota import Quota
 from kernel.master.allocator.sorter import Leaf
@@ -412,7 +412,15 @@ class Allocator:
 
     def explain(self, framework_id: str) -> list[Reason]:
         """Why each pending demand of the framework waits. Cost: agents times demands, at worst."""
-        return reasons(self._state, self._state.frameworks[framework_id])
+        return [self.why(entry) for entry in self.waiting(framework_id)]
+
+    def waiting(self, framework_id: str) -> list[Entry]:
+        """The demands of the framework that need something, in the order of its roles and demands."""
+        return [entry for leaf in self._state.frameworks[framework_id].leaves.values() for entry in leaf.entries.values() if entry.needed]
+
+    def why(self, entry: Entry) -> Reason:
+        """Why a demand waits."""
+        return reason_of(self._state, entry)
 
     def shares(self) -> list[RoleView]:
         """All roles that somebody is in, by name."""

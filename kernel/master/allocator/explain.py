@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+from collections.abc import Iterator
 
 from msgspec import Struct
 
@@ -10,7 +11,7 @@ from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.eligibility import admits, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.sorter import VIRTUAL, Leaf, Node
-from kernel.master.allocator.state import Agent, Framework, State
+from kernel.master.allocator.state import Agent, State
 from kernel.wire.resources import Resources
 from kernel.wire.values import format_milli
 
@@ -105,13 +106,10 @@ class RoleLoad(Struct, frozen=True):
     refusals: int
 
 
-def reasons(state: State, framework: Framework) -> list[Reason]:
-    """One reason for each demand of the framework that waits, in the order of its roles and demands."""
-    return [_reason(state, leaf, entry) for leaf in framework.leaves.values() for entry in leaf.entries.values() if entry.needed]
-
-
-def _reason(state: State, leaf: Leaf, entry: Entry) -> Reason:
-    why, demand, quota = _why(state, leaf, entry), entry.demand, state.quota
+def reason_of(state: State, entry: Entry) -> Reason:
+    """Why a demand that needs something waits."""
+    leaf, demand, quota = entry.leaf, entry.demand, state.quota
+    why = _why(state, leaf, entry)
     limit = kept = None
     if why is Why.QUOTA_LIMIT and (bound := quota.binding(leaf, demand.shape)) is not None and bound.limit is not None:
         limit = AtLimit(bound.role, bound.name, bound.limit, bound.consumed, _users(state, bound.role, bound.name))
@@ -131,31 +129,44 @@ def _why(state: State, leaf: Leaf, entry: Entry) -> Why:
         return Why.INACTIVE
     if leaf.suppressed:
         return Why.SUPPRESSED
-    agents = [agent for agent in state.agents.values() if agent.open]
-    if not agents:
+    opened = [agent for agent in state.agents.values() if agent.open]
+    if not opened:
         return Why.NO_AGENTS
-    agents = [agent for agent in agents if may_serve(agent, entry) and admits(agent, leaf, state)]
-    if not agents:
+
+    def allowed() -> Iterator[Agent]:
+        return (agent for agent in opened if may_serve(agent, entry) and admits(agent, leaf, state))
+
+    if next(allowed(), None) is None:
         return Why.CONSTRAINT
     if entry.claim is not None:
         return Why.CLAIMED
-    large = [agent for agent in agents if _fits(agent, leaf, entry, agent.total)]
-    if not large:
-        return Why.RESERVED if any(entry.shape.fits(agent.total, agent.uniform) for agent in agents) else Why.SIZE
-    binding = state.quota.binding(leaf, entry.shape.resources) is not None
+    if not any(_fits(agent, leaf, entry, agent.total) for agent in allowed()):
+        return Why.RESERVED if any(entry.shape.fits(agent.total, agent.uniform) for agent in allowed()) else Why.SIZE
+    quota, shape = state.quota, entry.shape
+    binding = quota.binding(leaf, shape.resources) is not None
     if binding:
-        wholes = ((agent, state.quota.shrink(leaf, open_part(agent, leaf, agent.total), limits_only=True)) for agent in large)
-        if not any(entry.shape.fits(whole, agent.uniform) for agent, whole in wholes):
+        wholes = ((agent, quota.shrink(leaf, open_part(agent, leaf, agent.total), limits_only=True)) for agent in allowed())
+        if not any(shape.fits(whole, agent.uniform) for agent, whole in wholes):
             return Why.QUOTA_LIMIT
-    free = [agent for agent in large if agent.claim is None and _fits(agent, leaf, entry, agent.free)]
-    if not free:
-        return Why.NO_FREE
-    if leaf.lines:
-        free = [agent for agent in free if entry.shape.fits(state.quota.shrink(leaf, open_part(agent, leaf, agent.free)), agent.uniform)]
-        if not free:
-            return Why.QUOTA_LIMIT if binding else Why.GUARANTEED
-    refused = all(is_refused(agent, leaf, entry.shape.cut(open_part(agent, leaf, agent.free), 1, agent.uniform)) for agent in free)
-    return Why.FILTERS if refused else Why.PENDING
+    return _why_of_free(state, leaf, entry, binding)
+
+
+def _why_of_free(state: State, leaf: Leaf, entry: Entry, binding: bool) -> Why:
+    """What keeps it from what is free, by the agent that comes furthest."""
+    quota, shape, why = state.quota, entry.shape, Why.NO_FREE
+    for agent in state.index.likely(shape.cpus, shape.mem):
+        if not agent.open or agent.claim is not None or not may_serve(agent, entry) or not admits(agent, leaf, state):
+            continue
+        piece = open_part(agent, leaf, agent.free)
+        if not shape.fits(piece, agent.uniform):
+            continue
+        if leaf.lines and not shape.fits(quota.shrink(leaf, piece), agent.uniform):
+            why = why if why is Why.FILTERS else Why.QUOTA_LIMIT if binding else Why.GUARANTEED
+        elif is_refused(agent, leaf, shape.cut(piece, 1, agent.uniform)):
+            why = Why.FILTERS
+        else:
+            return Why.PENDING
+    return why
 
 
 def _fits(agent: Agent, leaf: Leaf, entry: Entry, of: Resources) -> bool:

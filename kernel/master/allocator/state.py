@@ -160,6 +160,12 @@ class FreeIndex:
             if any(bucket[0] >= cpus and bucket[1] >= mem for cpus, mem in corners):
                 yield from self._buckets[bucket]
 
+    def likely(self, cpus: int, mem: int) -> list[Agent]:
+        """Agents where this may fit, without a change to anything, so that whoever asks disturbs no search."""
+        least = cpus.bit_length(), mem.bit_length()
+        found = [agent for bucket, agents in self._buckets.items() if bucket[0] >= least[0] and bucket[1] >= least[1] for agent in agents]
+        return [*found, *self._changed]
+
     def apply(self) -> bool:
         """Take in some of the changes; say whether there were any."""
         some = list(islice(self._changed, APPLY_AT_ONCE))

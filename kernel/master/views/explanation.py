@@ -1,0 +1,79 @@
+"""`/explain`: why demands wait, asked of the allocator, which decides by the same rules."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kernel.master.allocator import Reason, Why
+from kernel.master.state import MasterState
+from kernel.wire.codec import encode
+from kernel.wire.explanation import Explanation, Guarantee, Limit, WaitingDemand
+
+DEMANDS_MAX = 100
+
+# What would let a demand go on.
+UNBLOCKS: Mapping[Why, str] = {
+    Why.INACTIVE: "the framework must connect again: see `meseta framework list`",
+    Why.SUPPRESSED: "the framework must send REVIVE for the role",
+    Why.NO_AGENTS: "an agent must register: see `meseta node list`",
+    Why.CONSTRAINT: "an agent that meets the constraints, or a demand with others",
+    Why.SIZE: "a larger agent, or a smaller demand",
+    Why.RESERVED: "a reservation for this role, or less that is reserved for others: see `meseta reservation list`",
+    Why.QUOTA_LIMIT: "tasks of the role must end, or its limit be raised: `meseta quota set {role} --limit ...`",
+    Why.GUARANTEED: "a guarantee for this role, or smaller ones for others: see `meseta quota list`",
+    Why.FILTERS: "the refusals of the framework must end; REVIVE ends them at once",
+    Why.CLAIMED: "the tasks on the agent that is kept for it must end",
+    Why.NO_FREE: "tasks must end, or an agent be added",
+    Why.PENDING: "nothing: it is about to be offered",
+}
+
+
+def explain(s: MasterState, query: Mapping[str, str]) -> tuple[bytes]:
+    """?framework_id= and ?name= select; ?limit= demands at most. Cost: for each at worst a look at every agent."""
+    wanted, name = query.get("framework_id"), query.get("name")
+    limit = _limit(query.get("limit"))
+    frameworks = s.frameworks.values() if wanted is None else filter(None, (s.frameworks.get(wanted),))
+    waiting = sorted(
+        (
+            (entry.since_s, framework.framework_id, framework.info.name, entry)
+            for framework in frameworks
+            for entry in s.allocator.waiting(framework.framework_id)
+            if name is None or entry.demand.name == name
+        ),
+        key=lambda item: item[:2],
+    )
+    shown = tuple(
+        _shown(s, framework_id, framework_name, s.allocator.why(entry)) for _, framework_id, framework_name, entry in waiting[:limit]
+    )
+    return (encode(Explanation(shown, len(waiting) - len(shown))),)
+
+
+def _shown(s: MasterState, framework_id: str, framework: str, reason: Reason) -> WaitingDemand:
+    limit, kept = reason.limit, reason.kept
+    return WaitingDemand(
+        framework_id=framework_id,
+        framework=framework,
+        name=reason.name,
+        role=reason.role,
+        resources={name: amount / 1000 for name, amount in reason.shape.scalars().items()},
+        waiting=reason.waiting,
+        offered=reason.offered,
+        since=_wall_s(s, reason.waiting_since_s),
+        why=reason.why.name,
+        reason=reason.sentence,
+        unblocks=UNBLOCKS[reason.why].format(role=reason.role if limit is None else limit.role),
+        limit=None if limit is None else Limit(limit.role, limit.name, limit.limit / 1000, limit.consumed / 1000, limit.frameworks),
+        guarantee=None if kept is None else Guarantee(kept.name, kept.free / 1000, kept.kept / 1000, kept.roles),
+    )
+
+
+def _wall_s(s: MasterState, mono_s: float) -> float:
+    """When that was, by the clock on the wall."""
+    return mono_s if s.started is None else round(s.started.wall_s + mono_s - s.started.mono_s, 3)
+
+
+def _limit(text: str | None) -> int:
+    return min(int(text), DEMANDS_MAX) if text is not None and text.isascii() and text.isdigit() and len(text) < 10 else DEMANDS_MAX
+
+
+VIEWS = {"explain": explain}

@@ -1,0 +1,69 @@
+"""Why demands wait: `GET /explain`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kernel.master import views
+from kernel.wire import operator, scheduler
+from kernel.wire.resources import Scalar
+from tests.builders import framework_info, register, resources
+from tests.kernel.master.conductor import Conductor
+
+
+def explained(c: Conductor, **query: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(b"".join(views.render(c.core.state, "explain", query)))
+    return found
+
+
+def waiting(c: Conductor, **query: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = explained(c, **query)["demands"]
+    return found
+
+
+def request(c: Conductor, fid: str, shape: str, count: int = 1, name: str = "job", stream: str = "s") -> None:
+    c.call(fid, scheduler.Request((scheduler.ResourceRequest(resources=resources(shape), name=name, count=count),)), stream)
+
+
+def wanting(shape: str, count: int = 3, limit: float | None = None) -> Conductor:
+    """A framework that has told what it waits for, and an agent of four cpus."""
+    c = Conductor()
+    fid = c.subscribe(info=framework_info("f"))
+    request(c, fid, shape, count)
+    if limit is not None:
+        c.give(operator.UpdateQuota(True, (operator.QuotaConfig("*", limits={"cpus": Scalar(limit)}),)))
+    c.agent(1, register("1", "cpus:4;mem:4096"))
+    return c
+
+
+def test_a_demand_larger_than_every_agent_says_so() -> None:
+    (one,) = waiting(wanting("cpus:8"))
+    assert (one["name"], one["waiting"], one["why"], one["reason"]) == ("job", 3, "SIZE", "no agent is large enough")
+    assert one["unblocks"] == "a larger agent, or a smaller demand"
+    assert one["resources"] == {"cpus": 8.0}
+
+
+def test_what_is_offered_does_not_wait() -> None:
+    (one,) = waiting(wanting("cpus:2;mem:32"))
+    assert (one["waiting"], one["offered"], one["why"]) == (1, 2, "NO_FREE")
+
+
+def test_a_role_at_its_limit_is_named_with_what_it_has() -> None:
+    (one,) = waiting(wanting("cpus:2;mem:32", 2, limit=3))
+    assert one["why"] == "QUOTA_LIMIT"
+    assert one["limit"] == {"role": "*", "resource": "cpus", "limit": 3.0, "consumed": 2.0, "frameworks": 1}
+    assert one["reason"].startswith("role * is too near its limit of 3 cpus: 2 used")
+    assert one["unblocks"] == "tasks of the role must end, or its limit be raised: `meseta quota set * --limit ...`"
+
+
+def test_demands_are_selected_and_the_oldest_come_first() -> None:
+    c = wanting("cpus:8")
+    c.later(5)
+    other = c.subscribe("s2", info=framework_info("g"))
+    request(c, other, "cpus:9", name="late", stream="s2")
+    assert [one["name"] for one in waiting(c)] == ["job", "late"]
+    assert [one["name"] for one in waiting(c, framework_id=other)] == ["late"]
+    assert [one["name"] for one in waiting(c, name="job")] == ["job"]
+    assert explained(c, limit="1")["more"] == 1
+    assert waiting(c, name="nobody") == []
