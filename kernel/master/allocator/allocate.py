@@ -123,9 +123,7 @@ class _Turn:
         state, tree, walk = self.state, self.state.tree, self.state.tree.next
         hope = self._hope(agent, owed_only)
         tree.begin(owed_only)
-        while (leaf := walk()) is not None:
-            if hope is _Hope.NONE:
-                return False
+        while hope is not _Hope.NONE and (leaf := walk()) is not None:
             if leaf.framework.demands:
                 grant = self._cut(agent, leaf, alone=False, owed_only=owed_only) if hope is _Hope.ANY or not agent.uniform else None
                 if grant is None:
@@ -149,25 +147,29 @@ class _Turn:
             if agent.free is EMPTY or not agent.free:
                 break
             hope = self._hope(agent, owed_only)
-        return True
+        return hope is not _Hope.NONE
 
     def _hope(self, agent: Agent, owed_only: bool) -> _Hope:
         """Who may be able to use what is free there and neither reserved nor kept for guarantees (owed_only: or kept for them)."""
         quota, cpus, mem = self.state.quota, agent.free.cpus, agent.free.mem
-        hope = self._hope_of(cpus, mem)
-        if quota.pools and not owed_only and hope is not _Hope.NONE:
-            reach = quota.reach(cpus, mem)
-            if reach != (cpus, mem) and (left := self._hope_of(*reach)) is not hope:
-                quota.deny()
-                return left
-        return hope
+        if not quota.pools or owed_only:
+            return self._hope_of(cpus, mem)
+        reach = quota.reach(cpus, mem)
+        left = self._hope_of(*reach)
+        if left is not _Hope.ANY and reach != (cpus, mem) and self._hope_of(cpus, mem) is not left:
+            quota.deny()
+        return left
 
     def _hope_of(self, cpus: int, mem: int) -> _Hope:
         tree = self.state.tree
         if tree.wanted.may_fit(cpus, mem):
             return _Hope.ANY
-        if tree.takers and (tree.picky or any(cpus >= least[0] and mem >= least[1] for least in self._least)):
-            return _Hope.TAKERS
+        if tree.takers:
+            if tree.picky:
+                return _Hope.TAKERS
+            for least_cpus, least_mem in self._least:
+                if cpus >= least_cpus and mem >= least_mem:
+                    return _Hope.TAKERS
         return _Hope.NONE
 
     def _consider_capped(self, agent: Agent) -> None:

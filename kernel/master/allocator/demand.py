@@ -43,10 +43,10 @@ class Shape:
     """A demand's resources made ready for fitting.
 
     exact: what must be there as it is (certain ports, sets, volumes); such a shape fits once at most. scalars: names beyond the
-    four of the slots. ports: how many of any.
+    four of the slots; wanted: those and the slots, as pairs. ports: how many of any.
     """
 
-    __slots__ = ("cpus", "disk", "exact", "gpus", "mem", "plain", "ports", "resources", "scalars")
+    __slots__ = ("cpus", "disk", "exact", "gpus", "mem", "plain", "ports", "resources", "scalars", "wanted")
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
@@ -63,6 +63,8 @@ class Shape:
                 exact[key] = amount
         self.exact = Resources(other=exact or None)
         self.plain = resources.other is None
+        named = [("cpus", self.cpus), ("mem", self.mem), ("disk", self.disk), ("gpus", self.gpus), *self.scalars.items()]
+        self.wanted = [(name, wanted) for name, wanted in named if wanted]
 
     def fits(self, piece: Resources, uniform: bool) -> int:
         """How many of this shape can be cut out of the piece. uniform: nothing in the piece is reserved."""
@@ -102,15 +104,11 @@ class Shape:
             piece = piece.without(self.exact)
         times = 1 if self.exact else MANY
         sums = _divisible(piece)
-        for name, wanted in self._wanted():
+        for name, wanted in self.wanted:
             times = min(times, sum(amount for _, amount in sums.get(name, ())) // wanted)
         if self.ports:
             times = min(times, sum(span_size(spans) for _, spans in _port_spans(piece)) // self.ports)
         return times
-
-    def _wanted(self) -> list[tuple[str, int]]:
-        named = [("cpus", self.cpus), ("mem", self.mem), ("disk", self.disk), ("gpus", self.gpus), *self.scalars.items()]
-        return [(name, wanted) for name, wanted in named if wanted]
 
     def cut(self, piece: Resources, times: int, uniform: bool) -> Resources:
         """So many of this shape out of a piece in which they fit; what is reserved most narrowly goes first."""
@@ -118,7 +116,7 @@ class Shape:
             return Resources(self.cpus * times, self.mem * times, self.disk * times, self.gpus * times)
         taken, rest = self.exact, piece.without(self.exact) if self.exact else piece
         sums = _divisible(rest)
-        for name, wanted in self._wanted():
+        for name, wanted in self.wanted:
             missing = wanted * times
             for key, amount in sums[name]:
                 part = min(missing, amount)
@@ -192,7 +190,10 @@ class Wanted:
 
     def may_fit(self, cpus: int, mem: int) -> bool:
         """Whether something that is waited for needs no more than this."""
-        return any(least_cpus <= cpus and least_mem <= mem for least_cpus, least_mem in self._least)
+        for least_cpus, least_mem in self._least:  # noqa: SIM110  # any() would cost twice as much, for each agent and grant.
+            if least_cpus <= cpus and least_mem <= mem:
+                return True
+        return False
 
 
 class Entry:
