@@ -27,6 +27,7 @@ from kernel.wire.ids import FrameworkID
 from kernel.wire.nodes import MachineID, MasterInfo, Unavailability
 from kernel.wire.resources import Resources
 from kernel.wire.task import CommandInfo, ExecutorType, TaskState
+from kernel.wire.values import Scalar
 from tests.builders import accept, accept_group, at, executor, framework_info, register, task
 from tests.hostile.anything import Anything, picture
 from tests.kernel.master.conductor import Conductor
@@ -41,7 +42,19 @@ CALLS = [
 MESSAGES = AgentMessage.__args__
 FIXED = {"version": LINK_VERSION}
 VIEWS = [name.lower() for name in ("GET_STATE", "GET_AGENTS", "GET_TASKS", "GET_FRAMEWORKS", "GET_EXECUTORS", "GET_ROLES", "GET_MASTER")]
-VIEWS += ["state", "state-summary", "slaves", "frameworks", "tasks", "roles", "metrics", "maintenance/status", "maintenance/schedule"]
+VIEWS += [
+    "state",
+    "state-summary",
+    "slaves",
+    "frameworks",
+    "tasks",
+    "roles",
+    "weights",
+    "quota",
+    "metrics",
+    "maintenance/status",
+    "maintenance/schedule",
+]
 # Numbers of work done, refused or not; and what is only remembered of an answer.
 NOT_STATE = ("out", "counts", "now", "rendered")
 
@@ -145,6 +158,10 @@ def any_input(master: Conductor, chance: random.Random, anything: Anything) -> A
         e.StopMaintenance(anything.message(operator.StopMaintenance).machines),
         e.StopMaintenance((MachineID(f"host-{chance.randrange(3)}"),)),
         e.TeardownFramework(chance.choice(anything.words)),
+        *(anything.message(body) for body in (operator.UpdateQuota, operator.SetQuota, operator.RemoveQuota, operator.UpdateWeights)),
+        anything.twisted(operator.UpdateQuota(True, (operator.QuotaConfig("*", {"cpus": Scalar(1.0)}, {"cpus": Scalar(2.0)}),))),
+        operator.UpdateQuota(True, (operator.QuotaConfig("*", {}, {"cpus": Scalar(chance.choice((0.0, 1.5, 3.0)))}),)),
+        operator.RemoveQuota("*"),
     ])  # fmt: skip
 
 

@@ -203,6 +203,40 @@ class TestInForce:
         assert sum(Resources.of(offer.resources).cpus for offer in c.offers("o")) == 1000
 
 
+class TestShown:
+    def test_roles_tell_quota_consumption_and_share(self) -> None:
+        """RolesEndpointContainsQuota and ContainsConsumedQuota: reservations count; a role that only has a quota is known."""
+        c = Conductor()
+        c.agent(1, register("1", "cpus:4;mem:1024;cpus(eng/x):2"))
+        c.give(update(config("eng", "cpus:1", "cpus:8"), config("idle", limit="mem:64")))
+        assert roles(c)["eng"]["quota"] == {"role": "eng", "guarantee": {"cpus": 1.0}, "limit": {"cpus": 8.0}, "consumed": {"cpus": 2.0}}
+        assert roles(c)["idle"]["quota"]["limit"] == {"mem": 64.0}
+        fid = c.subscribe(info=framework_info("f", role="eng/x"))
+        assert roles(c)["eng"]["share"] == 1.0
+        c.call(fid, scheduler.Suppress())
+        assert roles(c)["eng/x"]["suppressed"] == [fid]
+
+    def test_quota_metrics(self) -> None:
+        c = cluster(1)
+        c.give(update(config("eng", "cpus:1", "cpus:3;mem:256")))
+        fid = c.subscribe(info=framework_info("f", role="eng/x"))
+        offer = c.offers()[0]
+        c.call(fid, accept([offer.id.value], task("t", offer.agent_id.value, "cpus:2;mem:100")))
+        numbers = {name: value for part in views.render(c.core.state, "metrics") for name, value in part.items() if "/quota/" in name}
+        prefix = "allocator/mesos/quota/roles/eng/resources"
+        found = {name.removeprefix(f"{prefix}/"): value for name, value in numbers.items() if name.startswith(prefix)}
+        assert found == {
+            "cpus/guarantee": 1.0,
+            "cpus/limit": 3.0,
+            "cpus/consumed": 2.0,
+            "cpus/offered_or_allocated": 2.0,
+            "mem/limit": 256.0,
+            "mem/consumed": 100.0,
+            "mem/offered_or_allocated": 100.0,
+        }
+        assert numbers["allocator/mesos/quota/roles/eng/x/resources/cpus/consumed"] == 2.0
+
+
 class TestWeights:
     def test_they_are_written_told_and_in_force_for_roles_nobody_is_in_too(self) -> None:
         c = cluster(0)
