@@ -15,6 +15,7 @@ from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
 from kernel.wire.agent import AgentFrame, MasterFrame
 from kernel.wire.command import CheckType, Environment, HealthCheck, Variable
+from kernel.wire.conversion import unshared
 from kernel.wire.ids import TaskID
 from kernel.wire.link import FrameOrder, Verdict
 from kernel.wire.nodes import MasterInfo
@@ -403,7 +404,7 @@ class Cluster:
                 offered = offered + offer.resources
             assert agent.used == used, f"{agent.agent_id}: {agent.used} is counted as used, {used} is"
             assert agent.offered == offered, f"{agent.agent_id}: {agent.offered} is counted as offered, {offered} is"
-            assert agent.total.contains(used + offered), f"{agent.agent_id}: {used} + {offered} is promised of {agent.total}"
+            assert agent.total.contains(unshared(used) + offered), f"{agent.agent_id}: {used} + {offered} is promised of {agent.total}"
 
     def check_end(self) -> None:
         """What must hold once all is at rest: nothing acknowledged was lost, doubled or guessed."""

@@ -32,9 +32,11 @@ _LOCK = threading.Lock()  # Volumes are made by the threads of several container
 # ---- Making and removing --------------------------------------------------------------------------------
 
 
-def make(place: VolumePlace) -> None:
-    """Have the volume there, empty when it is made. Raises OSError."""
+def make(place: VolumePlace, is_wanted: Callable[[], bool] = lambda: True) -> None:
+    """Have the volume there, empty when it is made. is_wanted: asked when nobody else can make one there. Raises OSError."""
     with _LOCK:
+        if not is_wanted():
+            return
         if _marked(place) == place.token:
             if not place.whole:
                 _make_folder(place)
@@ -151,10 +153,13 @@ class Volumes:
     def __init__(self, bases: Iterable[str], post: Callable[[Any], None]) -> None:
         """bases: the folders below which there may be volumes. post: takes the core's inputs."""
         self._bases, self._post = dict.fromkeys(bases), post
+        self._newest: dict[str, str] = {}  # By path: the token of the last that was ordered to be made there.
         self._orders: asyncio.Queue[MakeVolume | RemoveVolume] = asyncio.Queue()
         self._slices = Slices("volumes")
 
     def order(self, effect: MakeVolume | RemoveVolume) -> None:
+        if isinstance(effect, MakeVolume):
+            self._newest[effect.place.path] = effect.place.token
         self._orders.put_nowait(effect)
 
     async def run(self) -> None:
@@ -172,11 +177,14 @@ class Volumes:
     async def _obey(self, effect: MakeVolume | RemoveVolume) -> None:
         place = effect.place
         self._bases[place.base] = None
-        act = make if isinstance(effect, MakeVolume) else remove
+        making = isinstance(effect, MakeVolume)
         try:
-            await asyncio.to_thread(act, place)
+            if making:  # A launch may have made a later one there meanwhile, and a task have written into it.
+                await asyncio.to_thread(make, place, lambda: self._newest[place.path] == place.token)
+            else:
+                await asyncio.to_thread(remove, place)
         except OSError as error:  # What cannot be made is tried again for the first task, what cannot be removed at the next start.
-            log.error("cannot %s the volume %s: %s", act.__name__, place.path, error)
+            log.error("cannot %s the volume %s: %s", "make" if making else "remove", place.path, error)
             return
         if isinstance(effect, RemoveVolume):
             self._post(VolumeRemoved(place.path, place.token))

@@ -57,6 +57,15 @@ def test_a_removed_one_is_gone(tmp_path: Path) -> None:
     assert not os.path.exists(place(tmp_path).path)
 
 
+def test_a_late_making_leaves_the_next_one(tmp_path: Path) -> None:
+    """Of what is ordered only the newest is made, for a launch may have been quicker than the orders before it."""
+    first, second = place(tmp_path), place(tmp_path, "2")
+    disk.make(second)
+    Path(second.path, "new").write_text("x")
+    assert work(tmp_path, MakeVolume(first), RemoveVolume(first), MakeVolume(second)) == [VolumeRemoved(first.path, "1")]
+    assert os.listdir(second.path) == ["new"]
+
+
 def test_a_late_removal_leaves_the_next_one(tmp_path: Path) -> None:
     disk.make(place(tmp_path))
     disk.make(place(tmp_path, "2"))
@@ -142,13 +151,14 @@ def test_what_an_earlier_agent_removed_is_taken_off_too(tmp_path: Path) -> None:
 def work(root: Path, *orders: MakeVolume | RemoveVolume) -> list[Any]:
     """Have the agent's thread obey until nothing of what was removed is left; return what it told."""
     told: list[Any] = []
+    removals = sum(isinstance(order, RemoveVolume) for order in orders)
 
     async def obey() -> None:
         volumes = Volumes([f"{root}/volumes"], told.append)
         for order in orders:
             volumes.order(order)
         working = asyncio.create_task(volumes.run())
-        await asyncio.to_thread(eventually, lambda: os.listdir(f"{root}/volumes") == ["roles"] and len(told) == bool(orders))
+        await asyncio.to_thread(eventually, lambda: os.listdir(f"{root}/volumes") == ["roles"] and len(told) == removals)
         working.cancel()
 
     asyncio.run(obey())
