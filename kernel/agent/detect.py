@@ -9,8 +9,10 @@ from pathlib import Path
 from msgspec import Struct
 
 from kernel.agent.gpus import NO_GPUS, Gpu, GpusFound, offered
+from kernel.agent.volumes.places import root_of
 from kernel.daemons import PORTS_OFFERED, RESERVED_DISK_MB, RESERVED_MEM_MB
 from kernel.errors import CallError, ConfigError
+from kernel.wire.conversion import checkpointed
 from kernel.wire.resources import Resource, Resources
 
 PLAIN_NAMES = ("cpus", "mem", "disk")
@@ -41,9 +43,26 @@ def resources(
         names = tuple(name for name in guessed if name not in named)
         for name in names:
             total += Resources.parse(f"{name}:{guessed[name]}", default_role, "--resources")
+        _check(total, work_dir)
     except CallError as error:
         raise ConfigError(str(error)) from error
     return Offered(total.messages(), names, chosen)
+
+
+def _check(total: Resources, work_dir: Path) -> None:
+    """What is there from the start. Raises CallError."""
+    made = checkpointed(total)
+    if made:
+        raise CallError(
+            f"--resources: {{{made}}} is reserved dynamically or a volume: such are made by operations; static reservations are allowed"
+        )
+    for key in total.other or ():
+        try:
+            root = root_of(str(work_dir), key)
+        except CallError as error:
+            raise CallError(f"--resources: {error}") from error
+        if root is not None and not os.path.isdir(root):
+            raise CallError(f"--resources: disk.source: {root} is no folder of this machine")
 
 
 def _named(given: str) -> set[str]:

@@ -291,7 +291,8 @@ class Resources(Struct, frozen=True, gc=False):
         """`name(role):value` joined by `;`, or a JSON array of Resource. Raises CallError."""
         if text.lstrip().startswith("["):
             try:
-                return Resources.of(msgspec.json.decode(text, type=tuple[Resource, ...]), field)
+                messages = msgspec.json.decode(text, type=tuple[Resource, ...])
+                return Resources.of([_with_role(message, default_role) for message in messages], field)
             except msgspec.MsgspecError as error:
                 raise CallError(f"{field}: {error}") from error
         return Resources.of([_parse_one(part, default_role, field) for part in text.split(";") if part.strip()], field)
@@ -577,6 +578,11 @@ def _read_reservations(message: Resource, field: str) -> tuple[ReservationInfo, 
     ):
         raise CallError(f"{field}.reservation: does not agree with `reservations`")
     return stack
+
+
+def _with_role(message: Resource, role: str) -> Resource:
+    """The message, for the role if it names none."""
+    return message if message.role is not None or message.reservations else replace(message, role=role)
 
 
 def _parse_one(text: str, default_role: str, field: str) -> Resource:

@@ -47,32 +47,43 @@ def place_of(work_dir: str, key: Key, token: str) -> VolumePlace:
     return VolumePlace(path, base, marker, token, whole, key.shared)
 
 
+def root_of(work_dir: str, key: Key) -> str | None:
+    """The root of a disk of type PATH or MOUNT, None for what is in the work dir. Raises CallError for a disk without one."""
+    source = key.disk.source if key.disk is not None else None
+    if source is None:
+        return None
+    kind = source.type
+    if kind not in (DiskSourceType.PATH, DiskSourceType.MOUNT):
+        raise CallError(f"disk.source.type: a {kind.value} disk needs a resource provider; allowed are PATH and MOUNT")
+    named = source.path if kind is DiskSourceType.PATH else source.mount
+    if named is None or not named.root or ".." in named.root.split("/"):
+        raise CallError(f"disk.source: a {kind.value} disk needs a root without '..'")
+    return posixpath.normpath(posixpath.join(work_dir, named.root))
+
+
 def bases(work_dir: str, total: Resources) -> list[str]:
     """The folders below which an agent with these resources may have had volumes."""
-    roots = [f"{work_dir}/volumes"]
+    found = [f"{work_dir}/volumes"]
     for key in total.other or ():
-        source = key.disk.source if key.disk is not None else None
-        if source is not None and source.path is not None and source.path.root:
-            roots.append(posixpath.normpath(posixpath.join(work_dir, source.path.root, "volumes")))
-        elif source is not None and source.mount is not None and source.mount.root:
-            roots.append(posixpath.normpath(posixpath.join(work_dir, source.mount.root)))
-    return roots
+        root = root_of(work_dir, key)
+        if root is not None:
+            found.append(root if _is_whole(key) else f"{root}/volumes")
+    return found
+
+
+def _is_whole(key: Key) -> bool:
+    return key.disk is not None and key.disk.source is not None and key.disk.source.type is DiskSourceType.MOUNT
 
 
 def _path(work_dir: str, key: Key) -> tuple[str, str, bool]:
     validate_id(persistence_id(key), "disk.persistence.id")
     validate_role(key.role, "role")
-    source = key.disk.source if key.disk is not None else None
+    root = root_of(work_dir, key)
+    if root is not None and _is_whole(key):
+        return root, root, True
+    base = f"{root or work_dir}/volumes"
     # A role's name may contain slashes and no spaces, a folder's the other way round (as in Mesos).
-    below = f"volumes/roles/{key.role.replace('/', ' ')}/{persistence_id(key)}"
-    if source is None:
-        return f"{work_dir}/{below}", f"{work_dir}/volumes", False
-    kind = source.type
-    named = source.path if kind is DiskSourceType.PATH else source.mount if kind is DiskSourceType.MOUNT else None
-    if named is None or not named.root or ".." in named.root.split("/"):
-        raise CallError(f"disk.source: a {kind.value} disk needs a root without '..'")
-    root = posixpath.normpath(posixpath.join(work_dir, named.root))
-    return (root, root, True) if kind is DiskSourceType.MOUNT else (f"{root}/{below}", f"{root}/volumes", False)
+    return f"{base}/roles/{key.role.replace('/', ' ')}/{persistence_id(key)}", base, False
 
 
 def unsupported_mounts(volumes: list[Key], kind: Containerizer) -> str | None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec.structs import replace
@@ -124,3 +126,27 @@ def test_the_key_of_executors_may_be_given(tmp_path: Path) -> None:
     for path in ("key", "none"):
         with pytest.raises(ConfigError):
             executor_key(config(tmp_path, jwt_secret_key=str(tmp_path / path)))
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        ({"reservations": [{"type": "DYNAMIC", "role": "eng"}]}, "made by operations"),
+        ({"disk": {"persistence": {"id": "v"}}, "role": "eng"}, "made by operations"),
+        ({"disk": {"source": {"type": "RAW"}}}, "allowed are PATH and MOUNT"),
+        ({"disk": {"source": {"type": "MOUNT", "mount": {}}}}, "needs a root"),
+        ({"disk": {"source": {"type": "PATH", "path": {"root": "../up"}}}}, "needs a root without"),
+        ({"disk": {"source": {"type": "PATH", "path": {"root": "/no/such/folder"}}}}, "/no/such/folder is no folder"),
+    ],
+)
+def test_resources_that_no_agent_begins_with(tmp_path: Path, fields: dict[str, Any], told: str) -> None:
+    given = json.dumps([{"name": "disk", "type": "SCALAR", "scalar": {"value": 10}, **fields}])
+    with pytest.raises(ConfigError, match=f"--resources.*{told}"):
+        detect.resources(given, "*", tmp_path)
+
+
+def test_disks_and_roles_in_json(tmp_path: Path) -> None:
+    (tmp_path / "fast").mkdir()
+    disk = {"name": "disk", "type": "SCALAR", "scalar": {"value": 10}, "disk": {"source": {"type": "PATH", "path": {"root": "fast"}}}}
+    found = Resources.of(detect.resources(json.dumps([disk, {**disk, "role": "eng"}]), "prod", tmp_path).resources)
+    assert sorted(key.role for key in found.other or () if key.disk is not None) == ["eng", "prod"]
