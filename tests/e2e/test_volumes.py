@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -166,3 +167,48 @@ def test_on_the_command_line(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) 
     run(reservation, "rm", agent_id, "cli/db")
     (agent,) = ask(cluster, "GET_AGENTS")["agents"]
     assert not any(resource.get("reservations") for resource in agent["total_resources"])
+
+
+def test_disks_of_their_own_and_static_reservations(tmp_path: Path) -> None:
+    """A PATH disk that is cut into volumes, a MOUNT disk that is one, both for a role from the start."""
+    for name in ("fast", "whole"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "whole" / "left").write_text("by somebody")
+    fast = {"type": "PATH", "path": {"root": str(tmp_path / "fast")}}
+    whole = {"type": "MOUNT", "mount": {"root": str(tmp_path / "whole")}}
+    of_role = {"role": ROLE}
+    given = [
+        scalar("cpus", 2),
+        scalar("mem", 512),
+        {**scalar("disk", 100), **of_role, "disk": {"source": fast}},
+        {**scalar("disk", 50), **of_role, "disk": {"source": whole}},
+    ]
+    static = [{"type": "STATIC", "role": ROLE}]
+
+    def on(source: Json, name: str, size_mb: float) -> Json:
+        return {**scalar("disk", size_mb), "reservations": static, "disk": {**volume(name)["disk"], "source": source}}
+
+    cluster = Cluster(tmp_path, agents=1, only="master,agent", environ={"MESETA_RESOURCES": json.dumps(given)})
+    try:
+        cluster.up()
+        scheduler = Scheduler(cluster, ROLE, "RESERVATION_REFINEMENT")
+        made = [on(fast, "part", 40), on(whole, "all", 50)]
+        write = "echo $0 > data/file"
+        scheduler.accept(
+            lambda offer: len(offer["resources"]) >= 4,
+            lambda offer: [
+                {"type": "CREATE", "id": {"value": "create"}, "create": {"volumes": made}},
+                launch(offer, "path", write, made[0]),
+                launch(offer, "mount", write, made[1]),
+            ],
+        )
+        assert scheduler.operation("create")["state"] == "OPERATION_FINISHED"
+        for task_id in ("path", "mount"):
+            scheduler.status(task_id, "TASK_FINISHED")
+        assert (tmp_path / "fast" / "volumes" / "roles" / ROLE / "part" / "file").exists()
+        assert [path.name for path in (tmp_path / "whole").glob("[a-z]*")] == ["file"]
+        scheduler.accept(lambda offer: holds(offer, "all"), lambda offer: [{"type": "DESTROY", "destroy": {"volumes": [made[1]]}}])
+        eventually(lambda: not list((tmp_path / "whole").iterdir()), what="the disk is empty")
+        scheduler.close()
+    finally:
+        cluster.down()
