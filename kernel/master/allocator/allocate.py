@@ -121,13 +121,15 @@ class _Turn:
         """One walk through those who want something. owed_only: through those to whom something is guaranteed and not given. False: it
         was ended, as what is free and not reserved is too little for anybody."""
         state, tree, walk = self.state, self.state.tree, self.state.tree.next
-        hope = self._hope(agent, owed_only)
+        hope, looked = _Hope.ANY, False  # Not looked into before the first has got nothing: mostly it gets all.
         tree.begin(owed_only)
         while hope is not _Hope.NONE and (leaf := walk()) is not None:
             if leaf.framework.demands:
                 grant = self._cut(agent, leaf, alone=False, owed_only=owed_only) if hope is _Hope.ANY or not agent.uniform else None
                 if grant is None:
                     tree.pass_over(leaf)
+                    if not looked:
+                        hope, looked = self._hope(agent, owed_only), True
                     continue
                 state.count(leaf, grant.resources, 1)
                 tree.grant(leaf, *shared_amounts(grant.resources))
@@ -139,6 +141,8 @@ class _Turn:
                 piece = self._whole(agent, leaf, owed_only)
                 if piece is None:
                     tree.pass_over(leaf)
+                    if not looked:
+                        hope, looked = self._hope(agent, owed_only), True
                     continue
                 state.hold(agent, piece)
                 state.count(leaf, piece, 1)
@@ -146,7 +150,7 @@ class _Turn:
                 self._offer(leaf, agent, piece, [], whole=True)
             if agent.free is EMPTY or not agent.free:
                 break
-            hope = self._hope(agent, owed_only)
+            hope, looked = self._hope(agent, owed_only), True
         return hope is not _Hope.NONE
 
     def _hope(self, agent: Agent, owed_only: bool) -> _Hope:
