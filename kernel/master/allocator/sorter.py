@@ -440,6 +440,10 @@ class RoleTree:
                     turns = min(turns, int((limit * self._disk - node.disk) // shape.disk) + 1)
                 if shape.gpus and self._gpus < math.inf:
                     turns = min(turns, int((limit * self._gpus - node.gpus) // shape.gpus) + 1)
+                for name, wanted in shape.scalars.items():
+                    if (total := self.totals.get(name)) and name not in self.excluded:
+                        held = node.extra.get(name, 0) if node.extra else 0
+                        turns = min(turns, int((limit * total - held) // wanted) + 1)
             node = parent
         return max(0, turns)
 

@@ -34,44 +34,6 @@ def test_each_new_agent_goes_wholly_to_the_role_with_the_lowest_dominant_share()
     assert who(cluster.allocate()) == ["f1"]
 
 
-def test_the_example_of_the_paper_on_dominant_resource_fairness() -> None:
-    """9 CPUs and 18 GB; A's tasks need <1, 4>, B's <3, 1>: three tasks of A beside two of B equalise the dominant shares."""
-    cluster = TestCluster()
-    cluster.framework("user-b", demands=True)  # The paper lets B begin; here equal shares begin by name.
-    cluster.framework("user-a", demands=True)
-    cluster.agent("s1", "cpus:9;mem:18")
-    cluster.request("user-a", demand("cpus:1;mem:4", 10))
-    cluster.request("user-b", demand("cpus:3;mem:1", 10))
-    cluster.allocate()
-    assert total(cluster, "user-a") == {"cpus": 3, "mem": 12}
-    assert total(cluster, "user-b") == {"cpus": 6, "mem": 2}
-    assert len(cluster.offers) == 2
-
-
-def test_the_turns_of_the_paper_one_task_at_a_time() -> None:
-    """Each pass sees one free task's worth; B, A, A, B, A as in table 1."""
-    cluster = TestCluster()
-    cluster.framework("1-b", demands=True)
-    cluster.framework("2-a", demands=True)
-    cluster.agent("s1", "cpus:9;mem:18")
-    order = []
-    for _ in range(5):
-        shares = {view.role: view.share for view in cluster.allocator.shares()}
-        assert shares
-        needs = {"1-b": demand("cpus:3;mem:1"), "2-a": demand("cpus:1;mem:4")}
-        tree = cluster.allocator._state.tree
-        lowest = min(
-            (tree.path_key(leaf), framework_id)
-            for framework_id in needs
-            for leaf in cluster.allocator._state.frameworks[framework_id].leaves.values()
-        )[1]
-        cluster.request(lowest, needs[lowest])
-        (offer,) = cluster.allocate()
-        cluster.launch(offer)
-        order.append(offer.framework_id[-1])
-    assert order == ["b", "a", "a", "b", "a"]
-
-
 @pytest.mark.parametrize("counts", [(1000, 1000), (700, 5000)])
 def test_equal_demands_end_with_equal_shares_in_few_offers(counts: tuple[int, int]) -> None:
     cluster = TestCluster()
@@ -84,6 +46,16 @@ def test_equal_demands_end_with_equal_shares_in_few_offers(counts: tuple[int, in
     assert total(cluster, "f1")["cpus"] == pytest.approx(total(cluster, "f2")["cpus"], rel=0.01)
     assert total(cluster, "f1")["cpus"] + total(cluster, "f2")["cpus"] == pytest.approx(128)
     assert len(cluster.offers) <= 2 * 4
+
+
+def test_demands_for_other_scalars_than_the_usual_take_turns_too() -> None:
+    cluster = TestCluster()
+    cluster.agent("s1", "cpus:8;bandwidth:1000")
+    for framework_id in ("f1", "f2"):
+        cluster.framework(framework_id, demands=True)
+        cluster.request(framework_id, demand("bandwidth:10", 1000))
+    cluster.allocate()
+    assert total(cluster, "f1") == total(cluster, "f2") == {"bandwidth": 500}
 
 
 def test_equal_shares_mean_equal_numbers_of_allocations_not_order_by_name() -> None:
