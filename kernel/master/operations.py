@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 
+from msgspec.structs import replace
+
 from kernel.clock import Now
 from kernel.errors import CallError, Conflict, PeerError
 from kernel.master.effects import OperateByOperator
@@ -21,7 +23,7 @@ from kernel.wire.ids import AgentID, OperationID
 from kernel.wire.legacy import reserved_by_role
 from kernel.wire.offer import Operation as OperationInfo
 from kernel.wire.offer import OperationState, OperationStatus, OperationType
-from kernel.wire.resources import Resources
+from kernel.wire.resources import Form, Resource, Resources
 
 REFUSE_S = 5.0  # Offers that an operator's operation takes back are not made to the same again for so long.
 OPERATIONS_MAX = 1000  # Of one framework, with ids and not acknowledged.
@@ -110,7 +112,17 @@ def _unacknowledged(status: OperationStatus) -> OperationStatus:
 
 
 def _tell(s: MasterState, framework: Framework, status: OperationStatus) -> None:
+    if status.converted_resources and not framework.refinement:
+        status = replace(status, converted_resources=_old_form(status.converted_resources))
     s.tell(framework, scheduler.Event("UPDATE_OPERATION_STATUS", update_operation_status=scheduler.UpdateOperationStatus(status)))
+
+
+def _old_form(messages: tuple[Resource, ...]) -> tuple[Resource, ...]:
+    """For a framework that knows of no refinement. What is refined (it knew of that once), or makes no sense, stays as it is."""
+    try:
+        return Resources.of(messages).messages(form=Form.PRE)
+    except (CallError, ValueError):
+        return messages
 
 
 def _place(agent: Agent) -> Place:

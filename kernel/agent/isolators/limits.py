@@ -48,7 +48,10 @@ class Usage(Struct, frozen=True, gc=False):
 def limits_of(given: Iterable[Resource], beyond: Mapping[str, Scalar], *, quota: bool, pids_max: int | None) -> Limits:
     """The limits that resources mean. beyond: `limits` of a task, how far it may go beyond what it was given (infinite: as far as
     there is any). quota: hold it to its cpus also while others leave some unused."""
-    held = Resources.of(tuple(given)).scalars()
+    resources = Resources.of(tuple(given))
+    if resources.other is not None:  # Volumes and disks of their own are no part of the sandbox.
+        resources = resources.where(lambda key: key.disk is None, plain=True)
+    held = resources.scalars()
     cpu_milli, mem_milli = held.get("cpus", 0), held.get("mem", 0)
     cpu_limit = _milli(beyond["cpus"]) if "cpus" in beyond else cpu_milli if quota else None
     mem_limit = _milli(beyond["mem"]) if "mem" in beyond else mem_milli

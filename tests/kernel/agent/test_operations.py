@@ -8,6 +8,7 @@ import pytest
 from msgspec.structs import replace
 
 from kernel.agent.effects import CloseMasterLink, LaunchContainer, LauncherState, MakeVolume, MasterConnected, RemoveVolume, VolumeRemoved
+from kernel.agent.isolators.limits import limits_of
 from kernel.agent.state import Node
 from kernel.errors import ConfigError
 from kernel.wire.agent import AcknowledgeOperation, ApplyOperation, OperationUpdate, Register, RunTask, ShutdownFramework
@@ -196,3 +197,8 @@ class TestVolumes:
 def with_resources(task_id: str, *more: Resource) -> TaskInfo:
     info = command(task_id)
     return replace(info, resources=(*info.resources, *more))
+
+
+def test_a_volume_is_no_part_of_the_sandbox_and_its_disk() -> None:
+    given = (*resources("cpus:1;disk:10"), MADE)
+    assert limits_of(given, {}, quota=False, pids_max=None).disk_mib == 10

@@ -103,11 +103,11 @@ class Stage(Conductor):
                 uuids.append(self.finish(message, link))
         return uuids
 
-    def finish(self, message: ApplyOperation, link: int = 1) -> bytes:
+    def finish(self, message: ApplyOperation, link: int = 1, converted: tuple[Resource, ...] = ()) -> bytes:
         self._uuids += 1
         uuid = self._uuids.to_bytes(16, "big")
         aid = AgentID(self.core.state.links[link].agent_id)
-        status = OperationStatus(FINISHED, message.operation.id, uuid=UUID(uuid), agent_id=aid)
+        status = OperationStatus(FINISHED, message.operation.id, converted_resources=converted, uuid=UUID(uuid), agent_id=aid)
         self.give(e.FromAgent(link, OperationUpdate(message.framework_id, message.uuid, status)))
         return uuid
 
@@ -181,6 +181,11 @@ class TestReservations:
         c.accept(reserve(*reserved("cpus:1", "eng")))
         (old,) = [resource for offer in c.offers() for resource in offer.resources if resource.reservation is not None]
         assert (old.role, old.reservations, old.scalar.value if old.scalar else 0) == ("eng", (), 1.0)
+        c.accept(reserve(*reserved("cpus:1", "eng"), operation_id="x"))
+        (message,) = [message for message in c.take(1) if isinstance(message, ApplyOperation)]
+        c.finish(message, converted=reserved("cpus:1", "eng"))
+        ((converted,),) = [status.converted_resources for status in c.feedback()]
+        assert (converted.role, converted.reservations) == ("eng", ())
 
     def test_labels_keep_reservations_apart(self, c: Stage) -> None:
         (plain,) = reserved("cpus:1", "eng")
