@@ -19,12 +19,22 @@ from kernel.master import effects as e
 from kernel.master import views
 from kernel.wire import operator
 from kernel.wire import scheduler as s
-from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, ExecutorReport, Goodbye, StatusUpdate, TaskReport
+from kernel.wire.agent import (
+    AgentHeartbeat,
+    ExecutorExited,
+    ExecutorMessage,
+    ExecutorReport,
+    Goodbye,
+    OperationReport,
+    OperationUpdate,
+    StatusUpdate,
+    TaskReport,
+)
 from kernel.wire.common import DurationInfo, TimeInfo
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
-from kernel.wire.ids import AgentID, ExecutorID, OfferID, OperationID, TaskID
+from kernel.wire.ids import UUID, AgentID, ExecutorID, OfferID, OperationID, TaskID
 from kernel.wire.nodes import MachineID, Unavailability
-from kernel.wire.offer import Filters, Launch, LaunchGroup, Operation, OperationType
+from kernel.wire.offer import Filters, Launch, LaunchGroup, Operation, OperationState, OperationStatus, OperationType
 from kernel.wire.operator import Schedule, Window
 from kernel.wire.resources import AllocationInfo, Resource, Scalar, ValueType
 from kernel.wire.task import (
@@ -42,7 +52,22 @@ from kernel.wire.task import (
     TaskState,
     TaskStatus,
 )
-from tests.builders import executor, framework_id, framework_info, register, resources, task
+from tests.builders import (
+    create,
+    destroy,
+    executor,
+    framework_id,
+    framework_info,
+    grow,
+    register,
+    reserve,
+    reserved,
+    resources,
+    shrink,
+    task,
+    unreserve,
+    volume,
+)
 from tests.kernel.master import invariants
 from tests.kernel.master.conductor import Conductor
 
@@ -53,6 +78,13 @@ T = TypeVar("T")
 TASKS = [f"t{number}" for number in range(8)]
 EXECUTORS = ["e0", "e1", "e2"]
 FRAMEWORKS = ["f0", "f1", "M-0001", ""]
+CAPABILITIES = (
+    FrameworkCapability.PARTITION_AWARE,
+    FrameworkCapability.GPU_RESOURCES,
+    FrameworkCapability.RESERVATION_REFINEMENT,
+    FrameworkCapability.SHARED_RESOURCES,
+)
+OPERATIONS = ["op", "op2", "op3"]
 ROLES = ["r0", "r1", "r1/x", "*"]
 NO_AGENT = "nobody"
 NOT_RESOURCES = (Resource("cpus", ValueType.SCALAR, Scalar(-1.0)),)
@@ -107,6 +139,8 @@ class Anybody:
             (3, self.link_closed),
             (1, self.mark_gone),
             (1, self.operate),
+            (12, self.reserve),
+            (6, self.operated),
             (3, self.regulate),
             (2, self.drain),
             (2, self.maintain),
@@ -162,7 +196,7 @@ class Anybody:
         return self.one_of(NOT_RESOURCES, (), resources("cpus:99"), allocated(resources("cpus:1"), "not a role"))
 
     def some_info(self) -> FrameworkInfo:
-        can = [capability for capability in (FrameworkCapability.PARTITION_AWARE, FrameworkCapability.GPU_RESOURCES) if self.mostly(0.5)]
+        can = [capability for capability in CAPABILITIES if self.mostly(0.5)]
         fields: dict[str, Any] = {"failover_timeout": self.one_of(0.0, 30.0, 3600.0, 3600.0), "user": self.one_of("u", "u", "v")}
         if self.mostly(0.5):
             can.append(FrameworkCapability.MULTI_ROLE)
@@ -190,7 +224,11 @@ class Anybody:
                 container = ContainerInfo(linux_info=LinuxInfo(share_cgroups=False))
                 fields |= self.one_of({"command": None}, {"health_check": HealthCheck(http=HTTPCheckInfo(80))}, {"container": container})
             info = task(self.chance.choice(TASKS), agent_id if self.mostly() else NO_AGENT, "", **fields)
-            found.append(replace(info, resources=self.some_resources()))
+            given = self.some_resources()
+            if not self.mostly(0.7):
+                stack = self.one_of(("r0",), ("r1",), ("r1", "r1/x"))
+                given += (self.one_of(volume(self.one_of("v", "w"), 10, *stack, shared=self.mostly(0.5)), *reserved("cpus:0.5", *stack)),)
+            found.append(replace(info, resources=given))
         return tuple(found)
 
     # ---- Frameworks ----
@@ -219,15 +257,17 @@ class Anybody:
             used = [offer for offer in framework.offers.values() if offer.agent is used[0].agent and offer.role == used[0].role]
         elif not self.mostly():
             used = self.chance.choices(list(framework.offers.values()), k=2)
-        operations = self.some_operations(used[0].agent.agent_id, framework.framework_id)
+        operations = self.some_operations(used[0].agent.agent_id, framework.framework_id, used[0].role)
         filters = self.one_of(None, Filters(0.0), Filters(5.0), Filters(float("nan")), Filters(1e300))
         self.call(framework.framework_id, s.Accept(tuple(OfferID(offer.offer_id) for offer in used), operations, filters))
 
-    def some_operations(self, agent_id: str, framework: str) -> tuple[Operation, ...]:
+    def some_operations(self, agent_id: str, framework: str, role: str = "r0") -> tuple[Operation, ...]:
         operations = []
-        for _ in range(self.chance.randint(1, 3)):
+        for _ in range(self.chance.randint(1, 4)):
             operation_id = None if self.mostly() else OperationID("op")
-            if self.mostly(0.6):
+            if self.mostly(0.3):
+                operations.append(self.some_change(self.one_of(None, *OPERATIONS), role))
+            elif self.mostly(0.6):
                 operations.append(Operation(OperationType.LAUNCH, operation_id, launch=Launch(self.some_tasks(agent_id, True))))
             elif self.mostly():
                 runs = replace(self.some_executor(group=True), framework_id=framework_id(framework) if self.mostly() else None)
@@ -236,6 +276,52 @@ class Anybody:
             else:
                 operations.append(Operation(self.one_of(None, *OperationType), operation_id))
         return tuple(operations)
+
+    def some_change(self, operation_id: str | None, role: str = "*") -> Operation:
+        """Of few sizes and names, so that one undoes another."""
+        stack, size = self.one_of(("r0",), ("r1",), ("r1/x",), ("r1", "r1/x")), self.one_of(10, 10, 20)
+        if role != "*" and self.mostly():
+            stack = (role,)
+        held = reserved(self.one_of(f"disk:{size}", f"disk:{size}", "cpus:0.5", "ports:[1-2]"), *stack)
+        (disk,) = reserved(f"disk:{size}", *stack)
+        made = volume(self.one_of("v", "w"), size, *stack, shared=not self.mostly(0.7))
+        if self.mostly(0.4):
+            return reserve(disk, operation_id=operation_id)
+        return self.one_of(
+            reserve(*held, operation_id=operation_id),
+            reserve(disk, operation_id=operation_id),
+            unreserve(*held, operation_id=operation_id),
+            create(made, operation_id=operation_id),
+            create(made, operation_id=operation_id),
+            destroy(made, operation_id=operation_id),
+            grow(made, disk, operation_id=operation_id),
+            shrink(made, 10, operation_id=operation_id),
+        )
+
+    def reserve(self) -> None:
+        """An operator does."""
+        linked = self.state.links.get(self.some_link())
+        agent_id = linked.agent_id if linked is not None else self.some_agent()
+        self.give(e.OperateByOperator(agent_id, self.some_change(None), None if self.mostly() else "ops"))
+
+    def operated(self) -> None:
+        """An agent tells what became of an operation, and its framework that it has heard."""
+        link = self.some_link()
+        agent = self.state.links.get(link)
+        known = list(agent.operations.values()) if agent is not None else []
+        if known and self.mostly():
+            found = self.chance.choice(known)
+            if found.latest.uuid is not None and self.mostly(0.7):
+                chosen, uuid = found.framework_id, found.latest.uuid.value
+                self.call(chosen, s.AcknowledgeOperationStatus(uuid, OperationID(found.operation_id or "op"), AgentID(found.agent_id)))
+                return
+            framework, uuid, operation_id = found.framework_id, found.uuid, found.info.id
+        else:
+            framework, uuid, operation_id = self.some_framework(), b"o" * 16, OperationID("op")
+        self.numbers += 1
+        told = UUID(self.numbers.to_bytes(16, "big")) if self.mostly() else None
+        status = OperationStatus(self.one_of(*OperationState), operation_id, uuid=told)
+        self.give(e.FromAgent(link, OperationUpdate(framework, uuid, status)))
 
     def decline(self) -> None:
         chosen = self.some_framework()
@@ -305,6 +391,9 @@ class Anybody:
         if not self.mostly():
             fields |= self.one_of({"resources": NOT_RESOURCES}, {"attributes": (Attribute("a", ValueType.TEXT),)}, {"version": 2})
         message = register(run, total, agent_id=agent_id, **fields)
+        known_agent = self.state.agents.get(agent_id)
+        if known_agent is not None and self.mostly(0.8):  # What operations made is told, or is lost.
+            message = replace(message, total=known_agent.total.messages(), operations=self.some_operation_reports(known_agent))
         tasks, executors = self.some_reports(agent_id)
         told = {}
         for report in (*tasks, *executors):
@@ -313,6 +402,15 @@ class Anybody:
                 told[report.framework_id] = known.info if known is not None and self.mostly() else self.told_info(report.framework_id)
         self.give(
             e.FromAgent(self.chance.randint(1, 5), replace(message, tasks=tasks, executors=executors, frameworks=tuple(told.values())))
+        )
+
+    def some_operation_reports(self, agent: Any) -> tuple[OperationReport, ...]:
+        self.numbers += 1
+        told = UUID(self.numbers.to_bytes(16, "big"))
+        return tuple(
+            OperationReport(each.uuid, each.framework_id, each.info, replace(each.latest, uuid=told))
+            for each in agent.operations.values()
+            if self.mostly(0.8)
         )
 
     def told_info(self, framework: str) -> FrameworkInfo:
