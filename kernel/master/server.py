@@ -61,6 +61,7 @@ VIEWS = {
     "frameworks": "the frameworks with their tasks; ?framework_id=",
     "tasks": "the tasks; ?limit= ?offset= ?order=asc ?framework_id= ?task_id=",
     "roles": "the roles: weights, quotas, what they hold",
+    "allocation": "everything that decides who is offered what",
     "explain": "why demands wait, and what would unblock them; ?framework_id= ?name= ?limit=",
     "maintenance/status": "machines under maintenance, and what frameworks say to it",
 }

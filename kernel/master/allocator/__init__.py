@@ -9,6 +9,7 @@ from kernel.master.allocator.explain import RoleLoad as RoleLoad
 from kernel.master.allocator.explain import RoleView as RoleView
 from kernel.master.allocator.explain import Why as Why
 from kernel.master.allocator.quota import Quota as Quota
+from kernel.master.allocator.snapshot import Held as Held
 from kernel.master.allocator.state import Allocation as Allocation
 from kernel.master.allocator.state import AllocatorConfig as AllocatorConfig
 from kernel.master.allocator.state import FrameworkOptions as FrameworkOptions

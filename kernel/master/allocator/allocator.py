@@ -11,14 +11,17 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kernel.clock import Now
 from kernel.errors import CallError
+from kernel.master.allocator import snapshot as snapshots
 from kernel.master.allocator.allocate import Pass, allocate
 from kernel.master.allocator.demand import Demand, Entry, likeness, merged
 from kernel.master.allocator.enforce import LimitPassed, beyond_quota, limit_passed
 from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reason_of, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
 from kernel.master.allocator.quota import Quota
+from kernel.master.allocator.snapshot import AgentSeen, Held
 from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
+from kernel.wire.allocation import Snapshot
 from kernel.wire.constraints import Site
 from kernel.wire.conversion import Conversion, apply, unshared
 from kernel.wire.resources import EMPTY, Resources
@@ -421,6 +424,52 @@ class Allocator:
     def why(self, entry: Entry) -> Reason:
         """Why a demand waits."""
         return reason_of(self._state, entry)
+
+    def snapshot(self, names: Mapping[str, str], weights: Mapping[str, float], quotas: Mapping[str, Quota]) -> Snapshot:
+        """All of it as a message, but for its agents, while nothing is `unsettled`. names: of frameworks, by id; weights and quotas as
+        they were set."""
+        state = self._state
+        return Snapshot(
+            snapshots.rules_of(state.config),
+            snapshots.role_parts(weights, quotas),
+            tuple(snapshots.framework_part(framework, names.get(name, "")) for name, framework in state.frameworks.items()),
+            snapshots.grants_made(state.tree.root),
+        )
+
+    def agents_seen(self, held: Callable[[str], Iterable[Held]]) -> list[AgentSeen]:
+        """The agents of the snapshot. held: what is held on one."""
+        return snapshots.agents_seen(self._state, held)
+
+    @classmethod
+    def restored(cls, snapshot: Snapshot, now: Now) -> Allocator:
+        """One like that of which it is the snapshot. What was offered is held; nobody can give it back."""
+        allocator = cls(snapshots.config_of(snapshot.rules))
+        for role in snapshot.roles:
+            allocator.set_weight(role.name, role.weight)
+        for agent in snapshot.agents:
+            site = Site(agent.hostname, agent.attributes, agent.domain)
+            allocator.add_agent(agent.id, Resources.of(agent.total), site, now)
+        for framework in snapshot.frameworks:
+            allocator.add_framework(framework.id, framework.roles, framework.suppressed, snapshots.options_of(framework))
+            if framework.demands:
+                allocator.request(framework.id, map(snapshots.demand_of, framework.awaited), now)
+            allocator.set_framework_active(framework.id, framework.active)
+        state = allocator._state
+        for agent in snapshot.agents:
+            for held in agent.held:
+                allocator.charge(held.framework_id, held.role, agent.id, Resources.sum([Resources.of(held.resources)] * held.count))
+            for refused in agent.refused:
+                leaf = state.frameworks[refused.framework_id].leaves.get(refused.role)
+                if leaf is None:
+                    continue
+                due_s = now.mono_s + refused.left_s
+                state.refusals.add(leaf, state.agents[agent.id], Resources.of(refused.resources), due_s, refused.soft)
+            allocator.set_agent_active(agent.id, agent.open)
+        quotas = {role.name: Quota(role.guarantees, role.limits) for role in snapshot.roles if role.guarantees or role.limits}
+        if quotas:
+            allocator.set_quotas(quotas)
+        snapshots.set_grants_made(state.tree.root, snapshot.made)
+        return allocator
 
     def shares(self) -> list[RoleView]:
         """All roles that somebody is in, by name."""

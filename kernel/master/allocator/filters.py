@@ -21,10 +21,10 @@ COMPACT_ABOVE = 1024
 class Refusal:
     """soft: made with refuse_seconds 0, only so that an offer does not go to and fro; a REQUEST lifts it, REVIVE lifts both kinds."""
 
-    __slots__ = ("agent", "dropped", "generation", "leaf", "resources", "soft")
+    __slots__ = ("agent", "dropped", "due_s", "generation", "leaf", "resources", "soft")
 
-    def __init__(self, leaf: Leaf, agent: Agent, resources: Resources, soft: bool) -> None:
-        self.leaf, self.agent, self.resources, self.soft = leaf, agent, resources, soft
+    def __init__(self, leaf: Leaf, agent: Agent, resources: Resources, due_s: float, soft: bool) -> None:
+        self.leaf, self.agent, self.resources, self.due_s, self.soft = leaf, agent, resources, due_s, soft
         self.generation = leaf.soft_generation if soft else leaf.generation
         self.dropped = False
 
@@ -42,7 +42,7 @@ class Refusals:
         self._compact_above = COMPACT_ABOVE
 
     def add(self, leaf: Leaf, agent: Agent, resources: Resources, due_s: float, soft: bool) -> None:
-        refusal = Refusal(leaf, agent, resources, soft)
+        refusal = Refusal(leaf, agent, resources, due_s, soft)
         _count(refusal, 1)
         held = agent.refusals.get(leaf)
         if held is None:

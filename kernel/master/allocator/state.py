@@ -166,6 +166,16 @@ class FreeIndex:
         found = [agent for bucket, agents in self._buckets.items() if bucket[0] >= least[0] and bucket[1] >= least[1] for agent in agents]
         return [*found, *self._changed]
 
+    def in_order(self) -> Iterator[Agent]:
+        """Agents as a search would come by them."""
+        buckets = {bucket: [agent for agent in agents if agent not in self._changed] for bucket, agents in self._buckets.items()}
+        for agent in self._changed:
+            bucket = _bucket_of(agent)
+            if bucket is not None:
+                buckets.setdefault(bucket, []).append(agent)
+        for bucket in sorted(buckets, reverse=True):
+            yield from buckets[bucket]
+
     def apply(self) -> bool:
         """Take in some of the changes; say whether there were any."""
         some = list(islice(self._changed, APPLY_AT_ONCE))
@@ -177,11 +187,18 @@ class FreeIndex:
                 if not members:
                     del self._buckets[agent.bucket]
                 agent.bucket = None
-            if agent.open and agent.claim is None and agent.free:
-                cpus, mem, _, _, _ = (agent.free.cpus, agent.free.mem, 0, 0, None) if agent.uniform else shared_amounts(agent.free)
-                agent.bucket = (cpus.bit_length(), mem.bit_length())
+            agent.bucket = _bucket_of(agent)
+            if agent.bucket is not None:
                 self._buckets.setdefault(agent.bucket, {})[agent] = None
         return bool(some)
+
+
+def _bucket_of(agent: Agent) -> tuple[int, int] | None:
+    """The magnitude of what is free there; None when nothing is to be had."""
+    if not agent.open or agent.claim is not None or not agent.free:
+        return None
+    cpus, mem, _, _, _ = (agent.free.cpus, agent.free.mem, 0, 0, None) if agent.uniform else shared_amounts(agent.free)
+    return (cpus.bit_length(), mem.bit_length())
 
 
 class State:

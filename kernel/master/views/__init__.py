@@ -11,12 +11,13 @@ from typing import Any
 
 from kernel.errors import NotFound
 from kernel.master.state import MasterState
-from kernel.master.views import explanation, legacy, metrics, operator
+from kernel.master.views import allocation, explanation, legacy, metrics, operator
 
 _VIEWS: dict[str, Callable[[MasterState, Any], Any]] = {
     **operator.VIEWS,
     **legacy.VIEWS,
     **explanation.VIEWS,
+    **allocation.VIEWS,
     "metrics": metrics.numbers,
     "subscribed": operator.subscribed,
 }

@@ -1,0 +1,162 @@
+"""Say what a change of quotas, weights, nodes or demand would do, before it is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kernel.commands import output
+from kernel.commands.api import Master
+from kernel.commands.context import CommandError, credential, master_options, masters
+from kernel.commands.lookup import find
+from kernel.commands.role import amounts
+from kernel.errors import CallError
+
+HEADINGS = ("ROLE", "HELD", "AT ONCE", "WAITING", "LONG RUN", "")
+_OF_ROLE = "ROLE:AMOUNTS"
+
+
+@click.command("plan")
+@click.option("--guarantee", "guarantees", multiple=True, metavar=_OF_ROLE, help="A quota's guarantee, as in eng/batch:cpus=8,mem=16g.")
+@click.option("--limit", "limits", multiple=True, metavar=_OF_ROLE, help="A quota's limit, as in eng/batch:cpus=32.")
+@click.option("--no-quota", "unset", multiple=True, metavar="ROLE", help="A role without a quota.")
+@click.option("--weight", "weights", multiple=True, metavar="ROLE=NUMBER", help="A role's weight.")
+@click.option("--lose", "lost", multiple=True, metavar="NODE", help="A node that is no more, by id (or its beginning) or hostname.")
+@click.option(
+    "--demand", "demands", multiple=True, metavar="ROLE:N*AMOUNTS", help="Tasks that would be wanted, as in eng:40*cpus=1,mem=1g."
+)
+@click.option(
+    "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw shares before and after into this file (.png, .svg, .pdf)."
+)
+@master_options
+def plan(
+    guarantees: tuple[str, ...],
+    limits: tuple[str, ...],
+    unset: tuple[str, ...],
+    weights: tuple[str, ...],
+    lost: tuple[str, ...],
+    demands: tuple[str, ...],
+    plot: Path | None,
+    master: str | None,
+    credential_file: str | None,
+    as_json: bool,
+) -> None:
+    """Say what a change would do, before it is made: who gains, who loses, and whether what is guaranteed is there.
+
+    The master's own allocator is run on how things are now, with the change and without. AT ONCE is what a role would have then, with
+    all that runs going on; LONG RUN is its share of the cluster when everything that runs has ended and is asked for again.
+
+    A role's quota is what is said here and no more, as in `meseta quota set`. Nothing is changed.
+    """
+    from kernel.planning import plan as planning
+    from kernel.wire import codec
+    from kernel.wire.allocation import Snapshot
+
+    asked = Master(masters(master), credential(credential_file))
+    snapshot = codec.decode(codec.encode(asked.get("/allocation")), Snapshot)
+    try:
+        change = planning.Change(
+            quotas=_quotas(guarantees, limits, unset),
+            weights=dict(map(_weight, weights)),
+            lost=[_node(given, snapshot) for given in lost],
+            demands=list(map(_demand, demands)),
+        )
+        found = planning.plan(snapshot, change)
+    except CallError as error:
+        raise CommandError(str(error)) from error
+    if plot is not None:
+        from kernel.planning.chart import draw_plan
+
+        draw_plan(found, plot)
+    shown = planning.figures(found)
+    if as_json:
+        output.emit_json(shown)
+    else:
+        _show(shown)
+
+
+def _quotas(guarantees: tuple[str, ...], limits: tuple[str, ...], unset: tuple[str, ...]) -> dict[str, Any]:
+    from kernel.planning.plan import Quota
+
+    guaranteed, limited = dict(_amounts(text, "guarantee") for text in guarantees), dict(_amounts(text, "limit") for text in limits)
+    found: dict[str, Any] = {role: Quota(guaranteed.get(role, {}), limited.get(role, {})) for role in (*guaranteed, *limited)}
+    for role, quota in found.items():
+        for name, amount in quota.guarantees.items():
+            if amount > quota.limits.get(name, amount):
+                raise CallError(f"guarantee: that of {role} for {name} is above its limit")
+    return {**found, **dict.fromkeys(unset)}
+
+
+def _amounts(text: str, field: str) -> tuple[str, dict[str, int]]:
+    from kernel.planning.amounts import parse_amounts
+
+    role, colon, given = text.rpartition(":")
+    if not colon:
+        raise CallError(f"{field}: '{text}' is not allowed; {_OF_ROLE} is due, as in eng/batch:cpus=8,mem=16g")
+    return _role(role, field), parse_amounts(given, field)
+
+
+def _weight(text: str) -> tuple[str, float]:
+    role, _, number = text.rpartition("=")
+    try:
+        weight = float(number)
+    except ValueError:
+        weight = 0.0
+    if not 0 < weight < float("inf"):
+        raise CallError(f"weight: '{text}' is not allowed; ROLE=NUMBER is due, a number above 0")
+    return _role(role, "weight"), weight
+
+
+def _demand(text: str) -> Any:
+    from kernel.planning.amounts import parse_resources
+    from kernel.planning.plan import Demand
+
+    role, colon, wanted = text.partition(":")
+    count, times, shape = wanted.partition("*")
+    if not colon or not times or not (count.isascii() and count.isdigit() and 0 < int(count) <= 1_000_000):
+        raise CallError(f"demand: '{text}' is not allowed; ROLE:N*AMOUNTS is due, as in eng:40*cpus=1,mem=1g")
+    return Demand(_role(role, "demand"), parse_resources(shape, "demand"), int(count))
+
+
+def _role(role: str, field: str) -> str:
+    from kernel.wire.roles import validate_role
+
+    validate_role(role, field)
+    return role
+
+
+def _node(given: str, snapshot: Any) -> str:
+    known = [{"id": agent.id, "hostname": agent.hostname} for agent in snapshot.agents]
+    return str(find("node", given, known, lambda one: (one["id"], one["hostname"]), "meseta node list")["id"])
+
+
+def _show(found: dict[str, Any]) -> None:
+    rows = [
+        (
+            one["role"],
+            amounts(one["held"]),
+            amounts(one["after"]) if one["after"] != one["held"] else "the same",
+            _changed(one["waiting"], one["waiting_after"]),
+            f"{one['share_before']:.1%} -> {one['share_after']:.1%}",
+            _verdict(one["share_after"] - one["share_before"]),
+        )
+        for one in found["roles"]
+    ]
+    output.table(HEADINGS, rows, empty="Nobody is in a role, and none would be.")
+    for one in found["capacity"]:
+        state = "is there" if one["fits"] else "IS NOT THERE"
+        click.echo(f"{output.number(one['guaranteed'])} {one['resource']} guaranteed of {output.number(one['total'])}: {state}")
+    for framework, count in found["lost"].items():
+        click.echo(f"framework {framework} would lose {count} task{'s' if count > 1 else ''}")
+    for role in found["beyond_limits"]:
+        click.echo(f"role {role} would hold more than its limit until tasks of it end")
+
+
+def _changed(before: int, after: int) -> str:
+    return str(before) if before == after else f"{before} -> {after}"
+
+
+def _verdict(change: float) -> str:
+    return "gains" if change > 0.0005 else "loses" if change < -0.0005 else ""
