@@ -18,6 +18,7 @@ import pytest
 from kernel.errors import StoreError
 from kernel.store.measured import MeasuredStore
 from kernel.store.memory import MemoryStore
+from kernel.store.split import SplitStore
 from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
 from kernel.store.zookeeper import ZookeeperStore
@@ -43,12 +44,23 @@ def zookeeper(request: pytest.FixtureRequest) -> Opener:
     return lambda: ZookeeperStore(ensemble, 10.0, patience_s=30.0)
 
 
+def split(request: pytest.FixtureRequest) -> Opener:
+    """Every other key in another store."""
+    folder = request.getfixturevalue("tmp_path")
+
+    def opened() -> Store:
+        stores = SqliteStore(folder / "synced.db"), SqliteStore(folder / "other.db", durable=False)
+        return SplitStore(*stores, lambda key: sum(key.encode()) % 2 == 0)
+
+    return opened
+
+
 def measured(request: pytest.FixtureRequest) -> Opener:
     kept: dict[str, bytes] = {}
     return lambda: MeasuredStore(MemoryStore(kept))
 
 
-STORES = [memory, sqlite, sqlite_not_durable, zookeeper, measured]
+STORES = [memory, sqlite, sqlite_not_durable, zookeeper, split, measured]
 
 
 @pytest.fixture(params=STORES, ids=lambda make: make.__name__)
