@@ -12,7 +12,7 @@ import logging
 import random
 import re
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
@@ -62,12 +62,14 @@ class Framework:
         credential: Credential | None = None,
         perform: Callable[[Any], None] | None = None,
         clock: Clock | None = None,
+        confirm: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """masters: URLs, tried in turn, or one `zk://...`. perform: carries out the scheduler's own effects, without waiting.
+        confirm: see `MainLoop`; for one of several instances, of which one may act.
 
         Raises ValueError when a master is no URL, ConfigError for a wrong `zk://...`.
         """
-        self.loop = MainLoop(scheduler, store, self._perform, self._flush, clock or SystemClock())
+        self.loop = MainLoop(scheduler, store, self._perform, self._flush, clock or SystemClock(), confirm)
         self._own = perform
         self._masters = Masters(masters)
         self._answered = False
@@ -283,6 +285,7 @@ async def run_framework(
     credential: Credential | None = None,
     perform: Callable[[Any], None] | None = None,
     ready: Callable[[Framework], None] | None = None,
+    confirm: Callable[[], Awaitable[None]] | None = None,
 ) -> None:
     """Load, make and run a framework until it stops; then close its store.
 
@@ -291,7 +294,7 @@ async def run_framework(
     """
     try:
         scheduler = make(await store.load(), f"{name}-{uuid.uuid4()}", random.random())
-        framework = Framework(scheduler, store, masters, credential=credential, perform=perform)
+        framework = Framework(scheduler, store, masters, credential=credential, perform=perform, confirm=confirm)
         if ready is not None:
             ready(framework)
         await framework.run()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 
 from aiohttp import web
 
@@ -25,7 +25,9 @@ def text(status: int, message: str = "", headers: dict[str, str] | None = None) 
     return web.Response(status=status, text=message, headers=headers)
 
 
-async def json(request: Request, body: bytes | Iterable[bytes], *, media: str = JSON) -> web.StreamResponse:
+async def json(
+    request: Request, body: bytes | Iterable[bytes], *, media: str = JSON, headers: Mapping[str, str] | None = None
+) -> web.StreamResponse:
     """Answer 200 with encoded JSON, wrapped as `?jsonp=` asks, compressed when large and accepted.
 
     body: may come as fragments, which are rendered and sent with pauses in between, so that an answer of 100 MB holds up
@@ -46,11 +48,11 @@ async def json(request: Request, body: bytes | Iterable[bytes], *, media: str = 
     first = await anext(pieces, b"")
     second = await anext(pieces, None)
     if second is None:
-        response = web.Response(body=first, content_type=media, zlib_executor_size=PIECE_BYTES)
+        response = web.Response(body=first, content_type=media, headers=headers, zlib_executor_size=PIECE_BYTES)
         if len(first) >= GZIP_BYTES_MIN and accepts_gzip(request):
             response.enable_compression(web.ContentCoding.gzip)
         return response
-    stream = web.StreamResponse(headers={"Content-Type": media})
+    stream = web.StreamResponse(headers={"Content-Type": media, **(headers or {})})
     if accepts_gzip(request):
         stream.enable_compression(web.ContentCoding.gzip)
     await stream.prepare(request)

@@ -67,6 +67,24 @@ async def post(session: Session, url: str, body: bytes, headers: Mapping[str, st
             return Answer(response.status, response.headers, b"".join([piece async for piece in _bounded(response)]))
 
 
+async def fetch(
+    session: Session,
+    method: str,
+    url: str,
+    *,
+    body: bytes | None = None,
+    headers: Mapping[str, str] | None = None,
+    timeout_s: float = ANSWER_S,
+) -> Answer:
+    """As `post`, with any method."""
+    with _told(url):
+        async with (
+            asyncio.timeout(timeout_s),
+            session.request(method, url, data=body, headers=headers, allow_redirects=False) as response,
+        ):
+            return Answer(response.status, response.headers, b"".join([piece async for piece in _bounded(response)]))
+
+
 @asynccontextmanager
 async def listen(
     session: Session, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float = ANSWER_S
