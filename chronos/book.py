@@ -19,9 +19,9 @@ from msgspec import UNSET, Struct
 from chronos import catch_up
 from chronos.graph import Graph
 from chronos.job import Job, stored_job, write_job
-from chronos.schedule import Calendar, Schedule, last_run, moved, next_run, read_instant, show_time
+from chronos.schedule import Calendar, Schedule, compile_calendar, last_run, moved, next_run, read_instant, show_time
 from chronos.schedule.zones import UTC_ZONE
-from chronos.validation import LIMITS, Limits, schedule_of
+from chronos.validation import LIMITS, NAME, NAME_CHARS_MAX, Limits, schedule_of
 from kernel.errors import CallError
 from kernel.mainloop import Persist
 
@@ -57,6 +57,10 @@ class Entry:
     @property
     def name(self) -> str:
         return self.job.name
+
+    def copy(self) -> Entry:
+        """As it is now, to be looked at later."""
+        return Entry(self.job, self.schedule, self.status, self.fault)
 
 
 class Book:
@@ -162,6 +166,9 @@ class Book:
 
     def put_calendar(self, name: str, calendar: Calendar, now_ms: int) -> list[Persist]:
         """A calendar, or another in its place: jobs that name it go by it from now on. Raises CallError when one would never run again."""
+        compile_calendar(calendar, f"calendar {name[:100]}")
+        if not NAME.fullmatch(name) or len(name) > NAME_CHARS_MAX:
+            raise CallError(f"calendar: the name {name[:100]!r} is invalid: it must match ([\\w\\.-]+)")
         calendars = {**self.calendars, name: calendar}
         fresh = {
             entry: schedule_of(entry.job, entry.status.posted_ms, calendars, self.limits)
@@ -209,12 +216,19 @@ class Book:
         while (at_ms := self.next_due_ms()) is not None and at_ms <= now_ms:
             yield self.entries[heapq.heappop(self._due)[1]]
 
-    def shown(self, entry: Entry) -> Job:
+    def snapshot(self) -> list[Entry]:
+        """All jobs as they are now, in values that stay so."""
+        return [entry.copy() for entry in self.entries.values()]
+
+    @staticmethod
+    def shown(entry: Entry) -> Job:
         """The job as clients see it: with its counters, and a schedule that moves as Chronos' did."""
         status = entry.status
         schedule = entry.job.schedule
         if entry.schedule is not None and status.next_ms is not None and schedule is not UNSET and schedule.startswith("R"):
             schedule = moved(entry.schedule, status.next_ms, status.left)
+        elif entry.schedule is not None and status.left == 0 and schedule is not UNSET and schedule.startswith("R"):
+            schedule = f"R0/{schedule.partition('/')[2]}"
         return msgspec.structs.replace(
             entry.job,
             schedule=schedule,

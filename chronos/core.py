@@ -15,7 +15,7 @@ from chronos.graph import without
 from chronos.job import Job
 from chronos.joins import Outcome, known_outcomes
 from chronos.life import DELETED, Life, Pauses, Settings
-from chronos.run import Attempt, Cause, Run
+from chronos.run import Attempt, Cause, Run, RunState
 from chronos.schedule import next_run
 from chronos.tasks import on_host, shape_of, task_of
 from chronos.validation import LIMITS, Limits, check_job, check_new_job, run_once
@@ -139,7 +139,11 @@ class ChronosScheduler(Scheduler):
             self.forget(run.attempt.task_id)
 
     def over(self, job: Job | None, run: Run, occasions: tuple[str, ...]) -> None:
-        self.emit(inputs.Over(job, run, occasions, self.framework_id))
+        entry = self.book.entries.get(run.job) if job is not None else None
+        self.emit(inputs.Over(self.book.shown(entry) if entry is not None else None, run, occasions, self.framework_id))
+
+    def missed(self, job: Job, run: Run) -> None:
+        self.emit(inputs.Missed(job, run))
 
     # ---- What clients ask -------------------------------------------------------------------------------
 
@@ -181,9 +185,11 @@ class ChronosScheduler(Scheduler):
             self.life.forget_edges(orphan.name)
         for run_id in list(self.life.by_job.get(delete.name, ())):
             self.life.kill(self.life.runs[run_id], DELETED, now_ms)
+        removed = self.book.shown(entry)
         for persist in self.book.remove(delete.name):
             self.emit(persist)
         self.life.forget_edges(delete.name)
+        self.emit(inputs.Removed(removed))
 
     def _run_now(self, run: inputs.RunNow, now_ms: int) -> None:
         arguments = run.arguments if run.arguments and run.arguments.strip() else None
@@ -225,6 +231,18 @@ class ChronosScheduler(Scheduler):
         for run in runs:
             self.life.kill(run, "killed on request", now_ms)
         self.emit(Reply(len(runs)))
+
+    def _clear(self, clear: inputs.ClearQueues, now_ms: int) -> None:
+        self.emit(Reply(self.life.clear(now_ms)))
+
+    def _finish_task(self, asked: inputs.FinishTask, now_ms: int) -> None:
+        self.book.find(asked.name)
+        runs = [self.life.runs[run_id] for run_id in self.life.by_job.get(asked.name, ())]
+        run = next((run for run in runs if run.attempt is not None and run.attempt.task_id == asked.task_id), None)
+        if run is not None and run.state in (RunState.LAUNCHING, RunState.RUNNING, RunState.UNREACHABLE):
+            self.end(run)
+            if not self.life.runs[run.run_id].over:
+                self.life.finish(self.life.runs[run.run_id], asked.outcome, now_ms)
 
     def _mark(self, mark: inputs.MarkSuccess, now_ms: int) -> None:
         entry = self.book.entries.get(mark.name)
@@ -291,6 +309,8 @@ class ChronosScheduler(Scheduler):
         inputs.Backfill: _backfill,
         inputs.RunAgain: _run_again,
         inputs.KillRuns: _kill_runs,
+        inputs.ClearQueues: _clear,
+        inputs.FinishTask: _finish_task,
         inputs.MarkSuccess: _mark,
         inputs.SetEnabled: _set_enabled,
         inputs.Pause: _pause,

@@ -65,6 +65,18 @@ class KillRuns(_Message, frozen=True):
     run_id: str | None = None
 
 
+class ClearQueues(_Message, frozen=True):
+    """End all runs of which no attempt is at work. Replies with how many."""
+
+
+class FinishTask(_Message, frozen=True):
+    """A client says how an attempt went (Chronos 2.x). One that is over already stays what it is."""
+
+    name: str
+    task_id: str
+    outcome: Outcome
+
+
 class MarkSuccess(_Message, frozen=True):
     """Replies whether there is such a job."""
 
@@ -147,3 +159,16 @@ class Over(_Message, frozen=True):
     run: Run
     occasions: tuple[str, ...]
     framework_id: str
+
+
+class Missed(_Message, frozen=True):
+    """A run has not finished by its deadline; it goes on."""
+
+    job: Job
+    run: Run
+
+
+class Removed(_Message, frozen=True):
+    """A job is gone."""
+
+    job: Job

@@ -70,6 +70,9 @@ class Host(Protocol):
     def over(self, job: Job | None, run: Run, occasions: tuple[str, ...]) -> None:
         """It is history. occasions: whom to tell of what."""
 
+    def missed(self, job: Job, run: Run) -> None:
+        """It has not finished by its deadline."""
+
 
 class Life:
     """All runs that are not in history yet."""
@@ -82,6 +85,8 @@ class Life:
         self.gates = Gates()
         self.edges: dict[str, dict[str, Edges]] = {}  # By child, then identity.
         self._timers: list[tuple[int, int, str, RunState]] = []
+        self._deadlines: list[tuple[int, str]] = []
+        self._stamps: dict[str, int] = {}  # By job: what its last run that was called for is named from.
         self._numbers = 0
         self._reports: deque[tuple[Entry, Run]] = deque()
         self._telling = False
@@ -96,7 +101,9 @@ class Life:
             self._index(run)
             if run.over:
                 over.append(run)
-            elif run.state is RunState.QUEUED:
+                continue
+            self._watch(run)
+            if run.state is RunState.QUEUED:
                 self.gates.enter(self._ticket(run))
             else:
                 if run.live:
@@ -132,12 +139,14 @@ class Life:
             self._skip(run, part.reason, now_ms)
         paused = self.pauses.of(entry.job)
         for slot_ms in taken.runs:
-            run = self._new(entry.job, slot_ms, Cause.SCHEDULE, now_ms, str(slot_ms))
+            key = str(slot_ms) if f"{entry.name}@{slot_ms}" not in self.runs else f"{slot_ms}~{self._stamp(entry, now_ms)}"
+            run = self._new(entry.job, slot_ms, Cause.SCHEDULE, now_ms, key)
             if paused:
                 self._skip(run, paused, now_ms)
                 continue
             due_ms = slot_ms + jitter_ms(entry.name, slot_ms, read_duration(entry.job.more.jitter, "meseta.jitter"))
             run = msgspec.structs.replace(run, due_ms=due_ms)
+            self._watch(run)
             if due_ms > now_ms:
                 self._keep(run)
                 self._time(run)
@@ -158,10 +167,8 @@ class Life:
     ) -> Run:
         """A run that is not of the schedule. slot_ms: None for now. arguments: None for the job's own. identity: None for its own."""
         job = entry.job
-        if not key:
-            at_ms = now_ms
-            while f"{job.name}@{at_ms}" in self.runs or (slot_ms is not None and f"{job.name}@{slot_ms}~{at_ms}" in self.runs):
-                at_ms += 1
+        if not key or f"{job.name}@{key}" in self.runs:
+            at_ms = self._stamp(entry, now_ms)
             key = str(at_ms) if slot_ms is None else f"{slot_ms}~{at_ms}"
         run = self._new(job, now_ms if slot_ms is None else slot_ms, cause, now_ms, key)
         run = msgspec.structs.replace(
@@ -173,13 +180,35 @@ class Life:
         )
         if entry.status.disabled and cause is not Cause.BACKFILL:
             return self._skip(run, "the job is disabled", now_ms)
+        self._watch(run)
         return self._admit(job, run, now_ms)
+
+    def _stamp(self, entry: Entry, now_ms: int) -> int:
+        """An instant that no other run of the job has its name from: no call's, no slot's."""
+        at_ms = max(now_ms, self._stamps.get(entry.name, 0) + 1)
+        while f"{entry.name}@{at_ms}" in self.runs or at_ms == entry.status.next_ms:
+            at_ms += 1
+        self._stamps[entry.name] = at_ms
+        return at_ms
+
+    def clear(self, now_ms: int) -> int:
+        """End all runs of which no attempt is at work; return how many."""
+        waiting = [run for run in self.runs.values() if not run.over and not run.ending and _waits(run)]
+        for run in waiting:
+            if not self.runs[run.run_id].over:
+                self.kill(self.runs[run.run_id], "taken out of the queue on request", now_ms)
+        return len(waiting)
+
+    def finish(self, run: Run, outcome: Outcome, now_ms: int) -> None:
+        """A client says how its last attempt went."""
+        attempt = run.attempt
+        assert attempt is not None, "it was launched"
+        self.host.abandon(run)
+        self.ended(run, now_ms, msgspec.structs.replace(attempt, message=f"a client said: {outcome.value}"), outcome)
 
     def mark(self, entry: Entry, now_ms: int) -> Run:
         """Somebody says that the job has succeeded: it counts, and what depends on it runs."""
-        at_ms = now_ms
-        while f"{entry.name}@{at_ms}" in self.runs:
-            at_ms += 1
+        at_ms = self._stamp(entry, now_ms)
         run = self._new(entry.job, at_ms, Cause.MARK, now_ms, str(at_ms))
         self.forget_edges(entry.name)
         return self._finish(moved(moved(run, RunState.LAUNCHING), RunState.SUCCEEDED, reason="marked as successful"), now_ms)
@@ -304,7 +333,7 @@ class Life:
 
     def next_ms(self) -> int | None:
         """When `take_due` has something to do next."""
-        dues = [self.book.next_due_ms(), self._timers[0][0] if self._timers else None]
+        dues = [self.book.next_due_ms(), *(heap[0][0] for heap in (self._timers, self._deadlines) if heap)]
         return min((due for due in dues if due is not None), default=None)
 
     def _time(self, run: Run) -> None:
@@ -314,7 +343,26 @@ class Life:
             self._numbers += 1
             heapq.heappush(self._timers, (at_ms, self._numbers, run.run_id, run.state))
 
+    def _watch(self, run: Run) -> None:
+        """Look at it again when its deadline has passed."""
+        at_ms = self._deadline_ms(run)
+        if at_ms is not None and not run.missed:
+            heapq.heappush(self._deadlines, (at_ms, run.run_id))
+
+    def _deadline_ms(self, run: Run) -> int | None:
+        entry = self.book.entries.get(run.job)
+        deadline = entry.job.more.deadline if entry is not None else UNSET
+        if deadline is UNSET:
+            return None
+        from_ms = run.slot_ms if run.cause is Cause.SCHEDULE else run.created_ms
+        return from_ms + read_duration(deadline, "meseta.deadline")
+
     def _ring(self, now_ms: int, most: int) -> bool:
+        while self._deadlines and self._deadlines[0][0] <= now_ms:
+            _, run_id = heapq.heappop(self._deadlines)
+            late = self.runs.get(run_id)
+            if late is not None and not late.over and not late.missed:
+                self._miss(late)
         for _ in range(most):
             if not self._timers or self._timers[0][0] > now_ms:
                 return False
@@ -329,6 +377,11 @@ class Life:
             else:
                 self._admit(self.book.entries[run.job].job, run, now_ms)
         return True
+
+    def _miss(self, run: Run) -> None:
+        entry = self.book.entries.get(run.job)
+        if entry is not None and entry.job.more.deadline is not UNSET:
+            self.host.missed(entry.job, self._keep(msgspec.structs.replace(run, missed=True)))
 
     def _give_up(self, run: Run, now_ms: int) -> None:
         """Its agent has been silent for too long."""
@@ -353,6 +406,9 @@ class Life:
         run = self._keep(msgspec.structs.replace(run, ended_ms=now_ms, not_before_ms=0))
         entry = self.book.entries.get(run.job)
         occasions = self._count(entry, run, now_ms) if entry is not None else ()
+        deadline_ms = self._deadline_ms(run)
+        if run.attempts and not run.missed and deadline_ms is not None and now_ms > deadline_ms:  # Nobody was there to see it pass.
+            occasions = (*occasions, "deadline")
         self.host.over(entry.job if entry is not None else None, run, occasions)
         self.gates.withdraw(run.run_id)
         passed = self.gates.leave(run.run_id)
@@ -462,6 +518,13 @@ class Life:
         self._index(run)
         self.host.emit(Persist(RUNS + run.run_id, write_run(run)))
         return run
+
+
+def _waits(run: Run) -> bool:
+    attempt = run.attempt
+    return run.state in (RunState.WAITING, RunState.QUEUED) or (
+        run.state is RunState.LAUNCHING and attempt is not None and not attempt.launched_ms
+    )
 
 
 def _overlap(job: Job) -> str:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from chronos.joins import Outcome
+from kernel.wire.ids import ID_BYTES_MAX
 
 TASK_ID_ARGUMENTS_MAX = 100
 
@@ -85,6 +86,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     with the runs below it in the graph: the id of the root's run; "" for parents of different roots.
     due_ms: when it is to begin, after jitter. not_before_ms: when the next attempt may begin. parents: what its parents came to.
     late_ms: how long after it was due its first attempt was handed on. ending: it is to be killed, also when it comes back.
+    missed: its deadline has passed, and that was told.
     """
 
     run_id: str
@@ -106,6 +108,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     ended_ms: int = 0
     last_slot_ms: int = 0
     slots: int = 1
+    missed: bool = False
 
     @property
     def attempt(self) -> Attempt | None:
@@ -134,7 +137,9 @@ def task_id(run: Run, attempt: int) -> str:
     shown = "".join(
         character if character.isascii() and (character.isalnum() or character in "-_.=,+") else "_" for character in run.arguments
     )
-    return f"ct:{called or slot}:{attempt}:{run.job}:{shown[:TASK_ID_ARGUMENTS_MAX]}"
+    begin, again = f"ct:{slot}:{attempt}:{run.job}:", f"~{called}" if called else ""  # No argument has this character.
+    room = min(TASK_ID_ARGUMENTS_MAX, ID_BYTES_MAX - len(begin) - len(again))
+    return f"{begin}{shown[:room]}{again}"
 
 
 def moved(run: Run, state: RunState, **changes: object) -> Run:

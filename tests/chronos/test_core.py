@@ -31,6 +31,7 @@ class World:
     def __init__(self, **settings: Any) -> None:
         self.history: dict[str, Run] = {}
         self.told: list[tuple[str, tuple[str, ...]]] = []
+        self.missed: list[str] = []
         self.records = True
 
         def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
@@ -61,7 +62,8 @@ class World:
         """History takes what is over."""
         effects, self.master.effects = self.master.effects, []
         over = [effect for effect in effects if isinstance(effect, inputs.Over)]
-        self.calls = [effect for effect in effects if not isinstance(effect, inputs.Over)]
+        self.missed += [effect.run.run_id for effect in effects if isinstance(effect, inputs.Missed)]
+        self.calls = [effect for effect in effects if not isinstance(effect, inputs.Over | inputs.Missed | inputs.Removed)]
         for effect in over:
             self.history[effect.run.run_id] = effect.run
             self.told.append((effect.run.run_id, effect.occasions))
@@ -452,3 +454,45 @@ class TestRestarts:
         assert world.tasks == [f"ct:{slot(60)}:0:good:"]
         assert set(world.core.book.unreadable) == {"bad"}
         assert "bad does not exist" in world.core.book.entries["below"].fault
+
+
+class TestNames:
+    def test_runs_that_are_called_for_at_one_instant_have_names_and_tasks_of_their_own(self) -> None:
+        world = World()
+        world.post(schedule="R/2026-01-01T00:00:01Z/PT1S", meseta={"overlap": "allow"}, disabled=True)
+        made = world.tell(inputs.Backfill("j", slot(0), slot(20)))
+        made += [world.tell(inputs.RunNow("j")) for _ in range(3)]
+        world.post(schedule="R/2026-01-01T00:00:01Z/PT1S", meseta={"overlap": "allow"})
+        world.wait(3)
+        assert len(set(made)) == len(made)
+        assert len(set(world.tasks)) == len(world.tasks) >= 19 + 3
+
+    def test_a_task_s_id_is_never_longer_than_an_id_may_be(self) -> None:
+        world = World()
+        world.post("n" * 200, schedule="R/2030-01-01T00:00:00Z/P1D")
+        world.tell(inputs.RunNow("n" * 200, "a" * 500))
+        world.wait(1)
+        assert [len(task_id) for task_id in world.tasks] == [255]
+
+
+class TestDeadlines:
+    def test_a_run_that_is_not_over_by_then_is_told_of_once(self) -> None:
+        world = World()
+        world.post(meseta={"deadline": "10s", "overlap": "skip"})
+        world.wait(65)
+        assert world.calls == []
+        world.wait(6)
+        assert world.missed == [f"j@{slot(60)}"]
+        world.master.restart()
+        world.wait(20)
+        assert world.missed == [f"j@{slot(60)}"]
+        world.end()
+        assert world.told[-1] == (f"j@{slot(60)}", ("success",))
+
+    def test_one_that_passed_unseen_is_told_of_at_the_end(self) -> None:
+        world = World()
+        world.post(meseta={"deadline": "10s"})
+        world.wait(61)
+        world.master.now = Now(world.master.now.mono_s + 100, world.master.now.wall_s + 100)
+        world.end()
+        assert world.told[-1] == (f"j@{slot(60)}", ("success", "deadline"))
