@@ -54,7 +54,7 @@ def free_port_offset() -> int:
 class Cluster:
     """A running cluster. urls: name -> URL; environ: what a client command needs to reach it."""
 
-    def __init__(self, home: Path, agents: int = 2, only: str = "", environ: Mapping[str, str] | None = None) -> None:
+    def __init__(self, home: Path, agents: int = 2, only: str = "master,agent", environ: Mapping[str, str] | None = None) -> None:
         """environ: settings of its daemons, as `MESETA_...`."""
         self.work_dir = home / "work"
         self.agents, self.only = agents, only

@@ -71,26 +71,26 @@ MAY_IMPORT = {
 
 HOMES = {
     "aiohttp": r"kernel/net/|kernel/(master|agent)/|bench/|chronos/api|frameworks/\w+/api|hadoop_adapter/",
-    "celery": r"frameworks/celery_pool/",
+    "celery": r"frameworks/celery_pool/|chronos/calls/celery\.py",
     "click": r"kernel/(cli|flags|up)\.py|kernel/commands/|(frameworks/\w+|chronos|hadoop_adapter|web|bench)/(cli|main|report)\.py",
     "croniter": r"chronos/schedule/cron\.py",
     "docker": r"kernel/agent/containerizer/docker\.py",
     "flask": r"web/",
     "kazoo": r"kernel/((store|election)/)?zookeeper\.py",
-    "kombu": r"frameworks/celery_pool/",
+    "kombu": r"frameworks/celery_pool/|chronos/calls/celery\.py",
     "matplotlib": r"kernel/planning/chart\.py",
     "prometheus_client": r"kernel/(metrics|net/prometheus)\.py",
     "re2": r"kernel/wire/constraints\.py",
     "redis": r"kernel/store/redis\.py|frameworks/celery_pool/broker\.py",
     "requests": r"(?!)",  # It comes with docker; we have no use for it.
-    "sqlite3": r"kernel/store/sqlite\.py",
+    "sqlite3": r"kernel/store/sqlite\.py|chronos/history\.py",
     "uvloop": r"kernel/net/loop\.py",
     "yaml": r"chronos/importers/yaml\.py",
 }
 
 CORES = (
     *("kernel.master.core", "kernel.agent.core", "kernel.agent.launcher.core", "frameworks.sdk.scheduler", "frameworks.run.core"),
-    *("chronos.validation", "chronos.joins", "chronos.importers.crontab", "chronos.importers.folder"),
+    *("chronos.validation", "chronos.joins", "chronos.core", "chronos.notify", "chronos.importers.crontab", "chronos.importers.folder"),
     *("chronos.importers.kubernetes", "chronos.importers.celery_beat"),
 )
 IMPURE_OF_OS = r"\bos\.(?!W[A-Z]+\b|waitstatus_to_exitcode\b)\w+"  # Reading a wait status touches nothing.

@@ -1,0 +1,324 @@
+"""History: every run that is over, in one SQLite file of the work dir, with the end of what it printed.
+
+Written by one thread, read by another, so neither a slow disk nor a long question holds up the scheduler. A run is forgotten by the
+scheduler only when it is durable here (`inputs.Recorded`); after a crash in between it comes again and takes its own place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Struct
+
+from chronos.joins import Outcome
+from chronos.records import Percentiles, Record, outcome_of, percentiles
+from chronos.run import Attempt, RunState
+from kernel.errors import CallError, StoreError
+
+SCHEMA_VERSION = 1
+SAMPLES_MAX = 1000  # Runs of a job that percentiles look at.
+PAGE_MAX = 1000
+SLICE = 500  # Rows that are pruned at once: others are let in between.
+OUTPUT_AGE_MS = 6 * 3600 * 1000  # For how long after its end the output of a run is still asked for.
+
+T = TypeVar("T")
+_COLUMNS = Record.__struct_fields__
+_SCHEMA = f"""
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, job TEXT NOT NULL, slot INTEGER NOT NULL, last_slot INTEGER NOT NULL, slots INTEGER NOT NULL,
+    identity TEXT NOT NULL, cause TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, due INTEGER NOT NULL, created INTEGER NOT NULL,
+    started INTEGER NOT NULL, ended INTEGER NOT NULL, duration_ms INTEGER NOT NULL, late_ms INTEGER NOT NULL, attempts TEXT NOT NULL,
+    arguments TEXT NOT NULL, parents TEXT NOT NULL, owner TEXT NOT NULL, framework_id TEXT NOT NULL, executor TEXT NOT NULL
+);
+CREATE INDEX runs_of_job ON runs (job, created, id);
+CREATE INDEX runs_of_identity ON runs (identity, created, id);
+CREATE INDEX runs_of_state ON runs (state, created, id);
+CREATE INDEX runs_by_time ON runs (created, id);
+CREATE INDEX runs_by_end ON runs (ended);
+CREATE INDEX successes ON runs (job, ended, due) WHERE state = '{RunState.SUCCEEDED.value}';
+CREATE TABLE outputs (id TEXT PRIMARY KEY, stdout BLOB NOT NULL, stderr BLOB NOT NULL);
+CREATE TABLE progress (task_id TEXT PRIMARY KEY, elements INTEGER NOT NULL);
+PRAGMA user_version = {SCHEMA_VERSION};
+"""
+
+
+class Query(Struct, frozen=True):
+    """Which runs. from_ms, to_ms: of their slots. before: where the last page ended."""
+
+    job: str | None = None
+    identity: str | None = None
+    states: tuple[str, ...] = ()
+    owner: str | None = None
+    from_ms: int | None = None
+    to_ms: int | None = None
+    before: str = ""
+    limit: int = 100
+
+
+class Page(Struct, frozen=True):
+    """Runs, the newest first. next: what to ask for as `before`, "" at the end."""
+
+    runs: tuple[Record, ...]
+    next: str
+
+
+class Output(Struct, frozen=True):
+    """The end of what a run printed."""
+
+    stdout: bytes
+    stderr: bytes
+
+
+class Keep(Struct, frozen=True):
+    """For how long. age_ms: since a run's end; per_job: the newest of each job. 0 for ever, and for any number."""
+
+    age_ms: int = 0
+    per_job: int = 0
+
+
+class History:
+    """The file at `path`, made when missing. Raises StoreError when it cannot be used, is damaged or of a newer release."""
+
+    def __init__(self, path: Path, keep: Keep = Keep()) -> None:  # noqa: B008
+        self.path, self.keep = path, keep
+        self._touched: set[str] = set()  # Jobs that may have more runs than are kept.
+        self._broken: StoreError | None = None
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+            self._writing = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+            try:
+                self._prepare(self._writing)
+                self._reading = sqlite3.connect(path, timeout=5, isolation_level=None, check_same_thread=False)
+                self._reading.execute("PRAGMA query_only = ON")
+            except BaseException:
+                self._writing.close()
+                raise
+        except (OSError, sqlite3.Error) as error:
+            raise _explained(path, error) from error
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="history-writer")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="history-reader")
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version > SCHEMA_VERSION:
+            raise StoreError(f"{self.path} was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})")
+        if version == 0:
+            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        self._touched = {job for (job,) in db.execute("SELECT DISTINCT job FROM runs")}
+
+    async def close(self) -> None:
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self._reader, self._reading.close)
+        await loop.run_in_executor(self._writer, self._writing.close)
+        self._reader.shutdown()
+        self._writer.shutdown()
+
+    # ---- Writing ----------------------------------------------------------------------------------------
+
+    async def record(self, records: Sequence[Record]) -> None:
+        """Take in runs, each in the place of what was known of it; durable on return. Raises StoreError, and then for ever."""
+        await self._write(lambda db: self._record(db, records))
+
+    def _record(self, db: sqlite3.Connection, records: Sequence[Record]) -> None:
+        rows = [_row(record) for record in records]
+        marks = ", ".join("?" * len(_COLUMNS))
+        db.executemany(f"REPLACE INTO runs ({', '.join(_COLUMNS)}) VALUES ({marks})", rows)  # noqa: S608
+        self._touched.update(record.job for record in records)
+
+    async def put_output(self, run_id: str, output: Output) -> None:
+        await self._write(lambda db: db.execute("REPLACE INTO outputs VALUES (?, ?, ?)", (run_id, output.stdout, output.stderr)))
+
+    async def add_progress(self, task_id: str, elements: int) -> None:
+        """Count elements that a task of a data job has dealt with."""
+        statement = "INSERT INTO progress VALUES (?, ?) ON CONFLICT (task_id) DO UPDATE SET elements = elements + excluded.elements"
+        await self._write(lambda db: db.execute(statement, (task_id, elements)))
+
+    async def prune(self, now_ms: int) -> int:
+        """Forget one slice of what is not to be kept; return how many runs. None left when it is 0."""
+        return await self._write(lambda db: self._prune(db, now_ms))
+
+    def _prune(self, db: sqlite3.Connection, now_ms: int) -> int:
+        ids: list[tuple[str]] = []
+        if self.keep.age_ms:
+            oldest = (now_ms - self.keep.age_ms, SLICE)
+            ids = db.execute("SELECT id FROM runs WHERE ended < ? ORDER BY ended LIMIT ?", oldest).fetchall()
+        until_s = time.monotonic() + 0.05
+        while self.keep.per_job and self._touched and len(ids) < SLICE and time.monotonic() < until_s:
+            job = self._touched.pop()
+            statement = "SELECT id FROM runs WHERE job = ? ORDER BY created DESC, id DESC LIMIT ? OFFSET ?"
+            found = db.execute(statement, (job, SLICE, self.keep.per_job)).fetchall()
+            if len(found) == SLICE:
+                self._touched.add(job)
+            ids += found
+        if ids and db.execute("SELECT 1 FROM progress LIMIT 1").fetchone() is not None:
+            for (run_id,) in ids:
+                (attempts,) = db.execute("SELECT attempts FROM runs WHERE id = ?", (run_id,)).fetchone() or ("[]",)
+                db.executemany("DELETE FROM progress WHERE task_id = ?", [(attempt.task_id,) for attempt in _attempts.decode(attempts)])
+        for table in ("runs", "outputs"):
+            db.executemany(f"DELETE FROM {table} WHERE id = ?", ids)  # noqa: S608
+        return len(ids) or (1 if self.keep.per_job and self._touched else 0)
+
+    # ---- Reading ----------------------------------------------------------------------------------------
+
+    async def runs(self, query: Query) -> Page:
+        """Raises CallError for a place that no page ended at."""
+        return await self._read(lambda db: _page(db, query))
+
+    async def run(self, run_id: str) -> Record | None:
+        return await self._read(lambda db: next(_records(db, "SELECT * FROM runs WHERE id = ?", (run_id,)), None))
+
+    async def output(self, run_id: str) -> Output | None:
+        statement = "SELECT stdout, stderr FROM outputs WHERE id = ?"
+        found = await self._read(lambda db: db.execute(statement, (run_id,)).fetchone())
+        return None if found is None else Output(*found)
+
+    async def without_output(self, now_ms: int, most: int) -> list[Record]:
+        """Runs that ended lately, on an agent, the newest first: what they printed may still be there."""
+        statement = (
+            "SELECT * FROM runs WHERE ended >= ? AND attempts LIKE '%agent_url%' AND id NOT IN (SELECT id FROM outputs) "
+            "ORDER BY ended DESC LIMIT ?"
+        )
+        return await self._read(lambda db: list(_records(db, statement, (now_ms - OUTPUT_AGE_MS, most))))
+
+    async def all(self, query: Query) -> AsyncIterator[Record]:
+        """Every run that is asked for, the newest first, page by page."""
+        while True:
+            page = await self.runs(msgspec.structs.replace(query, limit=PAGE_MAX))
+            for record in page.runs:
+                yield record
+            if not page.next:
+                return
+            query = msgspec.structs.replace(query, before=page.next)
+
+    async def percentiles(self, job: str) -> Percentiles:
+        """Of the last successful runs of a job."""
+        statement = f"SELECT ended - due FROM runs WHERE job = ? AND {_SUCCEEDED} ORDER BY ended DESC LIMIT ?"  # noqa: S608
+        return await self._read(lambda db: percentiles([max(0, took) for (took,) in db.execute(statement, (job, SAMPLES_MAX))]))
+
+    async def all_percentiles(self) -> dict[str, Percentiles]:
+        """The same of every job that has any."""
+        return await self._read(_all_percentiles)
+
+    async def outcomes(self, identity: str) -> dict[str, Outcome]:
+        """What jobs came to in one run of a graph, each the last time."""
+        statement = "SELECT job, state FROM runs WHERE identity = ? ORDER BY created, id"
+        found = await self._read(lambda db: db.execute(statement, (identity,)).fetchall())
+        return {job: outcome_of(state) for job, state in found}
+
+    async def knows_task(self, job: str, task_id: str) -> bool:
+        """Whether a task is one of the last runs of a job."""
+        statement = "SELECT attempts FROM runs WHERE job = ? ORDER BY created DESC, id DESC LIMIT ?"
+        quoted = msgspec.json.encode(task_id).decode()
+        return await self._read(lambda db: any(quoted in attempts for (attempts,) in db.execute(statement, (job, SAMPLES_MAX))))
+
+    async def progress(self, task_ids: Sequence[str]) -> dict[str, int]:
+        marks = ", ".join("?" * len(task_ids))
+        statement = f"SELECT task_id, elements FROM progress WHERE task_id IN ({marks})"  # noqa: S608
+        return await self._read(lambda db: dict(db.execute(statement, tuple(task_ids))))
+
+    # ---- Threads ----------------------------------------------------------------------------------------
+
+    async def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._guarded, work)
+
+    def _guarded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        if self._broken is not None:
+            raise self._broken
+        db = self._writing
+        try:
+            db.execute("BEGIN")
+            try:
+                done = work(db)
+                db.execute("COMMIT")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+                raise
+        except (OSError, sqlite3.Error) as error:
+            self._broken = _explained(self.path, error)
+            raise self._broken from error
+        return done
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        def read() -> T:
+            try:
+                return work(self._reading)
+            except sqlite3.Error as error:
+                raise _explained(self.path, error) from error
+
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
+
+
+_SUCCEEDED = f"state = '{RunState.SUCCEEDED.value}'"
+_attempts = msgspec.json.Decoder(tuple[Attempt, ...])
+_parents = msgspec.json.Decoder(dict[str, str])
+
+
+def _row(record: Record) -> tuple[Any, ...]:
+    values = [getattr(record, name) for name in _COLUMNS]
+    return tuple(value if isinstance(value, str | int) else msgspec.json.encode(value).decode() for value in values)
+
+
+def _records(db: sqlite3.Connection, statement: str, values: Sequence[Any]) -> Iterator[Record]:
+    for row in db.execute(statement, values):
+        fields = dict(zip(_COLUMNS, row, strict=True))
+        yield Record(**fields | {"attempts": _attempts.decode(fields["attempts"]), "parents": _parents.decode(fields["parents"])})
+
+
+def _page(db: sqlite3.Connection, query: Query) -> Page:
+    conditions: list[str] = []
+    values: list[Any] = []
+    for condition, value in (
+        ("job = ?", query.job),
+        ("identity = ?", query.identity),
+        ("owner = ?", query.owner),
+        ("last_slot >= ?", query.from_ms),
+        ("slot < ?", query.to_ms),
+    ):
+        if value is not None:
+            conditions.append(condition)
+            values.append(value)
+    if query.states:
+        conditions.append(f"state IN ({', '.join('?' * len(query.states))})")
+        values += query.states
+    if query.before:
+        created, _, run_id = query.before.partition(":")
+        if not (created.isascii() and created.isdigit() and len(created) < 19 and run_id):
+            raise CallError(f"before: {query.before[:100]!r} is not where a page ended")
+        conditions.append("(created, id) < (?, ?)")
+        values += [int(created), run_id]
+    where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
+    limit = max(1, min(query.limit, PAGE_MAX))
+    statement = f"SELECT * FROM runs {where}ORDER BY created DESC, id DESC LIMIT ?"  # noqa: S608
+    found: list[Record] = list(_records(db, statement, [*values, limit + 1]))
+    last = found[limit - 1] if len(found) > limit else None
+    return Page(tuple(found[:limit]), f"{last.created}:{last.id}" if last is not None else "")
+
+
+def _all_percentiles(db: sqlite3.Connection) -> dict[str, Percentiles]:
+    statement = (
+        f"SELECT job, ended - due FROM (SELECT job, ended, due, row_number() OVER (PARTITION BY job ORDER BY ended DESC) AS number "  # noqa: S608
+        f"FROM runs WHERE {_SUCCEEDED}) WHERE number <= {SAMPLES_MAX} ORDER BY job"
+    )
+    took: dict[str, list[int]] = {}
+    for job, took_ms in db.execute(statement):
+        took.setdefault(job, []).append(max(0, took_ms))
+    return {job: percentiles(samples) for job, samples in took.items()}
+
+
+def _explained(path: Path, error: OSError | sqlite3.Error) -> StoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+        return StoreError(f"{path} is damaged ({error}): move it away, and a new history begins; jobs are elsewhere")
+    return StoreError(f"cannot keep history in {path}: {error}")

@@ -1,0 +1,259 @@
+"""The scheduler of jobs: cron and graphs of jobs over a cluster.
+
+Puts settings, store, history, election, core, calls, notifications and server together, and takes them apart again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import gc
+import ipaddress
+import logging
+import signal
+import socket
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from chronos import inputs
+from chronos.api.server import REALM, ChronosServer
+from chronos.calls import Caller, Calls
+from chronos.calls.http import HttpCaller
+from chronos.config import WITHOUT_EFFECT, ChronosConfig
+from chronos.core import ChronosScheduler, chronos_info
+from chronos.edge import Edge
+from chronos.history import History
+from chronos.leadership import Leadership, Working
+from chronos.notifier import Notifier
+from chronos.notify import Notices
+from chronos.output import Outputs
+from chronos.recording import Recorder
+from frameworks.sdk.framework import Framework, run_framework
+from frameworks.sdk.masters import Masters
+from kernel.clock import SystemClock
+from kernel.election.election import Contender, Detector, Leader
+from kernel.election.standalone import FixedDetector, StandaloneContender
+from kernel.errors import ConfigError, Unavailable
+from kernel.flags import daemon_command
+from kernel.net import loop as event_loop
+from kernel.net.auth import Authenticator, Credential, load_credential, load_credentials
+from kernel.store.sqlite import SqliteStore
+from kernel.store.store import Store
+from kernel.wire.common import Address
+from kernel.wire.nodes import MasterInfo
+
+log = logging.getLogger(__name__)
+
+CANDIDATES, RECORDS = "candidate", "jobs"  # Below the path of the ensemble.
+
+
+def run(config: ChronosConfig) -> None:
+    """Run a scheduler until told to stop. Raises KernelError: ConfigError for wrong settings, others when it failed."""
+    check(config)
+    logging.getLogger().setLevel(config.logging_level)
+    event_loop.run(serve(config))
+
+
+command = daemon_command(
+    "chronos", ChronosConfig, run, help="Run the scheduler of jobs (cron, graphs) until told to stop.", mesos_flags=WITHOUT_EFFECT
+)
+
+
+def check(config: ChronosConfig) -> None:
+    """Raises ConfigError where settings are wrong, or do not go together."""
+    if config.ensemble is not None:
+        from kernel.zookeeper import parse_url
+
+        parse_url(config.ensemble)
+    if config.logging_level not in ("INFO", "WARNING", "ERROR"):
+        raise ConfigError(f"--logging_level: {config.logging_level!r} is not allowed: INFO, WARNING, ERROR are")
+    try:
+        loopback = ipaddress.ip_address(config.http_address).is_loopback
+    except ValueError:
+        raise ConfigError(f"--http_address: {config.http_address!r} is no address") from None
+    if not loopback and not config.insecure and authenticator(config) is None:
+        raise ConfigError(f"--http_address: {config.http_address} can be reached by others: give --credentials, or --insecure")
+    try:
+        Masters(config.masters)
+    except ValueError as error:
+        raise ConfigError(f"--master: {error}") from None
+    _ = config.settings, config.channels
+
+
+def authenticator(config: ChronosConfig) -> Authenticator | None:
+    """Who may call; None: everyone. Raises ConfigError."""
+    known = list(load_credentials(config.credentials)) if config.credentials else []
+    if config.http_credentials:
+        user, colon, password = config.http_credentials.partition(":")
+        if not user or not colon or not password:
+            raise ConfigError("--http_credentials: USER:PASSWORD is due")
+        known.append(Credential(user, password))
+    return Authenticator(known, (REALM,)) if known else None
+
+
+async def serve(config: ChronosConfig) -> None:
+    """Contend, recover and lead, until SIGTERM or SIGINT. Raises KernelError, also when the leadership is lost."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    leadership = Leadership(Leader(str(uuid.uuid4()), "", "", 0))
+    edge = Edge(leadership)
+    server = ChronosServer(
+        leadership,
+        authenticator(config),
+        ip=config.http_address,
+        hostname=config.hostname,
+        defaults=config.defaults,
+        history_limit=config.job_history_limit,
+        measured=edge.numbers,
+        cors=config.cors,
+    )
+    port = await server.start(config.http_address, config.http_port)
+    me = leadership.me = _address(config, leadership.me.id, port)
+    log.info("chronos listens on %s port %d", config.http_address, port)
+    contender, detector, open_store = election(config, me)
+    following = asyncio.create_task(leadership.follow(detector))
+    try:
+        if await _first(contender.contend(), stop.wait()) == 0:
+            leadership.elected()
+            if await _first(_lead(config, leadership, edge, contender, open_store), stop.wait(), contender.lost()) == 2:
+                raise Unavailable("the leadership is lost")
+    finally:
+        following.cancel()
+        await server.stop()
+        await contender.withdraw()
+        await detector.close()
+    log.info("stopped")
+
+
+def election(config: ChronosConfig, me: Leader) -> tuple[Contender, Detector, Callable[[], Store]]:
+    """How it is decided who leads, and what opens the store once this one does. Raises StoreError when that is called."""
+    if config.ensemble is None:
+        return StandaloneContender(), FixedDetector(me), lambda: SqliteStore(Path(config.work_dir) / "jobs.db")
+    from kernel.election.zookeeper import ZookeeperContender, ZookeeperDetector  # kazoo is only for those who have an ensemble.
+    from kernel.store.zookeeper import ZookeeperStore
+    from kernel.zookeeper import parse_url
+
+    ensemble, session_s, patience_s = parse_url(config.ensemble), config.zk_session_timeout_s, config.store_timeout_s
+    candidates = ensemble.at(CANDIDATES)
+    contender = ZookeeperContender(candidates, _candidate(me), session_s, patience_s)
+
+    def open_store() -> Store:
+        return ZookeeperStore(ensemble.at(RECORDS), session_s, guard=contender.candidate, patience_s=patience_s)
+
+    return contender, ZookeeperDetector(candidates, session_s), open_store
+
+
+async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, contender: Contender, open_store: Callable[[], Store]) -> None:
+    """Work until cancelled. Raises KernelError: StoreError, FrameworkStopped."""
+    credential = load_credential(config.credential) if config.credential else None
+    store = open_store()
+    try:
+        history = History(Path(config.work_dir) / "history.db", config.keep)
+    except BaseException:
+        await store.close()
+        raise
+    callers: dict[str, Caller] = {"http": HttpCaller(), "celery": _LateCelery(config)}
+    made: list[ChronosScheduler] = []
+
+    def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
+        info = chronos_info(
+            config.mesos_framework_name,
+            user=config.user,
+            roles=config.roles,
+            failover_timeout_s=config.failover_timeout_s,
+            webui_url=config.webui_url or f"http://{leadership.me.address}",
+            principal=credential.principal if credential is not None else None,
+        )
+        core = ChronosScheduler(info, kept, fresh_id=fresh_id, spread=spread, settings=config.settings, limits=config.limits)
+        made.append(core)
+        gc.collect()
+        gc.freeze()  # What was loaded stays: full collections need not look at it.
+        return core
+
+    def ready(framework: Framework) -> None:
+        post = framework.loop.post
+        edge.begin(
+            history,
+            Recorder(history, post, SystemClock()),
+            Outputs(history, credential),
+            Calls(callers, history, post),
+            Notifier(config.mail, _basic(config.http_notification_credentials)),
+            Notices(config.channels),
+        )
+        leadership.work = Working(framework, made[0], history)
+        log.info("leading with %d jobs, framework %s", len(made[0].book.entries), made[0].framework_id)
+
+    running = asyncio.create_task(
+        run_framework(
+            make,
+            store,
+            config.masters,
+            name=config.mesos_framework_name,
+            credential=credential,
+            perform=edge.perform,
+            ready=ready,
+            confirm=contender.confirm if config.ensemble is not None else None,
+        )
+    )
+    try:
+        await edge.run(running)
+    finally:
+        work, leadership.work = leadership.work, None
+        if work is not None:
+            work.framework.end()
+        await asyncio.wait((running,))
+        await edge.close()
+        await history.close()
+
+
+class _LateCelery:
+    """Imports Celery with the first job that needs it: 200 ms and 30 MB."""
+
+    def __init__(self, config: ChronosConfig) -> None:
+        self._config = config
+        self._caller: Caller | None = None
+
+    async def call(self, effect: inputs.StartCall, began: Callable[[], None]) -> Any:
+        if self._caller is None:
+            from chronos.calls.celery import CeleryCaller
+
+            self._caller = CeleryCaller(self._config.celery_broker or "", self._config.celery_backend or "")
+        return await self._caller.call(effect, began)
+
+    async def close(self) -> None:
+        if self._caller is not None:
+            await self._caller.close()
+
+
+async def _first(*awaitables: Awaitable[object]) -> int:
+    """Wait until one is done, cancel the others and let them end; return its index. Raises what it raised."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        index = next(index for index, task in enumerate(tasks) if task.done())
+        tasks[index].result()
+        return index
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks)
+
+
+def _basic(credentials: str) -> str:
+    return "Basic " + base64.b64encode(credentials.encode()).decode() if credentials else ""
+
+
+def _address(config: ChronosConfig, chronos_id: str, port: int) -> Leader:
+    """Where others reach this scheduler: as told, else where it listens, else by this machine's name."""
+    ip = config.http_address
+    return Leader(chronos_id, config.hostname or (socket.gethostname() if ipaddress.ip_address(ip).is_unspecified else ip), ip, port)
+
+
+def _candidate(me: Leader) -> MasterInfo:
+    """This scheduler as the others are told of it, in the form that candidates have."""
+    return MasterInfo(
+        id=me.id, ip=0, port=me.port, pid="", hostname=me.hostname, address=Address(port=me.port, hostname=me.hostname, ip=me.ip)
+    )

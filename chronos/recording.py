@@ -1,0 +1,62 @@
+"""Runs that are over on their way into history: gathered, written together, then the scheduler is told."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from chronos import inputs
+from chronos.history import History
+from chronos.records import Record
+from kernel.clock import Clock
+
+log = logging.getLogger(__name__)
+
+BATCH_MAX = 1000
+PRUNE_S = 60.0
+PAUSE_S = 0.02  # Between two slices that are pruned.
+
+
+class Recorder:
+    """Writes to one history. told: takes `Recorded`, once that is durable."""
+
+    def __init__(self, history: History, told: Callable[[inputs.Recorded], None], clock: Clock) -> None:
+        self._history, self._told, self._clock = history, told, clock
+        self._waiting: list[Record] = []
+        self._wake = asyncio.Event()
+
+    def put(self, record: Record) -> None:
+        """Take one in; never waits."""
+        self._waiting.append(record)
+        self._wake.set()
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting)
+
+    async def run(self) -> None:
+        """Write what comes, for ever. Raises StoreError when something cannot be written: then nothing may go on."""
+        pruning = asyncio.create_task(self._prune())
+        try:
+            while True:
+                waited = asyncio.create_task(self._wake.wait())
+                await asyncio.wait((waited, pruning), return_when=asyncio.FIRST_COMPLETED)
+                if pruning.done():
+                    waited.cancel()
+                    pruning.result()
+                self._wake.clear()
+                while self._waiting:
+                    batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+                    await self._write(batch)
+        finally:
+            pruning.cancel()
+
+    async def _write(self, batch: Sequence[Record]) -> None:
+        await self._history.record(batch)
+        self._told(inputs.Recorded(tuple(record.id for record in batch)))
+
+    async def _prune(self) -> None:
+        while True:
+            more = await self._history.prune(int(self._clock.now().wall_s * 1000))
+            await asyncio.sleep(PAUSE_S if more else PRUNE_S)

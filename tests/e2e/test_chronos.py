@@ -1,0 +1,115 @@
+"""The scheduler of jobs as an old client of Chronos sees it, and what is left of its history when everything is killed."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster import Cluster, eventually
+from tests.e2e.http import Answer, ask
+from tests.e2e.processes import frameworks, settled
+
+pytestmark = pytest.mark.e2e
+
+DAEMONS = ("chronos", "agent-1", "master")
+
+
+@pytest.fixture(scope="module")
+def chronos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    made = Cluster(tmp_path_factory.mktemp("chronos"), agents=1, only="master,agent,chronos")
+    try:
+        made.up()
+        yield made
+    finally:
+        made.down()
+
+
+def call(cluster: Cluster, method: str, path: str, body: Any = None) -> Answer:
+    data = None if body is None else json.dumps(body).encode()
+    return ask(cluster.urls["chronos"], path, method, data)
+
+
+def post(cluster: Cluster, name: str, command: str, **fields: Any) -> None:
+    kind = "dependency" if "parents" in fields else "iso8601"
+    job = {"name": name, "command": command, "cpus": 0.05, "mem": 32, "disk": 0, "runAsUser": "", **fields}
+    answer = call(cluster, "POST", f"/scheduler/{kind}", job)
+    assert (answer.status, answer.body) == (204, b""), answer.body
+
+
+def runs(cluster: Cluster, job: str, **query: str) -> list[dict[str, Any]]:
+    """History, the oldest first."""
+    asked = "&".join(f"{name}={value}" for name, value in {"job": job, "limit": "1000", **query}.items())
+    answer = call(cluster, "GET", f"/v1/meseta/runs?{asked}")
+    assert answer.status == 200, answer.body
+    found: list[dict[str, Any]] = answer.json()["runs"]
+    return found[::-1]
+
+
+def ended(cluster: Cluster, job: str, count: int = 1) -> list[dict[str, Any]]:
+    return eventually(lambda: found if len(found := runs(cluster, job)) >= count else None, 60, f"{count} runs of {job} are over") or []
+
+
+def test_a_client_of_chronos_posts_jobs_and_they_run(chronos: Cluster) -> None:
+    post(chronos, "old.parent", "echo out; echo err >&2", schedule="R1//PT1M")
+    post(chronos, "old.child", "echo $CHRONOS_JOB_NAME $MESETA_PARENTS", parents=["old.parent"])
+    (parent,), (child,) = ended(chronos, "old.parent"), ended(chronos, "old.child")
+    assert (parent["state"], parent["cause"], parent["attempts"][0]["exitStatus"]) == ("succeeded", "schedule", 0)
+    assert (child["state"], child["cause"], child["identity"]) == ("succeeded", "parent", parent["id"])
+    job = call(chronos, "GET", "/v1/scheduler/job/old.parent").json()
+    assert (job["successCount"], job["disabled"], job["lastError"]) == (1, True, "")
+
+    def output() -> Any:
+        found = call(chronos, "GET", f"/v1/meseta/runs/{parent['id']}/output").json()
+        return found if found["kept"] else None
+
+    kept = eventually(output, 20, "its output is kept")
+    assert (kept["stdout"].splitlines()[-1], kept["stderr"].splitlines()[-1]) == ("out", "err")
+    stat = call(chronos, "GET", "/scheduler/job/stat/old.parent").json()
+    assert stat["histogram"]["count"] == 1
+    assert [task["status"] for task in stat["taskStatHistory"]] == ["Success"]
+
+
+def test_run_now_with_arguments_failure_and_a_dead_letter(chronos: Cluster) -> None:
+    post(chronos, "now", "sh -c 'echo $0; exit 3'", schedule="R/2099-01-01T00:00:00Z/P1D", retries=0)
+    assert call(chronos, "PUT", "/scheduler/job/now?arguments=hello").status == 204
+    (run,) = ended(chronos, "now")
+    assert (run["state"], run["attempts"][0]["exitStatus"], run["arguments"]) == ("failed", 3, "hello")
+    summary = {job["name"]: job for job in call(chronos, "GET", "/v1/scheduler/jobs/summary").json()["jobs"]}
+    assert (summary["now"]["status"], summary["now"]["state"]) == ("failure", "idle")
+
+
+def test_the_cluster_knows_it(chronos: Cluster) -> None:
+    assert list(frameworks(chronos).values()) == ["chronos"]
+    status = chronos.json("status")
+    assert {daemon["name"]: daemon["state"] for daemon in status["daemons"]}["chronos"] == "running"
+    assert call(chronos, "GET", "/ping").body == b"pong"
+    assert call(chronos, "GET", "/leader").json()["leader"] == chronos.urls["chronos"].removeprefix("http://")
+
+
+def test_no_slot_is_lost_or_doubled_when_everything_is_killed(chronos: Cluster, tmp_path: Path) -> None:
+    """Each slot is in the history exactly once, and what the jobs wrote agrees."""
+    marks = tmp_path / "marks"
+    marks.touch()
+    every_second, meseta = "R/2026-01-01T00:00:00Z/PT1S", {"catchUp": "all", "overlap": "allow"}
+    post(chronos, "often", f"echo $MESETA_SLOT >> {marks}", schedule=every_second, meseta=meseta)
+    first = ended(chronos, "often", 3)[0]["slot"]
+    for name in DAEMONS:
+        chronos.kill(name)
+        settled(chronos)
+        time.sleep(1)  # Some work between two blows.
+    post(chronos, "often", "true", schedule=every_second, disabled=True)
+    eventually(lambda: not call(chronos, "GET", "/v1/meseta/live?job=often").json()["runs"], 60, "all are over")
+    history = runs(chronos, "often")
+    slots = sorted(run["slot"] for run in history)
+    assert slots == list(range(first, slots[-1] + 1000, 1000)), "every slot, once"
+    ran = sorted(int(line) for line in marks.read_text().split())
+    succeeded = sorted(run["slot"] for run in history if run["state"] == "succeeded" and run["attempts"])
+    assert set(succeeded) <= set(ran)
+    assert len(ran) == len(set(ran)) or {slot for slot in ran if ran.count(slot) > 1} <= {
+        run["slot"] for run in history if len(run["attempts"]) > 1
+    }
