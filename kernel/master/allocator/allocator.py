@@ -444,31 +444,7 @@ class Allocator:
     def restored(cls, snapshot: Snapshot, now: Now) -> Allocator:
         """One like that of which it is the snapshot. What was offered is held; nobody can give it back."""
         allocator = cls(snapshots.config_of(snapshot.rules))
-        for role in snapshot.roles:
-            allocator.set_weight(role.name, role.weight)
-        for agent in snapshot.agents:
-            site = Site(agent.hostname, agent.attributes, agent.domain)
-            allocator.add_agent(agent.id, Resources.of(agent.total), site, now)
-        for framework in snapshot.frameworks:
-            allocator.add_framework(framework.id, framework.roles, framework.suppressed, snapshots.options_of(framework))
-            if framework.demands:
-                allocator.request(framework.id, map(snapshots.demand_of, framework.awaited), now)
-            allocator.set_framework_active(framework.id, framework.active)
-        state = allocator._state
-        for agent in snapshot.agents:
-            for held in agent.held:
-                allocator.charge(held.framework_id, held.role, agent.id, Resources.sum([Resources.of(held.resources)] * held.count))
-            for refused in agent.refused:
-                leaf = state.frameworks[refused.framework_id].leaves.get(refused.role)
-                if leaf is None:
-                    continue
-                due_s = now.mono_s + refused.left_s
-                state.refusals.add(leaf, state.agents[agent.id], Resources.of(refused.resources), due_s, refused.soft)
-            allocator.set_agent_active(agent.id, agent.open)
-        quotas = {role.name: Quota(role.guarantees, role.limits) for role in snapshot.roles if role.guarantees or role.limits}
-        if quotas:
-            allocator.set_quotas(quotas)
-        snapshots.set_grants_made(state.tree.root, snapshot.made)
+        snapshots.fill(allocator, allocator._state, snapshot, now)
         return allocator
 
     def shares(self) -> list[RoleView]:

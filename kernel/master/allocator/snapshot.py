@@ -6,16 +6,20 @@ What waits for a time to come (how long a demand has waited, an agent kept for o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+from kernel.clock import Now
 from kernel.master.allocator.demand import Demand, Entry
 from kernel.master.allocator.quota import Quota
 from kernel.master.allocator.sorter import Leaf, Node
 from kernel.master.allocator.state import Agent, AllocatorConfig, Framework, FrameworkOptions, State
-from kernel.wire.allocation import AgentPart, Awaited, FrameworkPart, Holding, Refused, RolePart, Rules
+from kernel.wire.allocation import AgentPart, Awaited, FrameworkPart, Holding, Refused, RolePart, Rules, Snapshot
 from kernel.wire.constraints import Site
 from kernel.wire.offer import OfferConstraints
 from kernel.wire.resources import Resources
+
+if TYPE_CHECKING:
+    from kernel.master.allocator.allocator import Allocator
 
 
 def rules_of(config: AllocatorConfig) -> Rules:
@@ -176,3 +180,31 @@ def _nodes(root: Node) -> Iterator[tuple[str, Node]]:
         elif node.parent is not None:
             yield (f"{node.path}/." if node.name == "." else node.path), node
         waiting += node.children.values()
+
+
+def fill(allocator: Allocator, state: State, snapshot: Snapshot, now: Now) -> None:
+    """Tell an empty allocator all that is in a snapshot."""
+    for role in snapshot.roles:
+        allocator.set_weight(role.name, role.weight)
+    for agent in snapshot.agents:
+        site = Site(agent.hostname, agent.attributes, agent.domain)
+        allocator.add_agent(agent.id, Resources.of(agent.total), site, now)
+    for framework in snapshot.frameworks:
+        allocator.add_framework(framework.id, framework.roles, framework.suppressed, options_of(framework))
+        if framework.demands:
+            allocator.request(framework.id, map(demand_of, framework.awaited), now)
+        allocator.set_framework_active(framework.id, framework.active)
+    for agent in snapshot.agents:
+        for held in agent.held:
+            allocator.charge(held.framework_id, held.role, agent.id, Resources.sum([Resources.of(held.resources)] * held.count))
+        for refused in agent.refused:
+            leaf = state.frameworks[refused.framework_id].leaves.get(refused.role)
+            if leaf is None:
+                continue
+            due_s = now.mono_s + refused.left_s
+            state.refusals.add(leaf, state.agents[agent.id], Resources.of(refused.resources), due_s, refused.soft)
+        allocator.set_agent_active(agent.id, agent.open)
+    quotas = {role.name: Quota(role.guarantees, role.limits) for role in snapshot.roles if role.guarantees or role.limits}
+    if quotas:
+        allocator.set_quotas(quotas)
+    set_grants_made(state.tree.root, snapshot.made)
