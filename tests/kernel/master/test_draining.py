@@ -1,12 +1,4 @@
-"""Agents that are drained and deactivated: the master's part (spec: mesos-v1, sections 4.1 and 7.7; catalogue 13.7).
-
-| test of Mesos | here |
-|---|---|
-| DrainAgent | an_idle_agent_is_drained_at_once, an_agent_with_tasks_drains_until_all_ends_are_acknowledged |
-| DrainAgentMarkGone | marked_gone_when_nothing_is_left |
-| DrainAgentDisconnected, DrainAgentUnreachable | one_that_is_away_drains_when_it_is_back |
-| DisallowReactivationWhileDraining | reactivated_only_when_drained |
-"""
+"""Agents that are drained and deactivated: the master's part (spec: mesos-v1, sections 4.1 and 7.7; catalogue 13.7)."""
 
 from __future__ import annotations
 

@@ -1,29 +1,4 @@
-"""Sessions of frameworks (spec: mesos-v1, sections 2.2-2.5, 2.10, 2.11).
-
-By the names of the catalogue (13.1); what the HTTP edge answers is in test_scheduler_api.
-
-| test of Mesos | here |
-|---|---|
-| Subscribe | the_first_events_are_subscribed_and_a_heartbeat |
-| SubscribedOnRetry, SchedulerReconnect | a_second_scheduler_takes_over |
-| RejectFrameworkWithInvalidRole, ...WithInvalidFailoverTimeout | faulty_info_is_one_error_event |
-| TeardownWithoutStreamId, TeardownWrongStreamId | the_checks_come_in_order, calls_of_the_old_stream_are_refused |
-| MalformedUUID | test_tasks: a_uuid_of_another_length_is_refused |
-| FrameworkSubscribeEmptyId | an_empty_id_is_a_new_framework |
-| SchedulerSubscribeAfterFailoverTimeout, ...AfterTeardown | a_removed_id_never_comes_back_even_after_a_restart_of_the_master |
-| FrameworkPrincipalChangeFails | test_validation: what_the_master_knows_is_looked_at_after_what_the_info_says |
-| SchedulerFailoverStatusUpdate | an_update_missed_or_not_acknowledged_is_sent_on_resubscribing |
-| UpdateFramework: UserChangeFails, PrincipalChangeFails, CheckpointingChangeFails | what_may_not_change_is_refused_whole |
-| UpdateFramework: MutableFieldsUpdateSuccessfully | what_may_change_does_and_agents_hear_of_it |
-| UpdateFramework: NoRedundantUpdates | an_update_that_changes_nothing_is_told_to_nobody |
-| UpdateFramework: OffersOnAddingRole | a_role_that_is_added_gets_offers |
-| UpdateFramework: RescindOnRemovingRoles | offers_of_a_role_given_up_are_rescinded |
-| UpdateFramework: AddSuppressedRole | a_role_that_is_suppressed_keeps_its_offer_and_gets_no_other |
-| UpdateFramework: RemoveAndUnsuppress | one_role_may_go_as_another_one_wakes |
-| UpdateFramework: UnsuppressClearsFilters | a_role_that_wakes_has_refused_nothing |
-| UpdateFramework: OfferConstraintsForUnsubscribedRole | constraints_of_a_foreign_role_are_refused |
-| UpdateFramework: OfferConstraints | not built: constraints are checked and shown, the allocator does not heed them yet |
-"""
+"""Sessions of frameworks (spec: mesos-v1, sections 2.2-2.5, 2.10, 2.11)."""
 
 from __future__ import annotations
 

@@ -1,23 +1,4 @@
-"""Offers and what is made of them: ACCEPT and DECLINE (spec: mesos-v1, sections 2.6-2.10).
-
-By the names of the catalogue (13.2); reservations and volumes are not built yet.
-
-| test of Mesos | here |
-|---|---|
-| LaunchCombinedOfferTest | two_offers_of_one_agent_can_be_used_together |
-| LaunchAcrossSlavesLost, ...Dropped; LaunchDuplicateOfferLost, ...Dropped; LaunchDifferentRoleLost | offers_that_do_not_go_together |
-| OfferTimeout | an_offer_nobody_answers_is_rescinded_and_made_again |
-| OfferNotRescindedOnceUsed, ...OnceDeclined | an_offer_that_was_answered_is_not_rescinded |
-| ResourceOfferWithMultipleSlaves | one_event_holds_the_offers_of_many_agents |
-| ResourcesGetReofferedWhenUnused | test_tasks: the_unused_rest_is_declined_for_the_filter_time |
-| ResourcesGetReofferedAfterFrameworkStops | test_frameworks: its_resources_go_to_others |
-| ResourcesGetReofferedAfterTaskInfoError | what_an_invalid_task_asked_for_is_offered_again |
-| TaskUsesMoreResourcesThanOffered, TaskUsesNoResources, DuplicatedTaskID, TaskUsesCommandInfoAndExecutorInfo | test_task_validation |
-| TaskReusesUnreachableTaskID | the_id_of_an_unreachable_task_is_taken |
-| ExecutorInfoDiffersOnSameSlave | test_tasks: a_different_executor_of_the_same_id_is_an_error |
-| ExecutorInfoDiffersOnDifferentSlaves | executors_of_one_id_may_differ_between_agents |
-| TaskWithTinyResources | tiny_amounts_are_neither_lost_nor_gained |
-"""
+"""Offers and what is made of them: ACCEPT and DECLINE (spec: mesos-v1, sections 2.6-2.10)."""
 
 from __future__ import annotations
 

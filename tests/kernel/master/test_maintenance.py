@@ -1,15 +1,4 @@
-"""Machines under maintenance, and inverse offers (spec: mesos-v1, sections 5.2 and 7.6; catalogue 13.3 and 13.7).
-
-| test of Mesos | here |
-|---|---|
-| UpdateSchedule | test_machines, a_schedule_replaces_the_former_one |
-| FailToUnscheduleDeactivatedMachines | a_machine_that_is_down_cannot_leave_the_schedule |
-| BringDownMachines | a_machine_goes_down_with_its_agents, only_scheduled_machines_go_down |
-| BringUpMachines | a_machine_is_brought_up, only_machines_that_are_down_come_up |
-| MachineStatus | the_status_tells_who_drains_and_who_is_down |
-| InverseOffers, MaintenanceInverseOffers | who_uses_the_agent_is_asked_to_leave |
-| InverseOffersFilters | asked_again_when_the_filter_of_the_answer_is_over |
-"""
+"""Machines under maintenance, and inverse offers (spec: mesos-v1, sections 5.2 and 7.6; catalogue 13.3 and 13.7)."""
 
 from __future__ import annotations
 

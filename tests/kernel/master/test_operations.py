@@ -1,18 +1,4 @@
-"""Reservations and volumes by frameworks and operators (spec: mesos-v1, sections 2.7, 2.8, 2.16, 4.1).
-
-By the names of the catalogue (13.2):
-
-| test of Mesos | here |
-|---|---|
-| ReserveCreateLaunchDestroyUnreserve | the_whole_life_of_a_volume |
-| DropReserveTooLarge, DropReserveWithDifferentRole, PreventUnreservingAlienResources | what_may_not_be_is_dropped_and_offered_again |
-| ReserveTwiceWithDoubleValue | tenths_add_up_exactly |
-| ReserveAndLaunchThenUnreserve | what_is_reserved_can_be_used_in_the_same_accept |
-| CreateAndDestroyPersistentVolumes | the_whole_life_of_a_volume |
-| SharedPersistentVolumeMultipleTasks | tasks_share_a_shared_volume |
-| SharedPersistentVolumeRescindOnDestroy | a_shared_volume_is_destroyed_when_nobody_uses_it |
-| NonSpeculativeGrowAndLaunch, NonSpeculativeShrinkAndLaunch | what_was_resized_is_for_later_offers |
-"""
+"""Reservations and volumes by frameworks and operators (spec: mesos-v1, sections 2.7, 2.8, 2.16, 4.1)."""
 
 from __future__ import annotations
 

@@ -1,34 +1,4 @@
-"""Agents, frameworks and masters that lose each other (spec: mesos-v1, sections 2.13, 2.14, 8.1).
-
-By the names of the catalogue (13.5); what is shown of it all is in views/.
-
-| test of Mesos | here |
-|---|---|
-| PartitionedSlave | test_agents: a_silent_agent_is_unreachable_within_ten_seconds |
-| ReregisterSlavePartitionAware, ...NotPartitionAware | tasks_survive_a_partition |
-| PartitionedSlaveReregistrationMasterFailover | tasks_survive_a_partition_and_a_change_of_masters |
-| PartitionedSlaveStatusUpdates, ...ExitedExecutor | what_an_agent_that_was_given_up_says_is_ignored |
-| TaskCompletedOnPartitionedAgent | an_end_during_a_partition_is_told_after_it |
-| AgentWithTerminalTaskPartitioned | an_end_not_acknowledged_stays_an_end |
-| DisconnectedFramework | a_framework_that_was_away_learns_all_by_asking |
-| SpuriousSlaveReregistration | a_registration_that_comes_twice_changes_nothing |
-| RegistryGcByCount, RegistryGcByAge, PartitionedAgentThenMasterFailover | test_registry: TestLostAgents |
-| MasterToScheduler | test_frameworks: calls_of_the_old_stream_are_refused |
-| TaskStateMismatch, TaskStateMatch, UnknownSlave, UnknownTask(PartitionAware), ImplicitNonTerminalTask | test_tasks: TestReconcile |
-| UnknownKillTask | test_tasks: a_kill_of_an_unknown_task_reconciles_it |
-| RecoveredAgent | nothing_is_said_while_an_agent_may_come_back |
-| ImplicitTerminalTask, UnacknowledgedTerminalTask | an_end_is_told_until_it_is_acknowledged |
-| ReconcileStatusUpdateTaskState | test_tasks: explicit_tells_the_state_last_sent_not_the_latest |
-| AgentRestartNoReregister | test_agents: one_that_said_goodbye_is_waited_for |
-| FailoverAgentReregisterFirst, OrphanTasksMultipleAgents | a_framework_that_comes_after_its_agents_finds_its_tasks |
-| ReregisterCompletedFrameworks | differs: the registry keeps them (test_registry: TestRemovedFrameworks), their tasks are forgotten |
-| UpdateFrameworkInfoOnSchedulerFailover, ...OnMasterFailover | test_registration: an_agent_that_knows_an_older_info_is_told_the_new_one |
-| SchedulerReregisterAfterFailoverTimeout | test_frameworks: a_removed_id_never_comes_back_... |
-| ReconcileDroppedTask, ReconcileLostTask | test_agents: a_task_the_agent_does_not_know_is_asked_about |
-| SlaveReregisterTerminalTask, ...TerminatedExecutor | test_agents: a_task_that_ended_..., executors_it_no_longer_has_are_forgotten |
-| NonCheckpointingFrameworkAgentDisconnectionExecutorOnly | differs: our agents keep all they run |
-| RateLimitRecoveredSlaveRemoval, CancelRecoveredSlaveRemoval | not built |
-"""
+"""Agents, frameworks and masters that lose each other (spec: mesos-v1, sections 2.13, 2.14, 8.1)."""
 
 from __future__ import annotations
 

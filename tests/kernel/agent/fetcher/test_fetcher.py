@@ -148,8 +148,10 @@ def test_what_is_done_with_a_file_is_said_beside_it(play: Play) -> None:
             URI(f"{url}/a.tar.gz", extract=False),
             URI(f"{url}/file", executable=True),
             URI(f"{url}/file", output_file="deep/down/here"),
+            URI(f"{url}/file", output_file="kept/here", cache=True),
         )
-        assert await bench.fetch(*uris) == {"a.tar.gz": PACKED, "file": b"content", "deep/down/here": b"content"}
+        contents = {"a.tar.gz": PACKED, "file": b"content", "deep/down/here": b"content", "kept/here": b"content"}
+        assert await bench.fetch(*uris) == contents
         assert stat.S_IMODE((bench.sandbox() / "file").stat().st_mode) == 0o755
 
     play(scene)
