@@ -1,7 +1,8 @@
 """Which waiting task goes to which offer: pure, with the reason for each refusal.
 
 First come, first served within a priority; each offer is filled as far as it goes, those of agents that are to be under
-maintenance last, the soonest at the very end. Offers of one agent and role count as one, so that a task may use the sum of them.
+maintenance last, the soonest at the very end. Offers of one agent and role count as one, so that a task may use the sum of them. A gang
+is placed on all of the offers together, or not at all.
 """
 
 from __future__ import annotations
@@ -54,25 +55,48 @@ def match(waiting: Sequence[tuple[Shape, Mapping[str, TaskRecord]]], offers: Ite
     grouped: dict[tuple[str, str], list[Offer]] = {}
     for offer in offers:
         grouped.setdefault((offer.agent_id.value, role_of(offer)), []).append(offer)
+    places = [_Place(group, role, _sum(group)) for (_, role), group in sorted(grouped.items(), key=_unavailable_ns, reverse=True)]
     queues = [(shape, list(records.values())[::-1]) for shape, records in waiting]
-    bundles: list[Bundle] = []
-    for (_, role), group in sorted(grouped.items(), key=_unavailable_ns, reverse=True):
-        free = _sum(group)
-        tasks: list[TaskRecord] = []
-        for shape, queue in queues:
-            if not queue or _unfit(shape, group[0], role) is not None:
-                continue
-            while queue and free.contains(shape.wants):
-                free -= shape.wants
-                tasks.append(queue.pop())
-        bundles.append(Bundle(tuple(group), role, tuple(tasks), free))
+    for shape, queue in queues:
+        _fill(shape, queue, places)
+    bundles = [Bundle(tuple(place.group), place.role, tuple(place.tasks), place.free) for place in places]
     refusals = [
-        Refusal(shape, bundle.offers[0].hostname, _unfit(shape, bundle.offers[0], bundle.role) or _shortage(shape.wants, bundle.left))
+        Refusal(shape, bundle.offers[0].hostname, _unfit(shape, bundle.offers[0], bundle.role) or _shortage(shape, len(queue), bundle.left))
         for shape, queue in queues
         if queue
         for bundle in bundles
     ]
     return Matching(tuple(bundles), tuple(refusals))
+
+
+class _Place:
+    """What one agent offers to one role, while it is filled."""
+
+    def __init__(self, group: list[Offer], role: str, free: Resources) -> None:
+        self.group, self.role, self.free = group, role, free
+        self.tasks: list[TaskRecord] = []
+
+
+def _fill(shape: Shape, queue: list[TaskRecord], places: Sequence[_Place]) -> None:
+    """Place tasks of one shape, from the end of the queue; of a gang, enough of them or none."""
+    found: list[tuple[_Place, Resources, int]] = []
+    wanted, missing = shape.quorum(len(queue)), len(queue)
+    for place in places:
+        if not missing:
+            break
+        if _unfit(shape, place.group[0], place.role) is not None:
+            continue
+        free, times = place.free, 0
+        while times < missing and free.contains(shape.wants):
+            free -= shape.wants
+            times += 1
+        if times:
+            found.append((place, free, times))
+            missing -= times
+    if len(queue) - missing >= wanted:
+        for place, free, times in found:
+            place.free = free
+            place.tasks += [queue.pop() for _ in range(times)]
 
 
 def _unavailable_ns(grouped: tuple[object, Sequence[Offer]]) -> float:
@@ -97,11 +121,13 @@ def _unfit(shape: Shape, offer: Offer, role: str) -> str | None:
     return None
 
 
-def _shortage(wants: Resources, free: Resources) -> str:
+def _shortage(shape: Shape, count: int, free: Resources) -> str:
     has = free.scalars()
-    needs = wants.scalars().items()
+    needs = shape.wants.scalars().items()
     short = [f"{name} {amount / 1000:g} wanted, {has.get(name, 0) / 1000:g} free" for name, amount in needs if has.get(name, 0) < amount]
-    return "; ".join(short) or f"{{{wants}}} wanted, {{{free}}} free"
+    if not short and free.contains(shape.wants):
+        return f"{shape.quorum(count)} tasks are to start together; the offers have room for fewer"
+    return "; ".join(short) or f"{{{shape.wants}}} wanted, {{{free}}} free"
 
 
 def _sum(offers: Sequence[Offer]) -> Resources:

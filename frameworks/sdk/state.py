@@ -41,6 +41,8 @@ class KeptTask(Struct, frozen=True):
     only_agent: str | None = None
     priority: int = 0
     name: str = ""
+    gang: str = ""
+    min: int = 0
 
 
 class Kept(Struct, frozen=True):
@@ -100,13 +102,16 @@ def encode_task(record: TaskRecord) -> bytes:
             shape.agent_id,
             shape.priority,
             shape.name,
+            shape.gang,
+            shape.min,
         )
     )
 
 
 def decode_task(data: bytes) -> TaskRecord:
     kept = _decoder.decode(data)
-    shape = Shape(Resources.of(kept.info.resources), kept.role, kept.constraints, kept.only_agent, kept.priority, kept.name)
+    wants = Resources.of(kept.info.resources)
+    shape = Shape(wants, kept.role, kept.constraints, kept.only_agent, kept.priority, kept.name, kept.gang, kept.min)
     return TaskRecord(
         kept.info, shape, kept.state, kept.agent_id, kept.hostname, kept.agent_url, kept.uuid, kept.killing, kept.drops, kept.note
     )

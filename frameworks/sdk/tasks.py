@@ -35,6 +35,7 @@ from kernel.wire.task import (
 )
 
 HOST = "host"
+NAME_MAX = 255  # Of a demand's name.
 NOWHERE = AgentID("")  # The agent of a task that has none yet.
 
 TERMINAL = wire.TERMINAL | {TaskState.TASK_UNKNOWN}  # Unknown: nobody has it. Should it come back all the same, it is killed.
@@ -64,7 +65,8 @@ def follows(current: TaskState, reported: TaskState) -> bool:
 class Shape(Struct, frozen=True, cache_hash=True):
     """What a task needs of an agent. Tasks of one shape are interchangeable for the allocator and for matching.
 
-    role: one of the framework's. agent_id: the only agent it may run on. priority: higher first within the framework.
+    role: one of the framework's. agent_id: the only agent it may run on. priority: higher first within the framework. gang: those of
+    equal gang that wait start together; min: at least so many of them, 0: all.
     """
 
     wants: Resources
@@ -73,15 +75,23 @@ class Shape(Struct, frozen=True, cache_hash=True):
     agent_id: str | None = None
     priority: int = 0
     name: str = ""
+    gang: str = ""
+    min: int = 0
+
+    def quorum(self, count: int) -> int:
+        """How many of so many tasks that wait are to start together, at least."""
+        return 1 if not self.gang else count if not self.min else min(self.min, count)
 
     def request(self, count: int) -> ResourceRequest:
         """Return the demand for `count` tasks of this shape."""
+        quorum = self.quorum(count)
         return ResourceRequest(
             agent_id=None if self.agent_id is None else AgentID(self.agent_id),
             resources=self.wants.messages(),
-            name=self.name,
+            name=f"{self.name}/{self.gang}"[:NAME_MAX] if self.gang else self.name,
             role=self.role,
             count=count,
+            min=quorum if quorum > 1 else None,
             constraints=self.constraints,
             priority=self.priority,
         )

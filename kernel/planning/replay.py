@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, field
 
 from kernel.clock import Now
-from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions, Quota, Why
+from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions, Why
 from kernel.planning.series import Series
 from kernel.planning.trace import Job
 from kernel.wire.constraints import Site
@@ -22,10 +22,11 @@ NOBODY_S = 600.0  # When nothing runs and nothing has begun for so long, what st
 
 
 class Policy(Struct, frozen=True):
-    """What an operator decided: weights and quotas by role."""
+    """What an operator decided: weights by role, guarantees and limits by role in thousandths by name."""
 
     weights: Mapping[str, float] = {}
-    quotas: Mapping[str, Quota] = {}
+    guarantees: Mapping[str, Mapping[str, int]] = {}
+    limits: Mapping[str, Mapping[str, int]] = {}
 
 
 class Course(Struct):
@@ -58,20 +59,38 @@ class Outcome(Struct):
     end_s: float = 0.0
 
 
+class _Kind(Struct, frozen=True):
+    """Tasks that are one demand: of one role and shape; of a gang, those of its job alone."""
+
+    role: str
+    shape: Resources
+    gang: int | None = None
+
+    @staticmethod
+    def of(job: Job) -> _Kind:
+        return _Kind(job.role, job.shape, job.number if job.gang else None)
+
+    @property
+    def name(self) -> str:
+        return f"{self.role}:{self.shape}" if self.gang is None else f"{self.role}:{self.shape}:{self.gang}"
+
+
 class _Framework:
-    """A framework and its jobs. Those of one role and shape are in a heap by how many of their tasks run; an entry that
-    says otherwise than its job is void."""
+    """A framework and its jobs. Those of one kind are in a heap by how many of their tasks run; an entry that says otherwise than its
+    job is void."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.roles: dict[str, None] = {}
-        self._pending: dict[tuple[str, Resources], int] = {}
-        self._queues: dict[tuple[str, Resources], list[tuple[int, int, Course]]] = {}
+        self._kinds: dict[str, _Kind] = {}
+        self._pending: dict[_Kind, int] = {}
+        self._queues: dict[_Kind, list[tuple[int, int, Course]]] = {}
 
     def add(self, course: Course) -> None:
         job = course.job
         self.roles[job.role] = None
-        kind = (job.role, job.shape)
+        kind = _Kind.of(job)
+        self._kinds[kind.name] = kind
         self._pending[kind] = self._pending.get(kind, 0) + job.tasks
         self.queue(course)
 
@@ -79,15 +98,20 @@ class _Framework:
         """The job is new, or has more or fewer tasks running."""
         if course.waiting:
             job = course.job
-            heapq.heappush(self._queues.setdefault((job.role, job.shape), []), (course.running, job.number, course))
+            heapq.heappush(self._queues.setdefault(_Kind.of(job), []), (course.running, job.number, course))
 
     def demands(self) -> list[Demand]:
-        return [Demand(f"{role}:{shape}", role, shape, count) for (role, shape), count in self._pending.items() if count]
+        return [
+            Demand(kind.name, kind.role, kind.shape, count, None if kind.gang is None else count)
+            for kind, count in self._pending.items()
+            if count
+        ]
 
-    def take(self, role: str, shape: Resources, count: int) -> list[tuple[Course, int]]:
-        """Which jobs so many tasks of a shape belong to."""
-        queue = self._queues[role, shape]
-        self._pending[role, shape] -= count
+    def take(self, name: str, count: int) -> list[tuple[Course, int]]:
+        """Which jobs so many tasks of a demand belong to."""
+        kind = self._kinds[name]
+        queue = self._queues[kind]
+        self._pending[kind] -= count
         taken: dict[int, tuple[Course, int]] = {}
         while count:
             running, number, course = heapq.heappop(queue)
@@ -97,6 +121,8 @@ class _Framework:
                 course.running += 1
                 taken[number] = (course, taken.get(number, (course, 0))[1] + 1)
                 self.queue(course)
+        if not self._pending[kind]:
+            del self._pending[kind]
         return list(taken.values())
 
 
@@ -127,8 +153,6 @@ class Replay:
                 self._totals[name] = self._totals.get(name, 0) + amount
         for role, weight in policy.weights.items():
             self.allocator.set_weight(role, weight)
-        if policy.quotas:
-            self.allocator.set_quotas(policy.quotas)
         self._followers: dict[int, list[Course]] = {}
         for course in self.outcome.courses:
             if course.job.after is None:
@@ -211,7 +235,7 @@ class Replay:
         used = EMPTY
         for entry, times in allocation.cover:
             shape = entry.demand.shape
-            for course, count in framework.take(allocation.role, shape, times):
+            for course, count in framework.take(entry.demand.name, times):
                 self._start(course, count, allocation.agent_id)
                 shapes += [shape] * count
                 used += _times(shape, count)
@@ -247,10 +271,10 @@ class Replay:
     def _give_up(self) -> None:
         """Nothing runs, nothing arrives, and some still wait: say why."""
         for name in self._frameworks:
-            why = {(reason.role, reason.shape): reason.why for reason in self.allocator.explain(name)}
+            why = {reason.name: reason.why for reason in self.allocator.explain(name)}
             for course in self.outcome.courses:
                 if course.job.framework == name and course.waiting:
-                    course.stuck = why.get((course.job.role, course.job.shape), Why.NO_FREE).value
+                    course.stuck = why.get(_Kind.of(course.job).name, Why.NO_FREE).value
 
     # ---- What is written down ---------------------------------------------------------------------------
 

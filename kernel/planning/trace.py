@@ -15,7 +15,7 @@ from kernel.wire.resources import Resources
 from kernel.wire.roles import validate_role
 
 NEEDED = ("arrival", "role", "framework", "shape", "duration", "tasks")
-ALLOWED = (*NEEDED, "kind", "job", "after")
+ALLOWED = (*NEEDED, "kind", "job", "after", "gang")
 TASKS_MAX = 1_000_000
 AGENTS_MAX = 100_000
 SECONDS_MAX = 1e9
@@ -24,7 +24,7 @@ _NODES = re.compile(r"\s*(?:(\d+)\s*[x*]\s*)?(.+)")
 
 class Job(Struct, frozen=True):
     """Tasks of one shape that arrive together. kind: what it is reported under. after: the number of the job after whose end it
-    arrives, in arrival_s; None: that long after the begin."""
+    arrives, in arrival_s; None: that long after the begin. gang: its tasks start together."""
 
     number: int
     arrival_s: float
@@ -35,6 +35,7 @@ class Job(Struct, frozen=True):
     tasks: int
     kind: str
     after: int | None = None
+    gang: bool = False
 
 
 def read_trace(lines: Iterable[str]) -> list[Job]:
@@ -45,7 +46,7 @@ def read_trace(lines: Iterable[str]) -> list[Job]:
     unknown = [name for name in names if name not in ALLOWED]
     if missing or unknown:
         problem = f"has no column {', '.join(missing)}" if missing else f"has unknown columns: {', '.join(unknown)}"
-        raise CallError(f"the trace {problem}; columns: {', '.join(NEEDED)}, and if you like kind, job, after")
+        raise CallError(f"the trace {problem}; columns: {', '.join(NEEDED)}, and if you like kind, job, after, gang")
     rows.fieldnames = names
     jobs: list[Job] = []
     named: dict[str, int] = {}
@@ -71,6 +72,8 @@ def _job(number: int, where: str, row: dict[str, str | None], named: Mapping[str
     tasks = _number(cells["tasks"], f"{where}: tasks", 1, TASKS_MAX)
     if tasks != int(tasks):
         raise CallError(f"{where}: tasks: '{cells['tasks']}' is no whole number")
+    if cells["gang"] not in ("", "yes", "no"):
+        raise CallError(f"{where}: gang: '{cells['gang']}' is not allowed; yes or no")
     shape = parse_resources(cells["shape"], f"{where}: shape")
     if not shape:
         raise CallError(f"{where}: shape: a task needs something")
@@ -84,6 +87,7 @@ def _job(number: int, where: str, row: dict[str, str | None], named: Mapping[str
         tasks=int(tasks),
         kind=cells["kind"] or cells["framework"],
         after=named[cells["after"]] if cells["after"] else None,
+        gang=cells["gang"] == "yes",
     )
 
 

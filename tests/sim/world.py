@@ -77,15 +77,7 @@ class Process:
     def crash_soon(self) -> None:
         """Die at one of the next acts: before or after a write, or between two effects."""
         if self.core is not None:
-            self.die_in(self.world.chance.randrange(1, 12))
-
-    def die_in(self, acts: int) -> None:
-        """Die at the act of this number from now on."""
-        self._crash_in = acts
-
-    def spare(self) -> None:
-        """Not die after all."""
-        self._crash_in = None
+            self._crash_in = self.world.chance.randrange(1, 12)
 
     def crash(self) -> None:
         """Die now; come back in a while."""
@@ -94,11 +86,7 @@ class Process:
         self.core = None
         self.crashes += 1
         self.died()
-        self.world.after(self.outage_s(), self.start)
-
-    def outage_s(self) -> float:
-        """How long it is dead."""
-        return self.world.chance.uniform(0.1, 4.0)
+        self.world.after(self.world.chance.uniform(0.1, 4.0), self.start)
 
     def _tick(self, life: int) -> None:
         if self.alive(life):

@@ -10,13 +10,14 @@ takes as many of its shapes as fit before it is another's turn. So equal demands
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct
 
 from kernel.master.allocator.demand import MANY, Entry
 from kernel.master.allocator.eligibility import admits, is_worth, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
+from kernel.master.allocator.gangs import Gangs, Part
 from kernel.master.allocator.quota import unreserved_amount
 from kernel.master.allocator.rescue import Rescue
 from kernel.master.allocator.sorter import Leaf, shared_amounts
@@ -64,6 +65,7 @@ class _Turn:
         self.state = state
         self.allocations: list[Allocation] = []
         self._rescue = Rescue(state)
+        self._gangs = Gangs(state, self._offer_gang, self._rescue.take_back_from_claimed)
         # The least (cpus, mem) that the usual offer needs.
         self._least = [(minimum.get("cpus", 0), minimum.get("mem", 0)) for minimum in state.tree.minimums] or [(0, 0)]
 
@@ -74,6 +76,8 @@ class _Turn:
     def step(self) -> bool:
         """Do one piece of work; say whether there was one."""
         state = self.state
+        if state.rooms.busy and self._gangs.step(in_turn=bool(state.dirty_agents or state.dirty_leaves or state.search is not None)):
+            return True
         if state.dirty_agents:
             state.tree.refresh()
             agent = state.dirty_agents.popleft()
@@ -89,7 +93,7 @@ class _Turn:
             self._relieve()
             return True
         if state.starving_due:
-            self._rescue.claim_for_starving()
+            self._rescue.claim_for_starving(self._gangs.accumulate)
             return True
         if state.stirred or state.unhelped:
             self._rescue.take_back_for_waiting()
@@ -255,8 +259,10 @@ class _Turn:
             return True
         leaf, awaited = entry.leaf, entry.awaited
         if not state.quota.may_keep(leaf, agent):
-            state.release(entry)
+            state.release_agent(agent)
             return True
+        if entry.gang:
+            return False
         times = 0
         if entry.needed and leaf.waits and admits(agent, leaf, state):
             piece = open_part(agent, leaf, agent.free)
@@ -374,6 +380,13 @@ class _Turn:
         if not entry.leaf.needed:
             self.state.demanding.pop(entry.leaf, None)
             self.state.unhelped.pop(entry.leaf, None)
+
+    def _offer_gang(self, gang: Entry, parts: Sequence[Part]) -> None:
+        """All that was found for it, in one pass."""
+        self._cover(gang, sum(part.times for part in parts))
+        for part in parts:
+            self._offer(gang.leaf, part.agent, part.resources, [(gang, part.times)], whole=False)
+        self.state.need(gang)  # The rest of it has turns like any other demand.
 
     def _offer(self, leaf: Leaf, agent: Agent, resources: Resources, cover: list[tuple[Entry, int]], whole: bool) -> None:
         allocation = Allocation(leaf, agent, resources, self.state.now_s, cover, whole)

@@ -13,7 +13,7 @@ from kernel.clock import Now
 from kernel.errors import CallError
 from kernel.master.allocator import snapshot as snapshots
 from kernel.master.allocator.allocate import Pass, allocate
-from kernel.master.allocator.demand import Demand, Entry, likeness, merged
+from kernel.master.allocator.demand import MANY, Demand, Entry, likeness, merged
 from kernel.master.allocator.enforce import LimitPassed, beyond_quota, limit_passed
 from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reason_of, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
@@ -180,11 +180,11 @@ class Allocator:
         offers cover is not needed again."""
         self._state.now_s = now.mono_s
         framework = self._state.frameworks[framework_id]
-        by_role: dict[str, dict[Demand, int]] = {}
-        for demand, count in merged(demands).items():
+        by_role: dict[str, dict[Demand, tuple[int, int]]] = {}
+        for demand, numbers in merged(demands).items():
             if demand.role not in framework.leaves:
                 raise CallError(f"request.requests.role: '{demand.role}' is not one of the framework's roles")
-            by_role.setdefault(demand.role, {})[demand] = count
+            by_role.setdefault(demand.role, {})[demand] = numbers
         framework.demands = True
         for leaf in framework.leaves.values():
             self._demand(leaf, by_role.get(leaf.role, {}))
@@ -208,28 +208,38 @@ class Allocator:
         for shape in shapes:
             counts[shape] = counts.get(shape, 0) + 1
         for shape, count in counts.items():
-            for entry in leaf.alike.get(likeness(shape), ()):
-                done = min(count, entry.count)
+            like = likeness(shape)
+            answered = [(entry, times) for entry, times in leaf.answered if likeness(entry.demand.shape) == like]
+            for entry, most in (*answered, *((entry, MANY) for entry in leaf.alike.get(like, ()))):
+                done = min(count, most, entry.count)
                 if done:
-                    entry.change(count=-done)
-                    entry.since_s = self._state.now_s
                     count -= done
-                    if not entry.needed:
-                        self._state.release(entry)
-        if not leaf.needed:
+                    self._launched(entry, done)
+        leaf.answered = []
+        if not leaf.needed and not leaf.gangs:
             self._state.rest(leaf)
 
-    def _demand(self, leaf: Leaf, wanted: dict[Demand, int]) -> None:
+    def _launched(self, entry: Entry, times: int) -> None:
+        entry.change(count=-times)
+        entry.since_s = self._state.now_s
+        if entry.needed:
+            self._state.need(entry)  # What is left of a gang may be less than one.
+        else:
+            self._state.release(entry)
+
+    def _demand(self, leaf: Leaf, wanted: dict[Demand, tuple[int, int]]) -> None:
         state = self._state
         known, leaf.entries = leaf.entries, {}
-        for demand, count in wanted.items():
+        for demand, (count, least) in wanted.items():
             entry = known.pop(demand, None) or Entry(leaf, demand, state.now_s)
             leaf.entries[demand] = entry
+            entry.min = least
             entry.change(count=count - entry.count)
         for entry in known.values():
             state.release(entry)
             entry.end()
-        leaf.open = {entry: None for entry in leaf.entries.values() if entry.needed}
+        leaf.open = {entry: None for entry in leaf.entries.values() if entry.needed and not entry.gang}
+        leaf.gangs = {entry: None for entry in leaf.entries.values() if entry.gang}
         leaf.alike = {}
         for entry in leaf.entries.values():
             leaf.alike.setdefault(likeness(entry.demand.shape), []).append(entry)
@@ -239,8 +249,11 @@ class Allocator:
             lift(leaf, soft_only=True)
             for entry in leaf.entries.values():
                 entry.settled = False
-        if not leaf.needed:
+        if not leaf.needed and not leaf.gangs:
             state.rest(leaf)
+        for room in tuple(leaf.rooms.values()):
+            if not room.gangs:
+                state.rooms.drop(room)
         for entry in leaf.entries.values():
             if entry.needed:
                 state.need(entry)
@@ -296,14 +309,17 @@ class Allocator:
         self._state.now_s = now.mono_s
         rest = EMPTY
         first: Allocation | None = None
+        cover: list[tuple[Entry, int]] = []
         for allocation in allocations:
             if allocation in allocation.agent.offers:
                 first = first or allocation
+                cover += allocation.cover
                 rest += allocation.resources
                 self._detach(allocation)
         if first is None:
             return
         state, leaf, agent = self._state, first.leaf, first.agent
+        leaf.answered = cover
         for change in changes:
             state.convert(agent, change, leaf)
             rest = apply(rest, change)
@@ -382,16 +398,17 @@ class Allocator:
             allocation = state.young.popleft()
             if allocation in allocation.agent.offers:
                 state.old[allocation] = None
-                if state.demanding:
+                if state.demanding or state.accumulating:
                     state.stirred[allocation] = None
         state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
+        state.rooms.expire(now_s)
 
     def next_due(self) -> float | None:
         """The earliest instant (mono_s) at which `expire` has something to do."""
         state = self._state
         while state.young and state.young[0] not in state.young[0].agent.offers:
             state.young.popleft()
-        dues = [state.refusals.next_due_s]
+        dues = [state.refusals.next_due_s, state.rooms.next_due_s]
         dues.append(state.young[0].made_s + state.config.offer_hold_s if state.young else None)
         dues.append(state.starving[0][0] if state.starving else None)
         return min((due for due in dues if due is not None), default=None)
@@ -402,7 +419,7 @@ class Allocator:
         state = self._state
         return not state.paused and bool(
             state.dirty_agents or state.dirty_leaves or state.search is not None or state.starving_due or state.stirred or state.unhelped
-            or state.quota.relieved
+            or state.quota.relieved or state.rooms.busy
         )  # fmt: skip
 
     def allocate(self, now: Now, budget_s: float = 0.0, stopwatch: Callable[[], float] | None = None) -> Pass:

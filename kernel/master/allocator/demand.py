@@ -12,6 +12,7 @@ from kernel.wire.resources import EMPTY, Amount, Key, Resources
 from kernel.wire.values import ValueType, span_size, span_take
 
 if TYPE_CHECKING:
+    from kernel.master.allocator.rooms import Room
     from kernel.master.allocator.sorter import Leaf
     from kernel.master.allocator.state import Agent, Allocation
 
@@ -24,8 +25,8 @@ class Demand(Struct, frozen=True, gc=False):
     """Tasks of one shape that wait, as a framework states them (spec: design, section 3 "Allocator").
 
     shape: what one task needs; `ports` as ranges means these ports, as a scalar so many of any. agent_id: the only agent it may
-    run on. priority: higher first within the framework. Said again with nothing but another count, it is the same demand: it keeps
-    the time it has waited and what is offered for it.
+    run on. priority: higher first within the framework. min: fewer at once are of no use. Said again with nothing but another count or
+    min, it is the same demand: it keeps the time it has waited and what is offered for it.
     """
 
     name: str
@@ -201,8 +202,11 @@ class Entry:
 
     count: tasks not launched yet; covered: those of them for which an offer is open; needed: the rest. settled: no agent has a
     free piece for it, as far as agents have not changed since. since_s: when it last got something, or began to wait.
-    claim: the agent kept for it; awaited: until this offer has come back (None: until it fits, as it is starving). tried: agents that
-    were kept for it in vain; lack: which part was not free on the agent at the last look; patience_s: until the next one.
+    min: fewer at once are of no use. gang: of what it needs, fewer than `quorum` tasks at once are of no use; room: where it may fit;
+    kept: agents kept for it as a gang.
+    claim: the agent kept for it as any other; awaited: until this offer has come back (None: until it fits, as it is starving).
+    tried: agents that were kept for it in vain; lack: which part was not free there at the last look (of a gang: how many tasks);
+    patience_s: until the next one.
     """
 
     __slots__ = (
@@ -212,10 +216,14 @@ class Entry:
         "count",
         "covered",
         "demand",
+        "gang",
+        "kept",
         "lack",
         "leaf",
+        "min",
         "needed",
         "patience_s",
+        "room",
         "settled",
         "shape",
         "since_s",
@@ -226,12 +234,35 @@ class Entry:
     def __init__(self, leaf: Leaf, demand: Demand, now_s: float) -> None:
         self.leaf, self.demand, self.shape = leaf, demand, Shape(demand.shape)
         self.count = self.covered = self.needed = 0
+        self.min = 1
         self.since_s = now_s
-        self.alive, self.settled, self.timed = True, False, False
+        self.alive, self.settled, self.timed, self.gang = True, False, False, False
+        self.room: Room | None = None
+        self.kept: dict[Agent, None] = {}
         self.claim: Agent | None = None
         self.awaited: Allocation | None = None
         self.tried: set[str] = set()
         self.lack = self.patience_s = 0.0
+
+    @property
+    def quorum(self) -> int:
+        """So many more of its tasks at least are to be placed at once: with those that are offered, `min`, or all that are left."""
+        return max(1, min(self.min, self.count) - self.covered)
+
+    @property
+    def least(self) -> Resources:
+        """What scalars it needs at once, at least."""
+        shape, times = self.shape, self.quorum
+        if times == 1:
+            return shape.resources
+        other: dict[Key, Amount] = {Key(name): amount * times for name, amount in shape.scalars.items()}
+        return Resources(shape.cpus * times, shape.mem * times, shape.disk * times, shape.gpus * times, other or None)
+
+    @property
+    def kind(self) -> object:
+        """Equal for gangs of one leaf that may share a room."""
+        demand = self.demand
+        return (demand.shape, demand.agent_id, demand.constraints, self if demand.prefer else None)
 
     def change(self, count: int = 0, covered: int = 0) -> None:
         """Adjust both numbers; the leaf's sum follows."""
@@ -239,16 +270,34 @@ class Entry:
         self.covered += covered
         if not self.alive:
             return
-        leaf, before, needed = self.leaf, self.needed, max(0, self.count - self.covered)
-        leaf.needed += needed - before
-        self.needed = needed
-        if needed and not before:
-            leaf.open[self] = None
-            leaf.wanted.add(self.shape.cpus, self.shape.mem)
-        elif before and not needed:
+        before, needed = self.needed, max(0, self.count - self.covered)
+        was, is_gang = self.gang, self.min > 1 and needed > 0 and self.quorum > 1
+        self.needed, self.gang = needed, is_gang
+        if was is is_gang and (was or (before > 0) is (needed > 0)):
+            if not was:
+                self.leaf.needed += needed - before
+            return
+        if was:
+            del self.leaf.gangs[self]
+        elif before:
+            self._close(before)
+        if is_gang:
+            self.leaf.gangs[self] = None
+        elif needed:
+            self._open(needed)
+        else:
             self.settled = False
-            del leaf.open[self]
-            leaf.wanted.remove(self.shape.cpus, self.shape.mem)
+
+    def _open(self, needed: int) -> None:
+        """Have turns on single agents."""
+        self.leaf.needed += needed
+        self.leaf.open[self] = None
+        self.leaf.wanted.add(self.shape.cpus, self.shape.mem)
+
+    def _close(self, needed: int) -> None:
+        self.leaf.needed -= needed
+        del self.leaf.open[self]
+        self.leaf.wanted.remove(self.shape.cpus, self.shape.mem)
 
     def end(self) -> None:
         """The framework does not want it any more."""
@@ -266,13 +315,13 @@ def likeness(resources: Resources) -> object:
     return frozenset(resources.scalars().items())
 
 
-def merged(demands: Iterable[Demand]) -> dict[Demand, int]:
-    """Count by demand, each with count 1, so that the same demand said again is recognised. Highest priority first."""
-    counts: dict[Demand, int] = {}
+def merged(demands: Iterable[Demand]) -> dict[Demand, tuple[int, int]]:
+    """Count and min by demand, each with count 1 and without min, so that the same demand said again is recognised. Highest priority
+    first."""
+    found: dict[Demand, tuple[int, int]] = {}
     for demand in sorted(demands, key=lambda demand: -demand.priority):
-        one = Demand(
-            demand.name, demand.role, demand.shape, 1, demand.min, demand.agent_id, demand.constraints, demand.priority, demand.prefer
-        )
+        one = Demand(demand.name, demand.role, demand.shape, 1, None, demand.agent_id, demand.constraints, demand.priority, demand.prefer)
         if demand.shape != EMPTY:
-            counts[one] = counts.get(one, 0) + demand.count
-    return counts
+            count, least = found.get(one, (0, 1))
+            found[one] = (count + demand.count, max(least, demand.min or 1))
+    return found

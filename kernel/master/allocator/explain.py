@@ -29,6 +29,7 @@ class Why(enum.Enum):
     GUARANTEED = "what is free is kept for the guarantees of other roles"
     FILTERS = "the framework refused the agents where it fits"
     CLAIMED = "an agent is kept for it until it fits"
+    GANG = "fewer tasks fit than are to start together"
     NO_FREE = "not enough is free"
     PENDING = "it is about to be offered"
 
@@ -52,9 +53,16 @@ class Kept(Struct, frozen=True):
     roles: tuple[str, ...]
 
 
+class Together(Struct, frozen=True):
+    """How many tasks are to start together, and how many fit."""
+
+    needed: int
+    fitting: int
+
+
 class Reason(Struct, frozen=True):
-    """waiting: how many of the demand are neither launched nor offered; offered: for how many an offer is open. limit, kept: more on
-    QUOTA_LIMIT and on GUARANTEED."""
+    """waiting: how many of the demand are neither launched nor offered; offered: for how many an offer is open. limit, kept, together:
+    more on QUOTA_LIMIT, on GUARANTEED and on GANG."""
 
     name: str
     role: str
@@ -65,6 +73,7 @@ class Reason(Struct, frozen=True):
     waiting_since_s: float
     limit: AtLimit | None = None
     kept: Kept | None = None
+    together: Together | None = None
 
     @property
     def sentence(self) -> str:
@@ -82,6 +91,8 @@ class Reason(Struct, frozen=True):
                 f"{format_milli(self.kept.kept)} of the {format_milli(self.kept.free)} {self.kept.name} that are free are kept for the "
                 f"guarantees of {', '.join(self.kept.roles)}"
             )
+        if self.together is not None:
+            return f"{self.together.needed} tasks are to start together, {self.together.fitting} fit"
         return self.why.value
 
 
@@ -110,12 +121,14 @@ def reason_of(state: State, entry: Entry) -> Reason:
     """Why a demand that needs something waits."""
     leaf, demand, quota = entry.leaf, entry.demand, state.quota
     why = _why(state, leaf, entry)
-    limit = kept = None
-    if why is Why.QUOTA_LIMIT and (bound := quota.binding(leaf, demand.shape)) is not None and bound.limit is not None:
+    limit = kept = together = None
+    if why is Why.GANG:
+        together = Together(entry.quorum, _fitting(state, entry))
+    elif why is Why.QUOTA_LIMIT and (bound := quota.binding(leaf, entry.least)) is not None and bound.limit is not None:
         limit = AtLimit(bound.role, bound.name, bound.limit, bound.consumed, _users(state, bound.role, bound.name))
-    elif why is Why.GUARANTEED and (pool := quota.withholding(leaf, demand.shape)) is not None:
+    elif why is Why.GUARANTEED and (pool := quota.withholding(leaf, entry.least)) is not None:
         kept = Kept(pool.name, pool.free, min(pool.free, pool.below), tuple(sorted(bound.role for bound in quota.owed(pool.name))))
-    return Reason(demand.name, leaf.role, demand.shape, entry.needed, entry.covered, why, entry.since_s, limit, kept)
+    return Reason(demand.name, leaf.role, demand.shape, entry.needed, entry.covered, why, entry.since_s, limit, kept, together)
 
 
 def _users(state: State, role: str, name: str) -> int:
@@ -138,7 +151,7 @@ def _why(state: State, leaf: Leaf, entry: Entry) -> Why:
 
     if next(allowed(), None) is None:
         return Why.CONSTRAINT
-    if entry.claim is not None:
+    if entry.claim is not None or entry.kept:
         return Why.CLAIMED
     if not any(_fits(agent, leaf, entry, agent.total) for agent in allowed()):
         return Why.RESERVED if any(entry.shape.fits(agent.total, agent.uniform) for agent in allowed()) else Why.SIZE
@@ -148,7 +161,27 @@ def _why(state: State, leaf: Leaf, entry: Entry) -> Why:
         wholes = ((agent, quota.shrink(leaf, open_part(agent, leaf, agent.total), limits_only=True)) for agent in allowed())
         if not any(shape.fits(whole, agent.uniform) for agent, whole in wholes):
             return Why.QUOTA_LIMIT
-    return _why_of_free(state, leaf, entry, binding)
+    why = _why_of_free(state, leaf, entry, binding)
+    return _why_of_gang(state, entry) if entry.gang and why is Why.PENDING else why
+
+
+def _why_of_gang(state: State, entry: Entry) -> Why:
+    """What keeps the whole from what is free, though one task would fit."""
+    if _fitting(state, entry) < entry.quorum:
+        return Why.GANG
+    if state.quota.binding(entry.leaf, entry.least) is not None:
+        return Why.QUOTA_LIMIT
+    return Why.PENDING if state.quota.withholding(entry.leaf, entry.least) is None else Why.GUARANTEED
+
+
+def _fitting(state: State, entry: Entry) -> int:
+    """How many tasks fit on what is free."""
+    leaf, shape = entry.leaf, entry.shape
+    return sum(
+        shape.fits(open_part(agent, leaf, agent.free), agent.uniform)
+        for agent in state.index.likely(shape.cpus, shape.mem)
+        if agent.open and agent.claim is None and may_serve(agent, entry) and admits(agent, leaf, state)
+    )
 
 
 def _why_of_free(state: State, leaf: Leaf, entry: Entry, binding: bool) -> Why:

@@ -206,6 +206,17 @@ class Quotas:
                     piece = cut_to(piece, name, room)
         return piece
 
+    def allowance(self, leaf: Leaf, kept: Iterable[Agent]) -> dict[str, int]:
+        """What the leaf may be offered in all, thousandths by name, of what quotas bound; kept: agents that are kept for it."""
+        found = {}
+        for name, bound, pool in leaf.lines:
+            room, _ = _limit_room(bound)
+            if pool is not None:
+                free = pool.free + sum(unreserved_amount(agent.free, name) for agent in kept if agent.open)
+                room = min(room, max(0, max(free, pool.below) - _kept_for_others(bound, pool)))
+            found[name] = room
+        return found
+
     def note(self, leaf: Leaf, piece: Resources) -> None:
         """The leaf would take more of the piece than it may: look at it again when it may have more."""
         for name, bound, pool in leaf.lines:
@@ -308,7 +319,7 @@ class Quotas:
             if not above.parked:
                 continue
             for leaf in list(above.parked):
-                if leaf.capped and self.is_capped(leaf):
+                if leaf.capped and not leaf.gangs and self.is_capped(leaf):
                     self.park_capped(leaf)
                 else:
                     self._wake(leaf)

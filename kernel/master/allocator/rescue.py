@@ -8,7 +8,7 @@ else is offered there until it fits (design, section 3 "Allocator").
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.eligibility import admits, may_serve, open_part
@@ -36,7 +36,7 @@ class Rescue:
         stirred, unhelped = state.stirred, state.unhelped
         state.stirred, state.unhelped = {}, {}
         for allocation in stirred:
-            self._take_back_from_claimed(allocation)
+            self.take_back_from_claimed(allocation)
         pools: dict[bool, tuple[list[Allocation], set[object]]] = {
             True: (self._ranked(state.old if unhelped else ()), set()),
             False: (self._ranked(stirred), set()),
@@ -88,20 +88,23 @@ class Rescue:
             if not fitting and not withheld:
                 hopeless.add(like)
 
-    def claim_for_starving(self) -> None:
-        """A demand that has waited too long, and fits no free piece, gets an agent kept for it until it fits. An agent where nothing
+    def claim_for_starving(self, accumulate: Callable[[Entry], None]) -> None:
+        """A demand that has waited too long, and fits no free piece, gets an agent kept for it until it fits; what is done for a gang,
+        `accumulate` says. An agent where nothing
         has become free meanwhile is given up for another, each for twice as long: so neither an agent that never drains
         nor one that drains slowly starves it."""
         state, now_s = self.state, self.state.now_s
         entry = heapq.heappop(state.starving)[2]
         state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
         entry.timed = False
-        if entry.needed and entry.leaf.waits:
-            due_s = entry.since_s + state.config.starvation_s
+        if entry.needed and entry.leaf.live:
+            due_s = entry.since_s + (wait_s := state.starvation_s(entry.leaf))
             if due_s <= now_s:
-                if state.quota.binding(entry.leaf, entry.shape.resources) is None:
+                if entry.gang:
+                    accumulate(entry)
+                elif state.quota.binding(entry.leaf, entry.shape.resources) is None:
                     self._claim(entry)
-                due_s = now_s + (entry.patience_s or state.config.starvation_s)
+                due_s = now_s + (entry.patience_s or wait_s)
             entry.timed = True
             state.time(entry, due_s)
 
@@ -110,7 +113,8 @@ class Rescue:
         are kept."""
         state, kept = self.state, entry.claim
         if kept is None and (
-            state.claimed >= max(1, int(len(state.agents) * CLAIMED_PART)) or any(other.claim is not None for other in entry.leaf.open)
+            state.claimed_besides >= max(1, int(len(state.agents) * CLAIMED_PART))
+            or any(other.claim is not None for other in entry.leaf.open)
         ):
             return
         if kept is not None and entry.awaited is None and (lack := self._lack(entry, kept)) is not None and lack < entry.lack:
@@ -124,9 +128,9 @@ class Rescue:
             state.release(entry)
             state.claim(entry, agent, None)
         for allocation in agent.offers:
-            self._take_back_from_claimed(allocation)
+            self.take_back_from_claimed(allocation)
         entry.tried.add(agent.agent_id)
-        entry.patience_s = min(2 * entry.patience_s, PATIENCE_S_MAX) or state.config.starvation_s
+        entry.patience_s = min(2 * entry.patience_s, PATIENCE_S_MAX) or state.starvation_s(entry.leaf)
 
     def _least_lacking(self, entry: Entry) -> tuple[float, Agent] | None:
         """Of all agents where it can ever fit. When each has been tried, each may be tried again."""
@@ -144,7 +148,7 @@ class Rescue:
             entry.tried.clear()
         return lack, agent
 
-    def _take_back_from_claimed(self, allocation: Allocation) -> None:
+    def take_back_from_claimed(self, allocation: Allocation) -> None:
         """An offer that is not answered must not keep a starving demand from the agent that is kept for it."""
         claim, old_s = allocation.agent.claim, self.state.now_s - self.state.config.offer_hold_s
         if claim is not None and claim.awaited is None and allocation.made_s <= old_s and allocation in allocation.agent.offers:

@@ -127,7 +127,7 @@ def _awaited(entry: Entry) -> Awaited:
         demand.role,
         demand.shape.messages(),
         entry.needed,
-        demand.min,
+        entry.quorum if entry.gang else None,
         demand.agent_id,
         demand.constraints,
         demand.priority,

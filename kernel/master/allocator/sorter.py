@@ -24,6 +24,7 @@ from kernel.wire.resources import Resources
 if TYPE_CHECKING:
     from kernel.master.allocator.demand import Demand, Entry
     from kernel.master.allocator.quota import Bound, Line
+    from kernel.master.allocator.rooms import Room
     from kernel.master.allocator.state import Allocation, Framework
 
 VIRTUAL = "."
@@ -78,15 +79,17 @@ class Leaf(Node):
 
     subscribed: the role is one of the framework's (else it only still holds something there). minimums: an offer reaches all
     amounts of one of these. constraints: the framework's, for offers of the role. entries: its demand, if it states one; open: those
-    that need something, needed in all; alike: entries by `demand.likeness`. generation, soft_generation: refusals made under an older
-    number are void; refusals, soft_refusals: how many of either kind are in force. lines: what quotas bound it; apart: what of its
-    resources is reserved or revocable, by name; capped: at a limit, so that it is left out until it may have more; parked: where it
-    waits for that.
+    that need something and have turns, needed in all; gangs: those that have none, as they need several tasks placed at once; rooms:
+    where they may fit; alike: entries by `demand.likeness`; answered: what the offers covered that were closed last. generation,
+    soft_generation: refusals made under an older number are void; refusals, soft_refusals: how many of either kind are in force.
+    lines: what quotas bound it; apart: what of its resources is reserved or revocable, by name; capped: at a limit, so that it is
+    left out until it may have more; parked: where it waits for that.
     """
 
     __slots__ = (
-        "alike", "apart", "capped", "constraints", "entries", "framework", "generation", "lines", "minimums", "needed", "offers", "open",
-        "parked", "refusals", "role", "soft_generation", "soft_refusals", "softly_refused", "subscribed", "suppressed", "wanted",
+        "alike", "answered", "apart", "capped", "constraints", "entries", "framework", "gangs", "generation", "lines", "minimums",
+        "needed", "offers", "open", "parked", "refusals", "role", "rooms", "soft_generation", "soft_refusals", "softly_refused",
+        "subscribed", "suppressed", "wanted",
     )  # fmt: skip
 
     def __init__(self, framework: Framework, role: str, parent: Node, wanted: Wanted) -> None:
@@ -98,6 +101,9 @@ class Leaf(Node):
         self.constraints: RoleConstraints | None = None
         self.entries: dict[Demand, Entry] = {}
         self.open: dict[Entry, None] = {}
+        self.gangs: dict[Entry, None] = {}
+        self.rooms: dict[object, Room] = {}
+        self.answered: list[tuple[Entry, int]] = []
         self.alike: dict[object, list[Entry]] = {}
         self.needed = 0
         self.offers: dict[Allocation, None] = {}
@@ -122,8 +128,13 @@ class Leaf(Node):
         return not self.capped and self.waits
 
     @property
+    def live(self) -> bool:
+        """Whether its framework is there and takes offers for it."""
+        return self.subscribed and not self.suppressed and self.framework.active
+
+    @property
     def waits(self) -> bool:
-        """Whether it would take more, if it might have it."""
+        """Whether it would take more, if it might have it. Gangs are not asked."""
         if self.suppressed or not self.subscribed or not self.framework.active:
             return False
         return self.needed > 0 if self.framework.demands else True

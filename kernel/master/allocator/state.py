@@ -15,6 +15,7 @@ from msgspec import Struct
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.filters import Refusal, Refusals
 from kernel.master.allocator.quota import Quota, Quotas, set_apart
+from kernel.master.allocator.rooms import Rooms
 from kernel.master.allocator.sorter import Leaf, RoleTree, shared_amounts
 from kernel.wire.constraints import Site, satisfied
 from kernel.wire.conversion import Conversion, apply
@@ -223,6 +224,7 @@ class State:
         self.dirty_agents: deque[Agent] = deque()
         self.dirty_leaves: dict[Leaf, None] = {}
         self.search: Search | None = None
+        self.rooms = Rooms()
         # For demands that wait: whom to help, from which offers (whole agents: young, then old enough to be taken back).
         self.demanding: dict[Leaf, None] = {}
         self.unhelped: dict[Leaf, None] = {}
@@ -233,6 +235,7 @@ class State:
         self.starving_due = False
         self.timers = 0
         self.claimed = 0
+        self.accumulating: dict[Entry, None] = {}  # Gangs for which agents are kept.
 
     # ---- agents -----------------------------------------------------------------------------------------
 
@@ -272,7 +275,7 @@ class State:
         if not agent.spare:  # It is new.
             agent.spare = [0] * len(self.quota.pools)
         if agent.claim is not None and not agent.open:
-            self.release(agent.claim)
+            self.release_agent(agent)
         self.look_at(agent)
 
     def look_at(self, agent: Agent) -> None:
@@ -280,6 +283,8 @@ class State:
         self.index.touch(agent)
         if self.quota.pools:
             self.quota.recount(agent)
+        if self.rooms.all:
+            self.rooms.changed[agent] = None
         if not agent.dirty:
             agent.dirty = True
             self.dirty_agents.append(agent)
@@ -341,13 +346,23 @@ class State:
 
     def need(self, entry: Entry) -> None:
         """An entry may need something: watch over it."""
-        if entry.needed and entry.leaf.waits:
-            self.demanding[entry.leaf] = None
-            if not entry.timed:
-                entry.timed = True
-                self.time(entry, self.now_s + self.config.starvation_s)
-            if not entry.settled:
-                self.look_for(entry.leaf)
+        if not entry.needed or not entry.leaf.live:
+            return
+        if not entry.timed:
+            entry.timed = True
+            self.time(entry, self.now_s + self.starvation_s(entry.leaf))
+        if entry.claim is not None if entry.gang else entry.kept:  # It is a gang, or is none, since it was said again.
+            self.release(entry)
+        if entry.gang:
+            self.rooms.add(entry, self.index.likely, self.now_s)
+            return
+        self.demanding[entry.leaf] = None
+        if not entry.settled:
+            self.look_for(entry.leaf)
+
+    def starvation_s(self, leaf: Leaf) -> float:
+        """How long demands of a leaf wait before agents are kept for them."""
+        return self.config.starvation_s
 
     def time(self, entry: Entry, due_s: float) -> None:
         self.timers += 1
@@ -363,11 +378,20 @@ class State:
 
     def claim(self, entry: Entry, agent: Agent, awaited: Allocation | None) -> None:
         """Keep an agent for an entry: nothing there goes to others."""
-        entry.claim, entry.awaited, agent.claim = agent, awaited, entry
+        agent.claim = entry
+        if entry.gang:
+            entry.kept[agent] = self.accumulating[entry] = None
+        else:
+            entry.claim, entry.awaited = agent, awaited
         self.claimed += 1
         self.index.touch(agent)
         if self.quota.pools:
             self.quota.recount(agent)
+
+    @property
+    def claimed_besides(self) -> int:
+        """How many agents are kept, without those of the gang that has most."""
+        return self.claimed - max((len(entry.kept) for entry in self.accumulating), default=0)
 
     def cap(self, leaf: Leaf) -> None:
         """Limits leave nothing for the leaf, but where something is reserved for it: leave it out until they do, or until an offer that
@@ -397,15 +421,29 @@ class State:
     def release(self, entry: Entry) -> None:
         """The entry keeps no agent any more."""
         if entry.claim is not None:
-            agent, entry.claim, entry.awaited = entry.claim, None, None
-            agent.claim = None
-            self.claimed -= 1
-            self.look_at(agent)
+            self.release_agent(entry.claim)
+        for agent in tuple(entry.kept):
+            self.release_agent(agent)
+
+    def release_agent(self, agent: Agent) -> None:
+        """The agent is kept for nobody any more."""
+        entry, agent.claim = agent.claim, None
+        assert entry is not None, "it is kept"
+        if entry.claim is agent:
+            entry.claim = entry.awaited = None
+        else:
+            del entry.kept[agent]
+            if not entry.kept:
+                del self.accumulating[entry]
+        self.claimed -= 1
+        self.look_at(agent)
 
     def rest(self, leaf: Leaf) -> None:
         """The leaf wants nothing for now: nothing is kept for it."""
         for entry in leaf.entries.values():
             self.release(entry)
+        for room in tuple(leaf.rooms.values()):
+            self.rooms.drop(room)
         self.demanding.pop(leaf, None)
         self.unhelped.pop(leaf, None)
         self.tree.touch(leaf)

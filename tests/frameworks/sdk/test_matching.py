@@ -99,6 +99,40 @@ def test_ports_are_taken_out_of_an_offer() -> None:
     assert str(bundle.left) == "cpus:3; ports:[31002-31002]"
 
 
+# ---- Gangs ----------------------------------------------------------------------------------------------
+
+GANG = Shape(resources(cpus=1, mem=100), "*", gang="g")
+
+
+def test_a_gang_is_placed_whole_over_all_offers() -> None:
+    offers = offer(1, "a1", cpus=2, mem=1000), offer(2, "a2", cpus=2, mem=1000)
+    assert placed(book((GANG, 3)), *offers) == {"o1": ["t0-0", "t0-1"], "o2": ["t0-2"]}
+
+
+def test_a_gang_that_does_not_fit_whole_is_placed_nowhere_and_says_why() -> None:
+    offers = offer(1, "a1", cpus=2, mem=1000), offer(2, "a2", cpus=2, mem=1000)
+    assert placed(book((GANG, 5), (ONE, 3)), *offers) == {"o1": ["t1-0", "t1-1"], "o2": ["t1-2"]}
+    refusals = match(book((GANG, 5)).waiting(), offers).refusals
+    assert {refusal.reason for refusal in refusals} == {"5 tasks are to start together; the offers have room for fewer"}
+
+
+def test_a_gang_may_say_how_many_at_least() -> None:
+    some = Shape(resources(cpus=1, mem=100), "*", gang="g", min=3)
+    assert placed(book((some, 9)), offer(1, cpus=4, mem=1000)) == {"o1": ["t0-0", "t0-1", "t0-2", "t0-3"]}
+    assert placed(book((some, 9)), offer(1, cpus=2, mem=1000)) == {"o1": []}
+
+
+def test_gangs_of_other_names_are_others() -> None:
+    other = Shape(resources(cpus=1, mem=100), "*", gang="h")
+    assert placed(book((GANG, 3), (other, 2)), offer(1, cpus=4, mem=1000)) == {"o1": ["t0-0", "t0-1", "t0-2"]}
+
+
+def test_the_demand_of_a_gang_says_how_many_start_together() -> None:
+    assert [(GANG.request(count).name, GANG.request(count).min) for count in (1, 4)] == [("/g", None), ("/g", 4)]
+    assert Shape(resources(cpus=1), "*", name="n", gang="g", min=2).request(4).min == 2
+    assert ONE.request(4).min is None
+
+
 # ---- Constraints ----------------------------------------------------------------------------------------
 
 RACK = Selector(attribute_name="rack")

@@ -28,6 +28,7 @@ SMALL = resources(cpus=1, mem=100)
 class Add(Struct, frozen=True):
     task_ids: tuple[str, ...]
     cpus: float = 1.0
+    gang: str = ""
 
 
 class Kill(Struct, frozen=True):
@@ -49,7 +50,7 @@ class Plain(Scheduler):
     def asked(self, message: Any, now: Now) -> None:
         if isinstance(message, Add):
             for task_id in message.task_ids:
-                self.add(task(task_id, "true"), resources(cpus=message.cpus, mem=100))
+                self.add(task(task_id, "true"), resources(cpus=message.cpus, mem=100), gang=message.gang)
             self.emit(Reply(len(self.tasks)))
         elif isinstance(message, Kill):
             self.kill(message.task_id, now)
@@ -326,6 +327,26 @@ def test_a_dropped_task_waits_again_and_its_framework_need_not_know() -> None:
     master.send(Event(type="UPDATE", update=Update(status)))
     assert list(master.tasks) == ["t1"]  # Launched again at the next offer.
     assert core(master).seen == []
+
+
+def test_a_gang_is_launched_whole_or_not_at_all_and_what_is_lost_of_it_waits_by_itself() -> None:
+    master = FakeMaster(Plain, {name: resources(cpus=2, mem=4096) for name in ("a1", "a2")})
+    master.tell(Add(("t1", "t2", "t3", "t4", "t5"), gang="large"))
+    assert master.calls_of("ACCEPT") == []
+    master.tell(Add(("t6", "t7", "t8"), gang="small"))
+    assert sorted(master.tasks) == ["t6", "t7", "t8"]
+    lost = master.tasks.pop("t7")
+    status = TaskStatus(lost.info.task_id, TaskState.TASK_DROPPED, reason=Reason.REASON_INVALID_OFFERS, agent_id=lost.info.agent_id)
+    master.send(Event(type="UPDATE", update=Update(status)))
+    assert sorted(master.tasks) == ["t6", "t7", "t8"]
+
+
+def test_a_gang_is_one_after_a_restart_too() -> None:
+    master = FakeMaster(Plain, AGENT)
+    master.tell(Add(("t1", "t2", "t3", "t4", "t5"), gang="large"))
+    master.restart()
+    assert master.calls_of("ACCEPT") == []
+    assert [(one.count, one.min) for one in master.calls_of("REQUEST")[-1].request.requests] == [(5, 5)]  # type: ignore[union-attr]
 
 
 def test_a_dropped_task_that_is_to_die_is_over() -> None:

@@ -8,11 +8,11 @@ from kernel.planning.replay import Outcome, Policy, Replay
 from kernel.planning.report import apart, completion_s, figures
 from kernel.planning.trace import parse_cluster, read_trace
 
-HEADER = "arrival,role,framework,shape,duration,tasks,kind,job,after"
+HEADER = "arrival,role,framework,shape,duration,tasks,kind,job,after,gang"
 
 
 def replay(cluster: str, *lines: str, policy: Policy | None = None) -> Outcome:
-    jobs = read_trace([HEADER, *(line + "," * (8 - line.count(",")) for line in lines)])
+    jobs = read_trace([HEADER, *(line + "," * (9 - line.count(",")) for line in lines)])
     return Replay(parse_cluster([cluster]), jobs, policy or Policy()).run()
 
 
@@ -48,6 +48,18 @@ def test_a_job_that_follows_another_arrives_when_that_has_ended() -> None:
     outcome = replay("cpus=1", "0,a,f,cpus=1,10,1,,first,", "2,a,f,cpus=1,10,1,,,first")
     assert outcome.courses[1].arrived_s == 12
     assert outcome.courses[1].end_s == 22
+
+
+def test_the_tasks_of_a_gang_start_together() -> None:
+    lines = ["0,a,f,cpus=1,10,2", "0,a,f,cpus=1,12,1", "0,a,f,cpus=1,15,1", "1,b,g,cpus=1,10,3,,,,{}"]
+    apart, together = (replay("2*cpus=2", *(line.format(gang) for line in lines)) for gang in ("no", "yes"))
+    assert {waited_s for waited_s, _ in apart.waits["b"]} == {9, 11}
+    assert {waited_s for waited_s, _ in together.waits["b"]} == {11}
+
+
+def test_a_gang_that_fits_nowhere_whole_is_stuck() -> None:
+    outcome = replay("2*cpus=2", "0,a,f,cpus=1,10,5,,,,yes")
+    assert outcome.courses[0].stuck == "fewer tasks fit than are to start together"
 
 
 def test_what_fits_nowhere_is_said_to_be_stuck_and_the_rest_goes_on() -> None:

@@ -22,6 +22,13 @@ def test_a_job_follows_another_that_is_named_before_it() -> None:
     assert [(job.kind, job.after) for job in jobs] == [("first", None), ("then", 0)]
 
 
+def test_the_tasks_of_a_job_may_have_to_start_together() -> None:
+    jobs = read_trace([HEADER + ",gang", "0,a,f,cpus=1,5,3,yes", "0,a,f,cpus=1,5,3,no", "0,a,f,cpus=1,5,3,"])
+    assert [job.gang for job in jobs] == [True, False, False]
+    with pytest.raises(CallError, match="line 2: gang: 'maybe' is not allowed; yes or no"):
+        read_trace([HEADER + ",gang", "0,a,f,cpus=1,5,3,maybe"])
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [

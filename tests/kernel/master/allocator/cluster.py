@@ -25,8 +25,10 @@ def _amounts(text: str) -> dict[str, int]:
     return {name: round(float(amount) * 1000) for name, amount in pairs}
 
 
-def demand(shape: str, count: int = 1, role: str = "*", name: str = "", agent: str | None = None, priority: int = 0) -> Demand:
-    return Demand(name, role, parse(shape), count, agent_id=agent, priority=priority)
+def demand(
+    shape: str, count: int = 1, role: str = "*", name: str = "", agent: str | None = None, priority: int = 0, least: int | None = None
+) -> Demand:
+    return Demand(name, role, parse(shape), count, least, agent_id=agent, priority=priority)
 
 
 class TestCluster:
@@ -121,9 +123,10 @@ class TestCluster:
         """Passes until all is settled. Returns what was offered, in order."""
         made: list[Allocation] = []
         for _ in range(10_000):
-            kept = self._kept()
+            kept, quorums = self._kept(), self._quorums()
             result = self.allocator.allocate(self.now, budget_s, stopwatch)
             self._check_quotas(result.allocations, kept)
+            self._check_gangs(result.allocations, quorums)
             for allocation in result.rescind:
                 if allocation in self.offers:
                     self.rescinded.append(allocation)
@@ -178,6 +181,20 @@ class TestCluster:
         """By how much what is free falls short of what is guaranteed."""
         names = {name for quota in self.quotas.values() for name in quota.guarantees}
         return {name: max(0, self.unmet(name) - self.free(name)) for name in names}
+
+    def _quorums(self) -> dict[object, int]:
+        """How many tasks of each gang are to be placed at once."""
+        frameworks = self.allocator._state.frameworks.values()
+        return {gang: gang.quorum for framework in frameworks for leaf in framework.leaves.values() for gang in leaf.gangs}
+
+    def _check_gangs(self, allocations: Iterable[Allocation], quorums: dict[object, int]) -> None:
+        """A gang got as many as are of use in one pass, or none."""
+        placed: dict[object, int] = {}
+        for allocation in allocations:
+            for entry, times in allocation.cover:
+                placed[entry] = placed.get(entry, 0) + times
+        for gang, quorum in quorums.items():
+            assert placed.get(gang, 0) == 0 or placed[gang] >= quorum, f"{gang}: {placed[gang]} of {quorum}"
 
     def _check_quotas(self, allocations: Iterable[Allocation], short: dict[str, int]) -> None:
         """No offer passes a limit, or takes what is kept for guarantees. Called before `offers` know of the new ones."""

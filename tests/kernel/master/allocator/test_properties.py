@@ -20,7 +20,7 @@ SHAPES = ("cpus:0.5;mem:100", "cpus:1;mem:10;ports:2", "cpus:3;mem:900", "mem:10
 Step = tuple[str, Any, Any, Any]
 
 WORDS = (
-    "agent", "framework", "request", "request", "decline", "decline", "launch", "launch", "finish", "finish", "wait", "suppress",
+    "agent", "framework", "request", "request", "gang", "decline", "decline", "launch", "launch", "finish", "finish", "wait", "suppress",
     "revive", "rescind", "active", "lose_agent", "lose_framework", "weight", "agent_active",
 )  # fmt: skip
 steps = st.lists(
@@ -84,6 +84,14 @@ class History:
             self.cluster.request(
                 framework_id, *(demand(SHAPES[(b + n) % 6], 1 + 3 * c, roles[n % len(roles)], priority=n % 2) for n in range(c))
             )
+
+    def gang(self, a: int, b: int, c: int) -> None:
+        framework_id = self._framework(a)
+        if framework_id is not None:
+            self.demanding.add(framework_id)
+            roles = list(self.cluster.allocator._state.frameworks[framework_id].leaves)
+            gangs = (demand(SHAPES[(b + n) % 6], 2 + c + 2 * n, roles[n % len(roles)], least=2 + c, priority=n % 2) for n in range(2))
+            self.cluster.request(framework_id, *gangs, demand(SHAPES[b], 1, roles[0]))
 
     def decline(self, a: int, b: int, c: int) -> None:
         self.cluster.decline(*self._offers(a), refuse_s=(None, 0.0, 1.5, 100.0)[c])
@@ -172,16 +180,25 @@ def check_sums(history: History) -> None:
 
 def check_demands(history: History) -> None:
     state = history.cluster.allocator._state
+    rooms = set()
     for framework in state.frameworks.values():
         for leaf in framework.leaves.values():
-            assert leaf.needed == sum(entry.needed for entry in leaf.entries.values()) >= 0
-            assert set(leaf.open) == {entry for entry in leaf.entries.values() if entry.needed}
+            assert set(leaf.open) == {entry for entry in leaf.entries.values() if entry.needed and not entry.gang}
+            assert set(leaf.gangs) == {entry for entry in leaf.entries.values() if entry.needed and entry.gang}
+            assert all(entry.gang is (entry.quorum > 1) for entry in leaf.entries.values() if entry.needed)
+            assert leaf.needed == sum(entry.needed for entry in leaf.open) >= 0
             assert all(entry.count >= 0 and entry.covered >= 0 for entry in leaf.entries.values())
+            assert all(entry.room in state.rooms.all for entry in leaf.gangs if leaf.live)
+            rooms |= set(leaf.rooms.values())
+    assert set(state.rooms.all) == rooms
+    assert all(room.total == sum(room.times.values()) for room in rooms)
     for entry in {entry for _, _, entry in state.starving}:
         assert entry.claim is None or entry.claim.claim is entry
     claims = {agent: agent.claim for agent in state.agents.values() if agent.claim is not None}
-    assert all(entry.claim is agent and entry.needed and entry.leaf.waits for agent, entry in claims.items())
+    assert all((agent in entry.kept if entry.gang else entry.claim is agent) for agent, entry in claims.items())
+    assert all(entry.needed and entry.leaf.live for entry in claims.values())
     assert state.claimed == len(claims)
+    assert set(state.accumulating) == {entry for entry in claims.values() if entry.gang}
 
 
 @settings(max_examples=200, deadline=None)
