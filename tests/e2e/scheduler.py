@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from tests.cluster import Cluster
 
 PATH = "/api/v1/scheduler"
+ENDED = {f"TASK_{state}" for state in ("FINISHED", "FAILED", "KILLED", "ERROR", "DROPPED", "GONE")}
 Json = dict[str, Any]
 
 
@@ -73,7 +74,12 @@ class Scheduler:
         seen = [status for status in self.statuses if matches(status)]
         if seen:
             return seen[0]
-        self.next(lambda event: event["type"] == "UPDATE" and matches(event["update"]["status"]))
+
+        def decides(status: Json) -> bool:
+            return matches(status) or (status["task_id"]["value"] == task_id and status["state"] in ENDED)
+
+        self.next(lambda event: event["type"] == "UPDATE" and decides(event["update"]["status"]))
+        assert matches(self.statuses[-1]), f"{task_id} was to be {state} {fields or ''}: {self.statuses[-1]}"
         return self.statuses[-1]
 
     def call(self, type_: str, body: Json) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import time
@@ -130,7 +131,7 @@ def test_privileges_are_had_by_those_who_ask(docked: Cluster) -> None:
 
 def executor(tasks_end: str) -> dict[str, Any]:
     """One whose program, and Python, the container sees as this machine does."""
-    paths = {"/usr", "/lib", "/lib64", sys.prefix, sys.base_prefix, str(ROOT)}
+    paths = {"/usr", "/lib", "/lib64", sys.prefix, os.path.realpath(sys.prefix), sys.base_prefix, str(ROOT)}
     tops = sorted(path for path in paths if not any(path != other and path.startswith(f"{other}/") for other in paths))
     return {
         "type": "CUSTOM",

@@ -27,6 +27,7 @@ QUOTA_US_MIN = 1_000
 SHARES_A_CPU = 1024
 SHARES_MIN = 2
 MEM_MIB_MIN = 32  # What a program needs to be started at all.
+MAKE_TRIES = 10
 KILL_TRIES = 50
 KILL_PAUSE_S = 0.002
 WANTED = ("cpu", "memory", "pids")  # Controllers that limit.
@@ -86,9 +87,10 @@ class Cgroups:
                 self._folders.append(_Folder(f"{hierarchy.path}/{root}", hierarchy.version, controllers))
         self._of = {controller: folder for folder in self._folders for controller in folder.controllers}
         self.limits = frozenset(self._of) - {COUNTING}  # The controllers that hold containers to something here.
+        self.folders = frozenset(folder.path for folder in self._folders)
         try:
             for folder in self._folders:
-                os.makedirs(folder.path, exist_ok=True)
+                _make(folder.path)
                 if folder.version == 2:
                     _delegate(folder)
         except OSError as error:
@@ -216,6 +218,16 @@ class Cgroups:
         for folder in self._folders:
             if _removed(folder.path):
                 _removed(os.path.dirname(folder.path))
+
+
+def _make(path: str) -> None:
+    """Make a folder and those above it, which another agent may be just about to remove, as it leaves."""
+    for left in reversed(range(MAKE_TRIES)):
+        try:
+            return os.makedirs(path, exist_ok=True)
+        except FileNotFoundError:
+            if not left:
+                raise
 
 
 def _delegate(folder: _Folder) -> None:

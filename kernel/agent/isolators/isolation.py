@@ -8,11 +8,12 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from kernel.agent.isolators import processes
-from kernel.agent.isolators.cgroups import DEVICES, CgroupError, Cgroups, mounted
+from kernel.agent.isolators.cgroups import DEVICES, CgroupError, Cgroups, Hierarchy, mounted
+from kernel.agent.isolators.leavings import Leavings
 from kernel.agent.isolators.limits import Limits, Usage
 from kernel.errors import ConfigError
 from kernel.executor.command import Limitation
@@ -87,10 +88,13 @@ def isolation(wanted: Collection[str] | None, root: str, work_dir: str, *, gpus:
     asked = {controller for name, controller in CONTROLLERS.items() if everything or name in names}
     apart = gpus and (everything or bool(names & GPUS))
     place = f"{root}/{zlib.crc32(os.path.abspath(work_dir).encode()):08x}"
-    made: Isolation = NoIsolation(place)
+    hierarchies = _hierarchies()
+    folders = {f"{hierarchy.path}/{place}" for hierarchy in hierarchies}
+    made: Isolation = NoIsolation(place, Leavings(folders))
     try:
         if asked or apart:
-            made = CgroupIsolation(place, _groups(place, asked, {DEVICES} if apart else set(), insist=wanted is not None))
+            groups = _groups(place, hierarchies, asked, {DEVICES} if apart else set(), insist=wanted is not None)
+            made = CgroupIsolation(place, groups, Leavings(folders - groups.folders))
     except CgroupError as error:
         if wanted is not None:
             raise ConfigError(f"--isolation: {error}") from error
@@ -104,12 +108,19 @@ def _why_not(apart: bool) -> str:
     return "this machine has no control groups for devices that we may use" if apart else "--isolation has no gpu/nvidia"
 
 
-def _groups(root: str, asked: Collection[str], devices: Collection[str], *, insist: bool) -> Cgroups:
+def _hierarchies() -> list[Hierarchy]:
+    """Those in which we may make groups."""
+    if os.geteuid() != 0:
+        return []
+    with open("/proc/self/mounts", encoding="utf-8") as mounts:
+        return mounted(mounts)
+
+
+def _groups(root: str, hierarchies: Sequence[Hierarchy], asked: Collection[str], devices: Collection[str], *, insist: bool) -> Cgroups:
     """insist: whether devices must be among what they hold, too."""
     if os.geteuid() != 0:
         raise CgroupError("only root may make control groups")
-    with open("/proc/self/mounts", encoding="utf-8") as mounts:
-        groups = Cgroups(root, mounted(mounts), {*asked, *devices})
+    groups = Cgroups(root, hierarchies, {*asked, *devices})
     missing = {*asked, *(devices if insist else ())} - groups.limits
     if missing:
         groups.close()
@@ -129,8 +140,8 @@ class NoIsolation:
     idle = True
     limits = devices = False
 
-    def __init__(self, place: str) -> None:
-        self.place = f"/{place}"
+    def __init__(self, place: str, leavings: Leavings) -> None:
+        self.place, self._leavings = f"/{place}", leavings
 
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
         return ()
@@ -155,10 +166,10 @@ class NoIsolation:
         return {container_id: by_session[pid] for container_id, pid in pids.items() if pid in by_session}
 
     def reconcile(self, known: Collection[str]) -> None:
-        """Nothing was made."""
+        self._leavings.sweep(known)
 
     def close(self) -> None:
-        """Nothing was made."""
+        self._leavings.close()
 
 
 class CgroupIsolation:
@@ -166,8 +177,8 @@ class CgroupIsolation:
 
     idle = False
 
-    def __init__(self, place: str, groups: Cgroups) -> None:
-        self.place, self.groups = f"/{place}", groups
+    def __init__(self, place: str, groups: Cgroups, leavings: Leavings) -> None:
+        self.place, self.groups, self._leavings = f"/{place}", groups, leavings
         self.limits = {"cpu", "memory"} <= groups.limits
         self.devices = DEVICES in groups.limits
         self._out_of_memory: set[str] = set()
@@ -218,6 +229,8 @@ class CgroupIsolation:
         for container_id in self.groups.leftovers(known):
             log.warning("ending what is left of container %s, which nobody knows", container_id)
             self.ended(container_id)
+        self._leavings.sweep(known)
 
     def close(self) -> None:
         self.groups.close()
+        self._leavings.close()
