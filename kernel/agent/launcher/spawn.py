@@ -15,11 +15,11 @@ import pwd
 import resource
 import signal
 import stat
-import struct
 from typing import Any, NamedTuple
 
 from kernel.agent.launcher.cgroups import Groups
 from kernel.agent.launcher.core import Launch
+from kernel.agent.launcher.paths import open_without_links
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE, STARTER_VARIABLE
 from kernel.agent.launcher.terminals import Terminals
 
@@ -27,7 +27,6 @@ DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 TASK_UMASK = 0o022
 
 _SYSTEM_CALLS = {"x86_64": (116, 119, 117), "aarch64": (159, 149, 147)}  # setgroups, setresgid, setresuid.
-_OPENAT2, _AT_FDCWD, _NO_SYMLINKS = 437, -100, 0x04  # Linux 5.6.
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -212,12 +211,9 @@ def _call(number: int, *arguments: object) -> None:
 def _open_output(path: str) -> int:
     """Open a file to append to, as the user of the task. A pipe without a reader must not make us wait, and no symlink is followed: others
     may have put one into a sandbox inside theirs."""
-    how = struct.pack("QQQ", os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC, 0o640, _NO_SYMLINKS)
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
     try:
-        fd: int = _libc.syscall(_OPENAT2, _AT_FDCWD, os.fsencode(path), how, len(how))
-        if fd < 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        fd = open_without_links(path, flags, 0o640)
     except OSError as error:
         raise SpawnError("output", f"cannot open {path}: {error.strerror}") from error
     mode = os.fstat(fd).st_mode
