@@ -35,7 +35,7 @@ def test_what_is_typed_gets_there_and_what_is_shown_is_in_the_file(tmp_path: Pat
     async def test() -> None:
         async with Host(tmp_path) as host:
             host.launch("c", "/bin/sh", "-c", "stty size; tty; read line; echo $line >&2; exit 3", terminal=(33, 99))
-            await host.started("c")
+            await until(lambda: "/dev/pts/" in shown(host, "c"))  # Else the echo of what is typed may come first.
             ours = await host.client.terminal("c")
             os.write(ours, b"typed\n")
             os.close(ours)
