@@ -47,6 +47,7 @@ soak: $(VENV)/.installed-test
 	$(VENV)/bin/python -m pytest -m soak --timeout 3600 -s $(ARGS)
 	$(VENV)/bin/meseta bench bars
 	$(VENV)/bin/python -m tests.sim --seeds 0:10000
+	$(VENV)/bin/python -m tests.sim cron --seeds 0:2000
 
 bench: install
 	$(VENV)/bin/meseta bench bars $(ARGS)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kernel.commands import output
+from kernel.commands import output, policy
 from kernel.commands.api import Master
 from kernel.commands.context import CommandError, credential, master_options, masters
 from kernel.commands.lookup import find
@@ -15,12 +15,13 @@ from kernel.commands.role import amounts
 from kernel.errors import CallError
 
 HEADINGS = ("ROLE", "HELD", "AT ONCE", "WAITING", "LONG RUN", "")
-_OF_ROLE = "ROLE:AMOUNTS"
 
 
 @click.command("plan")
-@click.option("--guarantee", "guarantees", multiple=True, metavar=_OF_ROLE, help="A quota's guarantee, as in eng/batch:cpus=8,mem=16g.")
-@click.option("--limit", "limits", multiple=True, metavar=_OF_ROLE, help="A quota's limit, as in eng/batch:cpus=32.")
+@click.option(
+    "--guarantee", "guarantees", multiple=True, metavar=policy.OF_ROLE, help="A quota's guarantee, as in eng/batch:cpus=8,mem=16g."
+)
+@click.option("--limit", "limits", multiple=True, metavar=policy.OF_ROLE, help="A quota's limit, as in eng/batch:cpus=32.")
 @click.option("--no-quota", "unset", multiple=True, metavar="ROLE", help="A role without a quota.")
 @click.option("--weight", "weights", multiple=True, metavar="ROLE=NUMBER", help="A role's weight.")
 @click.option("--lose", "lost", multiple=True, metavar="NODE", help="A node that is no more, by id (or its beginning) or hostname.")
@@ -58,8 +59,8 @@ def plan(
     snapshot = codec.decode(codec.encode(asked.get("/allocation")), Snapshot)
     try:
         change = planning.Change(
-            quotas=_quotas(guarantees, limits, unset),
-            weights=dict(map(_weight, weights)),
+            quotas={**policy.quotas(guarantees, limits), **dict.fromkeys(unset)},
+            weights=dict(map(policy.weight, weights)),
             lost=[_node(given, snapshot) for given in lost],
             demands=list(map(_demand, demands)),
         )
@@ -77,38 +78,6 @@ def plan(
         _show(shown)
 
 
-def _quotas(guarantees: tuple[str, ...], limits: tuple[str, ...], unset: tuple[str, ...]) -> dict[str, Any]:
-    from kernel.planning.plan import Quota
-
-    guaranteed, limited = dict(_amounts(text, "guarantee") for text in guarantees), dict(_amounts(text, "limit") for text in limits)
-    found: dict[str, Any] = {role: Quota(guaranteed.get(role, {}), limited.get(role, {})) for role in (*guaranteed, *limited)}
-    for role, quota in found.items():
-        for name, amount in quota.guarantees.items():
-            if amount > quota.limits.get(name, amount):
-                raise CallError(f"guarantee: that of {role} for {name} is above its limit")
-    return {**found, **dict.fromkeys(unset)}
-
-
-def _amounts(text: str, field: str) -> tuple[str, dict[str, int]]:
-    from kernel.planning.amounts import parse_amounts
-
-    role, colon, given = text.rpartition(":")
-    if not colon:
-        raise CallError(f"{field}: '{text}' is not allowed; {_OF_ROLE} is due, as in eng/batch:cpus=8,mem=16g")
-    return _role(role, field), parse_amounts(given, field)
-
-
-def _weight(text: str) -> tuple[str, float]:
-    role, _, number = text.rpartition("=")
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = 0.0
-    if not 0 < weight < float("inf"):
-        raise CallError(f"weight: '{text}' is not allowed; ROLE=NUMBER is due, a number above 0")
-    return _role(role, "weight"), weight
-
-
 def _demand(text: str) -> Any:
     from kernel.planning.amounts import parse_resources
     from kernel.planning.plan import Demand
@@ -117,14 +86,7 @@ def _demand(text: str) -> Any:
     count, times, shape = wanted.partition("*")
     if not colon or not times or not (count.isascii() and count.isdigit() and 0 < int(count) <= 1_000_000):
         raise CallError(f"demand: '{text}' is not allowed; ROLE:N*AMOUNTS is due, as in eng:40*cpus=1,mem=1g")
-    return Demand(_role(role, "demand"), parse_resources(shape, "demand"), int(count))
-
-
-def _role(role: str, field: str) -> str:
-    from kernel.wire.roles import validate_role
-
-    validate_role(role, field)
-    return role
+    return Demand(policy.role(role, "demand"), parse_resources(shape, "demand"), int(count))
 
 
 def _node(given: str, snapshot: Any) -> str:

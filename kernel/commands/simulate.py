@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from kernel.commands import output
+from kernel.commands import output, policy
 from kernel.commands.context import CommandError
 from kernel.errors import CallError
 
@@ -19,12 +19,23 @@ ROLES = ("ROLE", "SHARE", "TASKS", "WAIT MEAN", "P50", "P95", "MAX")
 @click.argument("trace", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--cluster", multiple=True, required=True, metavar="N*AMOUNTS", help="Agents, as in `96*cpus=4,mem=15g`; may be repeated.")
 @click.option("--weight", "weights", multiple=True, metavar="ROLE=NUMBER", help="Of a role; 1 when not given.")
+@click.option("--guarantee", "guarantees", multiple=True, metavar=policy.OF_ROLE, help="Kept for a role, as in eng/batch:cpus=8,mem=16g.")
+@click.option("--limit", "limits", multiple=True, metavar=policy.OF_ROLE, help="What a role may have at most, as in eng/batch:cpus=32.")
 @click.option("--alone", is_flag=True, help="Compare with each framework alone on an equal part of the agents.")
 @click.option(
     "--plot", type=click.Path(dir_okay=False, path_type=Path), help="Draw shares, use and waits into this file (.png, .svg, .pdf)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def simulate(trace: Path, cluster: tuple[str, ...], weights: tuple[str, ...], alone: bool, plot: Path | None, as_json: bool) -> None:
+def simulate(
+    trace: Path,
+    cluster: tuple[str, ...],
+    weights: tuple[str, ...],
+    guarantees: tuple[str, ...],
+    limits: tuple[str, ...],
+    alone: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
     """Replay a workload on a cluster that is only imagined, with the master's own allocator.
 
     TRACE is a CSV file with the columns arrival (seconds), role, framework, shape (as in "cpus=1,mem=2g"), duration (seconds) and
@@ -36,8 +47,8 @@ def simulate(trace: Path, cluster: tuple[str, ...], weights: tuple[str, ...], al
     from kernel.planning.report import apart, by_kind, completion_s, figures
     from kernel.planning.trace import parse_cluster, read_trace
 
-    policy = Policy(weights=dict(map(_weight, weights)))
     try:
+        decided = Policy(dict(map(policy.weight, weights)), policy.quotas(guarantees, limits))
         agents = parse_cluster(cluster)
         with trace.open(newline="", encoding="utf-8") as lines:
             jobs = read_trace(lines)
@@ -45,7 +56,7 @@ def simulate(trace: Path, cluster: tuple[str, ...], weights: tuple[str, ...], al
         raise CommandError(str(error), hint="see `meseta simulate --help`") from error
     except (OSError, UnicodeDecodeError) as error:
         raise CommandError(f"cannot read {trace}: {error}", field="trace") from error
-    outcome = Replay(agents, jobs, policy).run()
+    outcome = Replay(agents, jobs, decided).run()
     found = figures(outcome)
     if alone:
         alone_s = apart(agents, jobs)
@@ -59,17 +70,6 @@ def simulate(trace: Path, cluster: tuple[str, ...], weights: tuple[str, ...], al
         output.emit_json(found)
     else:
         _show(found)
-
-
-def _weight(text: str) -> tuple[str, float]:
-    role, _, number = text.rpartition("=")
-    try:
-        weight = float(number)
-    except ValueError:
-        weight = 0.0
-    if not role or not 0 < weight < float("inf"):
-        raise CommandError(f"'{text}' is no weight; ROLE=NUMBER, a number above 0", field="weight")
-    return role, weight
 
 
 def _show(found: dict[str, Any]) -> None:

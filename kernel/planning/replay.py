@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from msgspec import Struct, field
 
 from kernel.clock import Now
-from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions, Why
+from kernel.master.allocator import Allocation, Allocator, AllocatorConfig, Demand, FrameworkOptions, Quota, Why
 from kernel.planning.series import Series
 from kernel.planning.trace import Job
 from kernel.wire.constraints import Site
@@ -22,11 +22,10 @@ NOBODY_S = 600.0  # When nothing runs and nothing has begun for so long, what st
 
 
 class Policy(Struct, frozen=True):
-    """What an operator decided: weights by role, guarantees and limits by role in thousandths by name."""
+    """What an operator decided: weights and quotas by role."""
 
     weights: Mapping[str, float] = {}
-    guarantees: Mapping[str, Mapping[str, int]] = {}
-    limits: Mapping[str, Mapping[str, int]] = {}
+    quotas: Mapping[str, Quota] = {}
 
 
 class Course(Struct):
@@ -153,6 +152,8 @@ class Replay:
                 self._totals[name] = self._totals.get(name, 0) + amount
         for role, weight in policy.weights.items():
             self.allocator.set_weight(role, weight)
+        if policy.quotas:
+            self.allocator.set_quotas(policy.quotas)
         self._followers: dict[int, list[Course]] = {}
         for course in self.outcome.courses:
             if course.job.after is None:

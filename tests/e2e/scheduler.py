@@ -17,7 +17,7 @@ Json = dict[str, Any]
 
 class Scheduler:
     """It acknowledges every update. statuses: all that were told; those of different tasks come in any order. operations: what was
-    told of operations; offers: those that are open, by id, as far as `accept` is used alone."""
+    told of operations; offers: those that are open, by id."""
 
     def __init__(self, cluster: Cluster, name: str, *capabilities: str, **more: Any) -> None:
         """more: fields of its FrameworkInfo."""
@@ -91,13 +91,13 @@ class Scheduler:
         connection.close()
 
     def launch(self, task_id: str, command: str, /, **fields: Any) -> None:
-        """Accept the next offer for a command task. fields: further ones of its TaskInfo."""
+        """Accept an offer for a command task. fields: further ones of its TaskInfo."""
         offer = self._offer()
         tasks = [{**task_info(task_id, command, offer), **fields}]
         self._accept(offer, {"type": "LAUNCH", "launch": {"task_infos": tasks}})
 
     def launch_group(self, executor_id: str, commands: dict[str, str], **fields: Any) -> None:
-        """Accept the next offer for one group of command tasks, by name. fields: further ones of the first one's TaskInfo."""
+        """Accept an offer for one group of command tasks, by name. fields: further ones of the first one's TaskInfo."""
         offer = self._offer()
         executor = {
             "type": "DEFAULT",
@@ -130,9 +130,10 @@ class Scheduler:
         return found()[0]
 
     def _offer(self) -> Json:
-        (offer, *_) = self.next(lambda event: event["type"] == "OFFERS")["offers"]["offers"]
-        found: Json = offer
-        return found
+        """One that is open, or else the next: it may have come while something else was waited for."""
+        while not self.offers:
+            self.next(lambda event: event["type"] == "OFFERS")
+        return self.offers.pop(next(iter(self.offers)))
 
     def _accept(self, offer: Json, operation: Json) -> None:
         self.call("ACCEPT", {"offer_ids": [offer["id"]], "operations": [operation], "filters": {"refuse_seconds": 0}})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import traceback
+from collections.abc import Callable
 
 from msgspec import Struct
 
@@ -29,17 +30,26 @@ class Outcome(Struct):
 def run(seed: int, minutes: float = MINUTES) -> Outcome:
     """Simulate; raises nothing the simulated cores raised."""
     began_s = time.process_time()
-    logging.disable(logging.CRITICAL)  # A history of faults is full of warnings.
     cluster = Cluster(seed)
-    fault = None
-    try:
+
+    def play() -> None:
         cluster.run(minutes * 60)
         cluster.settle(SETTLE_S)
         cluster.check_end()
-    except Exception as error:
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        fault = f"{type(error).__name__}: {str(error)[:300]} ({where.name}, line {where.lineno})"
-    finally:
-        logging.disable(logging.NOTSET)
+
+    fault = told(play)
     crashes = sum(process.crashes for process in cluster.processes)
     return Outcome(seed, fault, len(cluster.submitted), crashes, cluster.world.now_s, time.process_time() - began_s)
+
+
+def told(play: Callable[[], None]) -> str | None:
+    """Play something; return the fault that came of it, in words."""
+    logging.disable(logging.CRITICAL)  # A history of faults is full of warnings.
+    try:
+        play()
+    except Exception as error:
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        return f"{type(error).__name__}: {str(error)[:300]} ({where.name}, line {where.lineno})"
+    finally:
+        logging.disable(logging.NOTSET)
+    return None

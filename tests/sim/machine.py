@@ -25,14 +25,16 @@ COMMAND = re.compile(r"run (\d+(?:\.\d+)?) exit (\d+|any)(?: (stubborn))?")  # a
 
 class OsProcess(Struct):
     """A process of a task, or of a check of the task `checked`. status: its raw wait status once it ended. stubborn: it ignores
-    SIGTERM."""
+    SIGTERM. began_s, ended_s: of virtual time."""
 
     container: str
     task: str
     pid: int
     checked: str
     stubborn: bool
+    began_s: float
     status: int | None = None
+    ended_s: float = 0.0
 
 
 class Machine:
@@ -49,8 +51,9 @@ class Machine:
         match = COMMAND.search(launch.argv[-1])
         assert match is not None, launch.argv
         self._pids += 1
-        task = launch.env.get("SIM_TASK", "")
-        process = OsProcess(launch.container, task, self._pids, launch.env.get("SIM_CHECKED", ""), bool(match[3]))
+        task = launch.env.get("SIM_TASK", launch.env.get("MESOS_TASK_ID", ""))
+        checked, stubborn = launch.env.get("SIM_CHECKED", ""), bool(match[3])
+        process = OsProcess(launch.container, task, self._pids, checked, stubborn, self.world.now_s)
         assert launch.container not in self.processes, "a container was started twice"
         self.processes[launch.container] = process
         self.runs.setdefault(task, []).append(launch.container)
@@ -65,7 +68,7 @@ class Machine:
 
     def end(self, process: OsProcess, status: int) -> None:
         if process.status is None:
-            process.status = status
+            process.status, process.ended_s = status, self.world.now_s
             self.launcher.child_ended(process)
 
 

@@ -13,6 +13,11 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from chronos.book import Book
+from chronos.core import ChronosScheduler
+from chronos.joins import Outcome
+from chronos.life import Life
+from chronos.run import RunState
 from frameworks.sdk import scheduler as sdk
 from kernel.agent import checkpoint, registration, updates
 from kernel.agent.launcher import core as launcher
@@ -182,10 +187,106 @@ QUOTAS: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
 }
 
 
+def _keep_but(*unwritten: RunState) -> Callable[[Any], Any]:
+    """Runs are not written down while they are so."""
+
+    def change(original: Any) -> Any:
+        def keep(self: Life, run: Any) -> Any:
+            if run.state in unwritten:
+                self._index(run)
+                return run
+            return original(self, run)
+
+        return keep
+
+    return change
+
+
+def _retry_silent(original: Any) -> Any:
+    def unreachable(self: Life, run: Any, now_ms: int, task_state: str) -> None:
+        self.host.abandon(run)
+        self.ended(run, now_ms, run.attempt, Outcome.FAILURE, lost=True)
+
+    return unreachable
+
+
+def _forget_edges(original: Any) -> Any:
+    def keep(self: Life, *arguments: Any) -> None:
+        host, self.host = self.host, _Deaf()
+        original(self, *arguments)
+        self.host = host
+
+    return keep
+
+
+class _Deaf:
+    def emit(self, effect: Any) -> None:
+        """Nothing is written."""
+
+
+def _run_again(original: Any) -> Any:
+    """A new scheduler takes what runs for lost."""
+
+    def started(self: ChronosScheduler, now: Any) -> None:
+        original(self, now)
+        for run in [run for run in self.life.runs.values() if run.state is RunState.RUNNING]:
+            self.tasks.remove(run.attempt.task_id)
+            self.life.ended(run, int(now.wall_s * 1000), run.attempt, Outcome.FAILURE, lost=True)
+
+    return started
+
+
+def _told_at_once(original: Any) -> Any:
+    def over(self: ChronosScheduler, job: Any, run: Any, occasions: Any) -> None:
+        original(self, job, run, occasions)
+        self.emit(Persist(f"runs/{run.run_id}", None))
+
+    return over
+
+
+def _slots_again(original: Any) -> Any:
+    def change(self: Book, entry: Any, **changes: Any) -> Persist:
+        persist = original(self, entry, **changes)
+        return Persist("lost", None) if "next_ms" in changes else persist
+
+    return change
+
+
+def _forget_timers(original: Any) -> Any:
+    def load(self: Life, kept: Any) -> Any:
+        over = original(self, kept)
+        self._timers.clear()
+        return over
+
+    return load
+
+
+def _skip_in_silence(original: Any) -> Any:
+    def skip(self: Life, run: Any, reason: str, now_ms: int) -> Any:
+        return run
+
+    return skip
+
+
+# Bugs of the scheduler of jobs.
+CRON: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "a run is written down after its launch": (Life, "_keep", _keep_but(RunState.LAUNCHING)),
+    "a run that waits is not written down": (Life, "_keep", _keep_but(RunState.WAITING, RunState.QUEUED)),
+    "the end of a run is not written down": (Life, "_keep", _keep_but(RunState.SUCCEEDED, RunState.FAILED)),
+    "which slots were dealt with is not written down": (Book, "change", _slots_again),
+    "what parents came to is not written down": (Life, "_keep_edges", _forget_edges),
+    "a run is forgotten before history has it": (ChronosScheduler, "over", _told_at_once),
+    "a run on an agent that fell silent is tried again at once": (Life, "unreachable", _retry_silent),
+    "a scheduler that comes back runs again what runs": (ChronosScheduler, "started", _run_again),
+    "a scheduler that comes back forgets what waits for its time": (Life, "load", _forget_timers),
+    "a slot that cannot run is left out of history": (Life, "_skip", _skip_in_silence),
+}
+
+
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Let one bug be in force."""
-    owner, attribute, change = {**MUTATIONS, **MAINTENANCE, **QUOTAS}[name]
+    owner, attribute, change = {**MUTATIONS, **MAINTENANCE, **QUOTAS, **CRON}[name]
     original = getattr(owner, attribute)
     setattr(owner, attribute, change(original))
     try:

@@ -77,7 +77,15 @@ class Process:
     def crash_soon(self) -> None:
         """Die at one of the next acts: before or after a write, or between two effects."""
         if self.core is not None:
-            self._crash_in = self.world.chance.randrange(1, 12)
+            self.die_in(self.world.chance.randrange(1, 12))
+
+    def die_in(self, acts: int) -> None:
+        """Die at the act of this number from now on."""
+        self._crash_in = acts
+
+    def spare(self) -> None:
+        """Not die after all."""
+        self._crash_in = None
 
     def crash(self) -> None:
         """Die now; come back in a while."""
@@ -86,7 +94,11 @@ class Process:
         self.core = None
         self.crashes += 1
         self.died()
-        self.world.after(self.world.chance.uniform(0.1, 4.0), self.start)
+        self.world.after(self.outage_s(), self.start)
+
+    def outage_s(self) -> float:
+        """How long it is dead."""
+        return self.world.chance.uniform(0.1, 4.0)
 
     def _tick(self, life: int) -> None:
         if self.alive(life):

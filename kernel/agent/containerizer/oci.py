@@ -15,8 +15,10 @@ import subprocess
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
 from kernel.agent import nvidia
-from kernel.agent.containerizer import oci_spec
+from kernel.agent.containerizer import oci_spec, oci_state
 from kernel.agent.containerizer.oci_spec import Bundle, DeviceFile, User
 from kernel.agent.containerizer.oci_users import BundleError, user_of
 from kernel.agent.containerizer.seccomp_profiles import Profiles
@@ -210,7 +212,8 @@ class Bundles:
         host = _text(f"{path}/host")
         if host:
             self._end_rest(host, container_id)
-        if os.path.isdir(f"{self._state}/{container_id}"):
+        state = f"{self._state}/{container_id}"
+        if os.path.isdir(state) and not oci_state.remove(state):
             runc = shutil.which("runc", path=SYSTEM_PATH) or "runc"
             command = [runc, "--root", self._state, "delete", "--force", container_id]
             done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=DELETE_S, check=False)
@@ -241,18 +244,8 @@ class Bundles:
         """End what was started inside a container by the command of a check that has ended. What left its group belongs to the container's
         first process by then, but is in the container's control groups still."""
         for _ in range(PASSES_MAX):  # What starts others faster than that ends with the task.
-            if not sum(processes.kill_marked(pid, container_id) for pid in self._members(host)):
+            if not sum(processes.kill_marked(pid, container_id) for pid in oci_state.members(f"{self._state}/{host}")):
                 return
-
-    def _members(self, container_id: str) -> list[int]:
-        """The processes of a container, by the control groups that runc has put it into."""
-        try:
-            with open(f"{self._state}/{container_id}/state.json", "rb") as file:
-                paths: dict[str, str] = json.load(file)["cgroup_paths"]
-        except (OSError, ValueError, KeyError):  # It has ended.
-            return []
-        texts = (_text(f"{path}/cgroup.procs") for path in paths.values())
-        return [int(pid) for pid in next(filter(None, texts), "").split()]
 
     @property
     def _state(self) -> str:
@@ -316,8 +309,8 @@ class Bundles:
         if not oci_spec.arguments(bundle.argv, bundle.shell, config):
             raise BundleError("the image says nothing of what to run, and the task does neither")
         _make_sources(bundle)
-        with open(f"{path}/config.json", "w", encoding="utf-8") as file:
-            json.dump(oci_spec.spec(bundle, config), file)
+        with open(f"{path}/config.json", "wb") as file:
+            file.write(msgspec.json.encode(oci_spec.spec(bundle, config)))
 
 
 def _gpu_parts(gpus: Sequence[Gpu], device_dir: str) -> tuple[tuple[DeviceFile, ...], str]:

@@ -51,4 +51,26 @@ def test_what_it_cannot_draw_or_read_it_names(trace: Path, tmp_path: Path) -> No
     assert isinstance(refused.exception, CommandError)
     assert "line 2: tasks: 'none'" in str(refused.exception)
     refused = runner.invoke(simulate, [str(trace), "--cluster", "4*cpus=1", "--weight", "a=0"])
-    assert "'a=0' is no weight" in str(refused.exception)
+    assert "weight: 'a=0' is not allowed" in str(refused.exception)
+
+
+def test_quotas_hold_as_an_operator_would_set_them(trace: Path) -> None:
+    limited = json.loads(called(trace, "--cluster", "4*cpus=1", "--limit", "a:cpus=2", "--json").output)
+    assert limited["kinds"]["f"]["completion_s"] == 40
+    kept = json.loads(called(trace, "--cluster", "4*cpus=1", "--guarantee", "b:cpus=2", "--json").output)
+    assert kept["kinds"]["g"] == {"jobs": 1, "tasks": 2, "completion_s": 10, "wait_mean_s": 0}
+
+
+@pytest.mark.parametrize(
+    ("option", "text", "says"),
+    [
+        ("--limit", "cpus=2", "limit: 'cpus=2' is not allowed; ROLE:AMOUNTS is due"),
+        ("--limit", "a b:cpus=2", "limit"),
+        ("--guarantee", "a:cpus=-1", "guarantee: 'cpus=-1' is no amount"),
+        ("--guarantee", "a:2", "guarantee: '2' is no amount"),
+    ],
+)
+def test_quotas_that_are_none_are_named(trace: Path, option: str, text: str, says: str) -> None:
+    refused = CliRunner().invoke(simulate, [str(trace), "--cluster", "4*cpus=1", option, text])
+    assert isinstance(refused.exception, CommandError)
+    assert says in str(refused.exception)
