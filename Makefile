@@ -37,6 +37,7 @@ test: check
 	tests/setup_zookeeper.sh
 	tests/setup_runc.sh
 	tests/setup_docker.sh
+	tests/setup_redis.sh
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The bars in full: takes long.
@@ -44,6 +45,7 @@ soak: $(VENV)/.installed-test
 	tests/setup_zookeeper.sh
 	tests/setup_runc.sh
 	tests/setup_docker.sh
+	tests/setup_redis.sh
 	$(VENV)/bin/python -m pytest -m soak --timeout 3600 -s $(ARGS)
 	$(VENV)/bin/meseta bench bars
 	$(VENV)/bin/python -m tests.sim --seeds 0:10000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import msgspec
 from msgspec import Meta, Struct
 
 from chronos.gates import Gate
@@ -16,6 +15,7 @@ from chronos.notify import Channels, sentry_target
 from chronos.validation import Limits
 from kernel.config import Setting
 from kernel.errors import ConfigError
+from kernel.net.auth import Credential, load_credential, read_secret
 
 # Flags of Chronos that mean nothing here; each is accepted with a warning. TLS is for a proxy in front, metrics are read, not pushed.
 _SILENT = """
@@ -65,6 +65,8 @@ class ChronosConfig(Struct, frozen=True, kw_only=True):
     credential: Annotated[
         str | None, Setting("File with the principal and secret this scheduler shows to master and agents.", kind="path")
     ] = None
+    mesos_authentication_principal: Annotated[str | None, Setting("The same as Chronos had it: the principal.")] = None
+    mesos_authentication_secret_file: Annotated[str | None, Setting("File with its secret.", kind="path")] = None
     user: Annotated[str, Setting("Whom jobs run as that do not say.")] = "root"
     failover_timeout_s: Annotated[
         float, Setting("How long running jobs outlive the scheduler.", kind="duration", flag="failover_timeout"), Meta(ge=0)
@@ -119,6 +121,17 @@ class ChronosConfig(Struct, frozen=True, kw_only=True):
         return f"zk://{hosts}/{self.zk_path.strip('/')}"
 
     @property
+    def principal(self) -> Credential | None:
+        """What this scheduler shows. Raises ConfigError."""
+        if self.credential:
+            return load_credential(self.credential)
+        if not self.mesos_authentication_principal:
+            return None
+        if not self.mesos_authentication_secret_file:
+            raise ConfigError("--mesos_authentication_secret_file: --mesos_authentication_principal needs it")
+        return Credential(self.mesos_authentication_principal, read_secret(self.mesos_authentication_secret_file).decode().strip())
+
+    @property
     def roles(self) -> tuple[str, ...]:
         return tuple(role.strip() for role in self.mesos_role.split(",") if role.strip()) or ("*",)
 
@@ -170,9 +183,6 @@ class ChronosConfig(Struct, frozen=True, kw_only=True):
         )
 
 
-SECRETS = ("http_credentials", "mail_password", "http_notification_credentials", "raven_dsn", "slack_url", "mattermost_url")
-
-
 def _limit(text: str) -> tuple[Gate, int]:
     said, _, number = text.rpartition("=")
     kind, colon, name = said.partition(":")
@@ -180,8 +190,3 @@ def _limit(text: str) -> tuple[Gate, int]:
     if not known or not (number.isascii() and number.isdigit() and 0 < int(number) < 1_000_000):
         raise ConfigError(f"--limit: {text!r} is not owner:NAME=N or label:KEY=VALUE=N")
     return Gate(kind, name), int(number)
-
-
-def without_secrets(config: ChronosConfig) -> ChronosConfig:
-    """For whatever shows settings."""
-    return msgspec.structs.replace(config, **{name: "..." for name in SECRETS if getattr(config, name)})

@@ -38,7 +38,7 @@ from kernel.election.standalone import FixedDetector, StandaloneContender
 from kernel.errors import ConfigError, Unavailable
 from kernel.flags import daemon_command
 from kernel.net import loop as event_loop
-from kernel.net.auth import Authenticator, Credential, load_credential, load_credentials
+from kernel.net.auth import Authenticator, Credential, load_credentials
 from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
 from kernel.wire.common import Address
@@ -79,7 +79,7 @@ def check(config: ChronosConfig) -> None:
         Masters(config.masters)
     except ValueError as error:
         raise ConfigError(f"--master: {error}") from None
-    _ = config.settings, config.channels
+    _ = config.settings, config.channels, config.principal
 
 
 def authenticator(config: ChronosConfig) -> Authenticator | None:
@@ -148,7 +148,7 @@ def election(config: ChronosConfig, me: Leader) -> tuple[Contender, Detector, Ca
 
 async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, contender: Contender, open_store: Callable[[], Store]) -> None:
     """Work until cancelled. Raises KernelError: StoreError, FrameworkStopped."""
-    credential = load_credential(config.credential) if config.credential else None
+    credential = config.principal
     store = open_store()
     try:
         history = History(Path(config.work_dir) / "history.db", config.keep)

@@ -24,7 +24,7 @@ from chronos.leadership import Leadership
 from chronos.life import Life
 from chronos.records import record_of
 from chronos.schedule import Calendar, clock_note, next_runs
-from chronos.states import STATES, current_state, has_state, last_state
+from chronos.states import QUEUED, STATES, current_state, has_state, last_state
 from kernel.errors import CallError
 from kernel.net.request import Request
 
@@ -72,6 +72,8 @@ class MoreApi:
 
         def read(book: Book, life: Life, now_ms: int) -> tuple[list[bytes], str]:
             entries: Iterable[Entry] = book.entries.values()
+            if state in (QUEUED, "running"):  # Only those with runs.
+                entries = (book.entries[known] for known in life.by_job if known in book.entries)
             if after is not None:
                 entries = (entry for entry in entries if entry.job.name > after)
             if part is not None:
