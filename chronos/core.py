@@ -11,6 +11,7 @@ from msgspec import UNSET
 
 from chronos import inputs
 from chronos.book import Book, Entry
+from chronos.extension import LABEL_CHARS_MAX
 from chronos.graph import without
 from chronos.job import Job
 from chronos.joins import Outcome, known_outcomes
@@ -31,6 +32,7 @@ from kernel.wire.task import FrameworkInfo, Reason, TaskInfo, TaskState, TaskSta
 PAUSES = "pauses"
 AT_ONCE = 200  # Due jobs that are dealt with before others are served.
 BACKFILL_MAX = 10_000
+ARGUMENTS_BYTES_MAX = 8 * 1024  # With the longest command they are still one argument of a program.
 KILLED_BY_OTHERS = frozenset({Reason.REASON_FRAMEWORK_REMOVED, Reason.REASON_AGENT_DRAINING, Reason.REASON_AGENT_REMOVED})
 
 
@@ -193,6 +195,8 @@ class ChronosScheduler(Scheduler):
 
     def _run_now(self, run: inputs.RunNow, now_ms: int) -> None:
         arguments = run.arguments if run.arguments and run.arguments.strip() else None
+        if arguments is not None and ("\0" in arguments or len(arguments.encode(errors="replace")) > ARGUMENTS_BYTES_MAX):
+            raise CallError(f"arguments: at most {ARGUMENTS_BYTES_MAX} bytes are allowed, and no byte of zero")
         made = self.life.call(self.book.find(run.name), Cause.MANUAL, now_ms, arguments=arguments)
         self.emit(Reply(made.run_id))
 
@@ -266,7 +270,7 @@ class ChronosScheduler(Scheduler):
             self.book.find(pause.name)
             pauses = msgspec.structs.replace(pauses, jobs=_changed(pauses.jobs, pause.name, pause.paused))
         elif pause.label:
-            if "=" not in pause.label:
+            if "=" not in pause.label or len(pause.label) > 2 * LABEL_CHARS_MAX + 1:
                 raise CallError(f"label: {pause.label[:100]!r} is no label: KEY=VALUE is due")
             pauses = msgspec.structs.replace(pauses, labels=_changed(pauses.labels, pause.label, pause.paused))
         else:

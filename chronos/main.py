@@ -46,6 +46,7 @@ from kernel.wire.nodes import MasterInfo
 
 log = logging.getLogger(__name__)
 
+STOP_S = 5.0  # How long the turn under way may take when this scheduler stops.
 CANDIDATES, RECORDS = "candidate", "jobs"  # Below the path of the ensemble.
 
 
@@ -155,7 +156,6 @@ async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
     except BaseException:
         await store.close()
         raise
-    callers: dict[str, Caller] = {"http": HttpCaller(), "celery": _LateCelery(config)}
     made: list[ChronosScheduler] = []
 
     def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
@@ -179,7 +179,7 @@ async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
             history,
             Recorder(history, post, SystemClock()),
             Outputs(history, credential),
-            Calls(callers, history, post),
+            Calls({"http": HttpCaller(), "celery": _LateCelery(config)}, history, post),
             Notifier(config.mail, _basic(config.http_notification_credentials)),
             Notices(config.channels),
         )
@@ -202,9 +202,13 @@ async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
         await edge.run(running)
     finally:
         work, leadership.work = leadership.work, None
-        if work is not None:
+        if work is None:
+            running.cancel()
+        else:
             work.framework.end()
-        await asyncio.wait((running,))
+        await asyncio.wait((running,), timeout=STOP_S)  # Then what came last is not waited for: no answer was given to it.
+        running.cancel()
+        await _ended(running)
         await edge.close()
         await history.close()
 
@@ -239,7 +243,12 @@ async def _first(*awaitables: Awaitable[object]) -> int:
     finally:
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks)
+        await _ended(*tasks)
+
+
+async def _ended(*tasks: asyncio.Future[Any]) -> None:
+    """Wait for all; what they raised is of no more interest."""
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _basic(credentials: str) -> str:

@@ -33,6 +33,8 @@ NAME_CHARS_MAX = 200  # A task's id has the name in it, and is the name of a fol
 # Linux takes 131,072 bytes as one argument of a program; arguments of a run are appended to its command.
 COMMAND_BYTES_MAX = 120_000
 RETRIES_MAX = 1000
+SECONDS_MAX = 10**9
+COUNT_MAX = 2**53  # What every reader of JSON takes for a whole number.
 OPERATORS = ("EQUALS", "LIKE", "UNLIKE")
 PATTERN_CHARS_MAX = 1000
 FIRST_START_MS = 1000  # 1970-01-01T00:00:01Z
@@ -58,8 +60,16 @@ def check_job(job: Job, limits: Limits = LIMITS) -> None:
         to_milli(amount, field)
     if not 0 <= job.retries <= RETRIES_MAX:
         raise CallError(f"retries: {job.retries} is not allowed: 0 to {RETRIES_MAX} are")
-    if job.max_completion_time < 0:
-        raise CallError(f"maxCompletionTime: {job.max_completion_time} is not allowed: seconds are, or 0 for as long as it takes")
+    if not 0 <= job.max_completion_time <= SECONDS_MAX:
+        allowed = f"0 to {SECONDS_MAX} seconds are, 0 for as long as it takes"
+        raise CallError(f"maxCompletionTime: {job.max_completion_time} is not allowed: {allowed}")
+    for field, count in (
+        ("successCount", job.success_count),
+        ("errorCount", job.error_count),
+        ("errorsSinceLastSuccess", job.errors_since_last_success),
+    ):
+        if not 0 <= count <= COUNT_MAX:
+            raise CallError(f"{field}: {count} is not allowed: 0 to {COUNT_MAX} are")
     if job.epsilon is not UNSET:
         read_duration(job.epsilon, "epsilon")
     for index, (_, operator, value) in enumerate(job.constraints):
