@@ -12,10 +12,11 @@ from typing import Any
 
 from msgspec import UNSET, Struct
 
-from chronos.job import Job, job_of
+from chronos.job import Defaults, Job, job_of
 from chronos.validation import NAME_CHARS_MAX, check_job, schedule_of
 from kernel.errors import CallError
 
+UNSAID = Defaults(0.0, 0.0, 0.0, "")  # What a source does not say is the scheduler's to say.
 _NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9_.-]+")
 
 
@@ -68,7 +69,7 @@ class Collector:
     def add(self, fields: Mapping[str, Any], line: int) -> Job | None:
         """Take in a job of these fields, or note why it is none."""
         try:
-            job = job_of(fields)
+            job = job_of(fields, UNSAID)
             check_job(job)
             if job.schedule is not UNSET:
                 schedule_of(job, posted_ms=0)

@@ -63,6 +63,10 @@ class Client:
         """POST a JSON call, return the JSON answer (None for an empty one)."""
         return self._json("POST", path, msgspec.json.encode(body))
 
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Any other request, with JSON or nothing in it; return the JSON answer (None for an empty one)."""
+        return self._json(method, path, None if body is None else msgspec.json.encode(body))
+
     def records(self, body: Any, path: str = "/api/v1", *, silence_s: float | None = None) -> Iterator[Any]:
         """POST a call that is answered by a stream; yield its records until it ends.
 
