@@ -55,7 +55,9 @@ class ChronosConfig(Struct, frozen=True, kw_only=True):
     hostname: Annotated[str | None, Setting("Name that others reach this machine by (default: its address).")] = None
     webui_url: Annotated[str | None, Setting("Where this scheduler's API is, as the master tells (default: hostname and port).")] = None
     credentials: Annotated[str | None, Setting("File of principals and secrets that may call.", kind="path")] = None
-    http_credentials: Annotated[str | None, Setting("USER:PASSWORD that may call; as file://PATH nobody sees it.")] = None
+    http_credentials: Annotated[
+        str | None, Setting("USER:PASSWORD that may call, as Chronos had it; or a file as of --credentials.", kind="path")
+    ] = None
     insecure: Annotated[bool, Setting("Listen on any address without asking who calls.")] = False
     cors: Annotated[bool, Setting("Let pages of any site read, also where nobody is asked who calls.")] = False
     logging_level: Annotated[str, Setting("Least level that is logged: INFO, WARNING, ERROR.")] = "INFO"

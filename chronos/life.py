@@ -7,6 +7,7 @@ children, and it is forgotten here only when history has it.
 from __future__ import annotations
 
 import heapq
+import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Protocol
@@ -23,6 +24,8 @@ from chronos.retrying import delay_ms, tries_again
 from chronos.run import OUTCOMES, Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
 from chronos.schedule import jitter_ms, read_duration
 from kernel.mainloop import Persist
+
+log = logging.getLogger(__name__)
 
 RUNS, EDGES = "runs/", "edges/"
 QUEUED_MAX = 10_000  # Runs of one job that wait for others.
@@ -124,7 +127,13 @@ class Life:
             entry = next(due, None)
             if entry is None:
                 return self._ring(now_ms, jobs_max)
-            self._take(entry, now_ms)
+            try:
+                self._take(entry, now_ms)
+            except AssertionError:
+                raise
+            except Exception as error:  # Not foreseen: this one waits for somebody to look at it, the others go on.
+                log.exception("job %s is quarantined", entry.name)
+                entry.fault = f"internal error, when its slot {entry.status.next_ms} was due: {type(error).__name__}: {error}"
         return True
 
     def _take(self, entry: Entry, now_ms: int) -> None:

@@ -86,10 +86,13 @@ def check(config: ChronosConfig) -> None:
 def authenticator(config: ChronosConfig) -> Authenticator | None:
     """Who may call; None: everyone. Raises ConfigError."""
     known = list(load_credentials(config.credentials)) if config.credentials else []
-    if config.http_credentials:
-        user, colon, password = config.http_credentials.partition(":")
-        if not user or not colon or not password:
-            raise ConfigError("--http_credentials: USER:PASSWORD is due")
+    said = config.http_credentials
+    if said and (said.startswith("/") or ":" not in said):
+        known += load_credentials(said)
+    elif said:
+        user, _, password = said.partition(":")
+        if not user or not password:
+            raise ConfigError("--http_credentials: USER:PASSWORD is due, or a file")
         known.append(Credential(user, password))
     return Authenticator(known, (REALM,)) if known else None
 

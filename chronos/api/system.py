@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -10,10 +11,10 @@ from aiohttp import web
 
 from chronos import inputs
 from chronos.api import answers
-from chronos.book import Book
-from chronos.leadership import Leadership
+from chronos.book import Book, Entry
+from chronos.leadership import Leadership, Working
 from chronos.life import Life
-from chronos.run import RunState
+from chronos.run import Run, RunState
 from kernel.net.metrics import Metrics
 from kernel.net.request import Request
 from kernel.net.response import text
@@ -49,19 +50,15 @@ class SystemApi:
         return await self._metrics.snapshot(request)
 
     async def _numbers(self) -> Iterable[dict[str, float]]:
-        if self._leadership.work is None:
+        work = self._leadership.work
+        if work is None:
             return ()
-        numbers: dict[str, float] = await self._leadership.work.ask(inputs.Look(_counted))
-        return (numbers, self._leadership.work.framework.loop.numbers())
+        return (await _counted(work), work.framework.loop.numbers())
 
     async def _dropwizard(self, request: Request) -> web.StreamResponse:
         working = self._leadership.working()
-
-        def read(book: Book, life: Life, now_ms: int) -> tuple[dict[str, float], list[tuple[str, int, int]]]:
-            counters = [(name, entry.status.success_count, entry.status.error_count) for name, entry in book.entries.items()]
-            return _counted(book, life, now_ms), counters
-
-        numbers, counters = await working.ask(inputs.Look(read))
+        numbers = await _counted(working)
+        counters: list[tuple[str, int, int]] = await working.ask(inputs.Look(_counters))
         found = await working.history.all_percentiles()
         own = {f"meseta.{name.replace('/', '.')}": {"value": value} for name, value in numbers.items()}
         queued = {"value": int(numbers["chronos/runs_queued"])}
@@ -92,14 +89,27 @@ class SystemApi:
         return await answers.raw(request, msgspec.json.encode(body))
 
 
-def _counted(book: Book, life: Life, now_ms: int) -> dict[str, float]:
-    states = [run.state for run in life.runs.values()]
-    next_ms = book.next_due_ms()
+async def _counted(working: Working) -> dict[str, float]:
+    entries, runs, unreadable, next_ms, now_ms = await working.ask(inputs.Look(_all))
+    return await asyncio.to_thread(_numbers_of, entries, runs, unreadable, next_ms, now_ms)  # There may be a million.
+
+
+def _all(book: Book, life: Life, now_ms: int) -> tuple[list[Entry], list[Run], int, int | None, int]:
+    return list(book.entries.values()), list(life.runs.values()), len(book.unreadable), book.next_due_ms(), now_ms
+
+
+def _counters(book: Book, life: Life, now_ms: int) -> list[tuple[str, int, int]]:
+    statuses = ((name, entry.status) for name, entry in book.entries.items())
+    return [(name, status.success_count, status.error_count) for name, status in statuses if status.success_count or status.error_count]
+
+
+def _numbers_of(entries: list[Entry], runs: list[Run], unreadable: int, next_ms: int | None, now_ms: int) -> dict[str, float]:
+    states = [run.state for run in runs]
     return {
-        "chronos/jobs": float(len(book.entries)),
-        "chronos/jobs_quarantined": float(len(book.unreadable) + sum(bool(entry.fault) for entry in book.entries.values())),
-        "chronos/jobs_disabled": float(sum(entry.status.disabled for entry in book.entries.values())),
-        "chronos/runs_live": float(sum(run.live for run in life.runs.values())),
+        "chronos/jobs": float(len(entries)),
+        "chronos/jobs_quarantined": float(unreadable + sum(bool(entry.fault) for entry in entries)),
+        "chronos/jobs_disabled": float(sum(entry.status.disabled for entry in entries)),
+        "chronos/runs_live": float(sum(run.live for run in runs)),
         "chronos/runs_queued": float(states.count(RunState.QUEUED) + states.count(RunState.LAUNCHING)),
         "chronos/runs_running": float(states.count(RunState.RUNNING)),
         "chronos/behind_s": max(0.0, (now_ms - next_ms) / 1000) if next_ms is not None else 0.0,

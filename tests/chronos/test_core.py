@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from chronos import inputs
+from chronos import catch_up, inputs
 from chronos.core import ChronosScheduler, chronos_info
 from chronos.job import job_of
 from chronos.joins import Outcome
@@ -496,3 +496,22 @@ class TestDeadlines:
         world.master.now = Now(world.master.now.mono_s + 100, world.master.now.wall_s + 100)
         world.end()
         assert world.told[-1] == (f"j@{slot(60)}", ("success", "deadline"))
+
+
+def test_a_job_that_breaks_the_scheduler_is_quarantined_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    world = World()
+    world.post("bad")
+    world.post("good")
+    take = catch_up.take
+
+    def broken(schedule: Any, *more: Any) -> Any:
+        if schedule is world.core.book.entries["bad"].schedule:
+            raise OverflowError("too far")
+        return take(schedule, *more)
+
+    monkeypatch.setattr(catch_up, "take", broken)
+    world.wait(130)
+    assert [":good:" in task for task in world.tasks] == [True]
+    assert "OverflowError: too far" in world.core.book.entries["bad"].fault
+    world.post("bad", schedule="R/2026-01-01T00:05:00Z/PT1M")
+    assert world.core.book.entries["bad"].fault == ""

@@ -43,6 +43,8 @@ def test_any_job_is_taken_or_refused_and_the_scheduler_goes_on(tmp_path: Path, o
                 assert answer.status in (204, 400), (job, answer)
                 if answer.status == 400:
                     assert len(answer.json()["message"]) < 3000, job
+                elif isinstance(job["name"], str):
+                    assert api.ask("PUT", f"/scheduler/job/{job['name']}").status == 204
             api.wait(0.25)
         api.wait(70)
         api.end()
