@@ -16,6 +16,7 @@ from kernel.net.request import Request, read_body
 from kernel.wire.codec import explain
 
 BODY_BYTES_MAX = 1024 * 1024
+CORS = "Access-Control-Allow-Origin"
 
 T = TypeVar("T")
 
@@ -26,6 +27,11 @@ def refusal(error: KernelError) -> web.Response:
     body = {"status": HTTPStatus(status).phrase, "message": str(error)}
     headers = dict(error.headers) if isinstance(error, HttpError) else None
     return web.Response(status=status, body=msgspec.json.encode(body), content_type="application/json", headers=headers)
+
+
+def headers(request: Request) -> dict[str, str]:
+    """What every answer has: that pages of any site may read it, where they may."""
+    return {CORS: "*"} if request.open else {}
 
 
 def nothing(request: Request) -> HttpError:
@@ -40,22 +46,22 @@ def done() -> web.Response:
 
 async def raw(request: Request, body: bytes) -> web.StreamResponse:
     """200 with JSON."""
-    return await response.json(request, body)
+    return await response.json(request, body, headers=headers(request))
 
 
 async def shown(request: Request, value: Any) -> web.StreamResponse:
     """200 with a value as JSON."""
-    return await response.json(request, msgspec.json.encode(value))
+    return await response.json(request, msgspec.json.encode(value), headers=headers(request))
 
 
 async def listed(request: Request, items: Iterable[bytes]) -> web.StreamResponse:
     """200 with an array on one line; its items are made as they are sent."""
-    return await response.json(request, _array(b"[", items, b"]"))
+    return await response.json(request, _array(b"[", items, b"]"), headers=headers(request))
 
 
 async def enclosed(request: Request, name: str, items: Iterable[bytes]) -> web.StreamResponse:
     """200 with `{"NAME":[...]}`."""
-    return await response.json(request, _array(b'{"' + name.encode() + b'":[', items, b"]}"))
+    return await response.json(request, _array(b'{"' + name.encode() + b'":[', items, b"]}"), headers=headers(request))
 
 
 def _array(before: bytes, items: Iterable[bytes], after: bytes) -> Iterable[bytes]:

@@ -136,7 +136,8 @@ class RunsApi:
         one_of(kind, ("json", "csv"), "format")
         records = self._leadership.working().history.all(_query(request, PAGE_MAX))
         media = "text/csv; charset=utf-8" if kind == "csv" else "application/x-ndjson"
-        stream = web.StreamResponse(headers={"Content-Type": media, "Content-Disposition": f"attachment; filename=history.{kind}"})
+        told = {"Content-Type": media, "Content-Disposition": f"attachment; filename=history.{kind}"}
+        stream = web.StreamResponse(headers={**told, **answers.headers(request)})
         await stream.prepare(request)
         async for piece in _csv(records) if kind == "csv" else _lines(records):
             await stream.write(piece)

@@ -30,7 +30,6 @@ REALM = "chronos"
 PREFIXES = ("/scheduler", "/v1/scheduler")
 OURS = "/v1/meseta"
 READ, WRITE, BOTH = ("GET", "HEAD"), ("POST", "PUT"), ("GET", "HEAD", "PUT", "POST", "DELETE")
-CORS = "Access-Control-Allow-Origin"
 PASSED_ON = "Meseta-Passed-On"  # A request that was passed on once is not passed on again.
 _OF_ONE_HOP = frozenset({
     "connection", "keep-alive", "transfer-encoding", "te", "trailer", "upgrade", "content-length", "host", "proxy-authorization",
@@ -136,12 +135,13 @@ class ChronosServer:
         """The handler where this scheduler leads; elsewhere the leader's answer. Errors in Chronos' shape."""
 
         async def handle(request: Request) -> web.StreamResponse:
+            request.open = self._readable(request)
             try:
                 answer = await (handler(request) if self._leadership.elsewhere is None else self._passed_on(request))
             except KernelError as error:
                 answer = answers.refusal(error)
-            if not answer.prepared and self._readable(request):
-                answer.headers[CORS] = "*"
+            if not answer.prepared:
+                answer.headers.update(answers.headers(request))
             return answer
 
         return handle

@@ -22,11 +22,12 @@ class Request(web.BaseRequest):
     """A request as handlers get it.
 
     principal: who calls, when the route's realm asks for it. rest: for routes that hold a tree, the path
-    below the route, without leading slash.
+    below the route, without leading slash. open: whether pages of any site may read the answer, where a daemon cares.
     """
 
     principal: str | None = None
     rest: str = ""
+    open: bool = False
 
 
 class _Coming:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
@@ -81,6 +83,45 @@ def test_run_now_with_arguments_failure_and_a_dead_letter(chronos: Cluster) -> N
     assert (run["state"], run["attempts"][0]["exitStatus"], run["arguments"]) == ("failed", 3, "hello")
     summary = {job["name"]: job for job in call(chronos, "GET", "/v1/scheduler/jobs/summary").json()["jobs"]}
     assert (summary["now"]["status"], summary["now"]["state"]) == ("failure", "idle")
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Keeps what is posted to it."""
+
+    posted: ClassVar[list[tuple[str, dict[str, Any]]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.posted.append((self.path, body))
+        self.send_response(500 if self.path == "/fails" else 200)
+        self.end_headers()
+        self.wfile.write(b"said the hook")
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def test_a_job_that_calls_a_url_runs_without_a_task_and_its_failure_is_told(chronos: Cluster) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hook)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        for name in ("works", "fails"):
+            http = {"url": f"{url}/{name}", "method": "POST", "body": "{}"}
+            notify = [{"when": ["failure"], "url": f"{url}/told"}]
+            post(chronos, name, "", schedule="R1//PT1M", retries=0, owner="me", meseta={"http": http, "notify": notify})
+        states = {name: ended(chronos, name)[0] for name in ("works", "fails")}
+        assert [(run["state"], run["attempts"][0]["message"]) for run in states.values()] == [
+            ("succeeded", "the answer was 200"),
+            ("failed", "the answer was 500, expected 200-299"),
+        ]
+        output = call(chronos, "GET", f"/v1/meseta/runs/{states['works']['id']}/output").json()
+        assert (output["kept"], output["stdout"]) == (True, "said the hook")
+        told = eventually(lambda: [body for path, body in list(Hook.posted) if path == "/told"], 30, "the failure is told")
+        assert [(body["occasion"], body["job"], body["state"], body["owner"]) for body in told] == [("failure", "fails", "failed", "me")]
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def test_the_cluster_knows_it(chronos: Cluster) -> None:
