@@ -39,8 +39,9 @@ def simulate(
     """Replay a workload on a cluster that is only imagined, with the master's own allocator.
 
     TRACE is a CSV file with the columns arrival (seconds), role, framework, shape (as in "cpus=1,mem=2g"), duration (seconds) and
-    tasks; and, if you like, kind (what to report it under), job (a name), after (the name of the job after whose end it arrives)
-    and gang (yes: its tasks start together).
+    tasks; and, if you like, kind (what to report it under), job (a name), after (the name of the job after whose end it arrives),
+    gang (yes: its tasks start together) and spread (0.3: tasks take up to 30 % longer or shorter). What follows another of its kind at
+    once is reported as one job with it.
     """
     from kernel.planning.chart import draw
     from kernel.planning.replay import Policy, Replay

@@ -254,7 +254,11 @@ class Replay:
         self._pending -= count
         self._running += count
         self._hold(job.shape, count)
-        self._push(now_s + job.duration_s, _End(course, count, agent_id))
+        if job.spread:
+            for task in range(course.started - count, course.started):
+                self._push(now_s + job.lasting_s(task), _End(course, 1, agent_id))
+        else:
+            self._push(now_s + job.duration_s, _End(course, count, agent_id))
 
     def _ended(self, end: _End) -> None:
         course, job = end.course, end.course.job

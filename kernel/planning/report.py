@@ -31,9 +31,26 @@ def by_kind(courses: Iterable[Course]) -> dict[str, list[Course]]:
     return dict(sorted(found.items()))
 
 
-def completion_s(courses: Sequence[Course]) -> float | None:
+def whole_jobs(courses: Iterable[Course]) -> list[list[Course]]:
+    """Courses, by number, as they belong together: what follows another of its kind at once goes on with it, as reduces with maps."""
+    found: dict[int, list[Course]] = {}
+    for course in courses:
+        job = course.job
+        begun = found.get(job.after) if job.after is not None and not job.arrival_s else None
+        if begun is None or begun[0].job.kind != job.kind:
+            begun = []
+        begun.append(course)
+        found[job.number] = begun
+    return list({id(job): job for job in found.values()}.values())
+
+
+def completion_s(courses: Iterable[Course]) -> float | None:
     """The mean time from a job's arrival to its end; None when none ended."""
-    times = [course.end_s - course.arrived_s for course in courses if course.end_s is not None and course.arrived_s is not None]
+    times = []
+    for parts in whole_jobs(courses):
+        begin_s, ends = parts[0].arrived_s, [part.end_s for part in parts]
+        if begin_s is not None and None not in ends:
+            times.append(max(end_s for end_s in ends if end_s is not None) - begin_s)
     return sum(times) / len(times) if times else None
 
 
@@ -53,7 +70,7 @@ def _kind(courses: Sequence[Course]) -> dict[str, Any]:
     mean_s = completion_s(courses)
     started = sum(course.started for course in courses)
     return {
-        "jobs": len(courses),
+        "jobs": len(whole_jobs(courses)),
         "tasks": sum(course.job.tasks for course in courses),
         "completion_s": None if mean_s is None else round(mean_s, 3),
         "wait_mean_s": round(sum(course.waited_s for course in courses) / started, 3) if started else None,

@@ -15,16 +15,20 @@ from kernel.wire.resources import Resources
 from kernel.wire.roles import validate_role
 
 NEEDED = ("arrival", "role", "framework", "shape", "duration", "tasks")
-ALLOWED = (*NEEDED, "kind", "job", "after", "gang")
+ALLOWED = (*NEEDED, "kind", "job", "after", "gang", "spread")
 TASKS_MAX = 1_000_000
 AGENTS_MAX = 100_000
 SECONDS_MAX = 1e9
+SPREAD_MAX = 0.9
+# What is left of multiples of these, modulo 1, is spread evenly.
+_GOLDEN, _PLASTIC = 0.6180339887498949, 0.7548776662466927
 _NODES = re.compile(r"\s*(?:(\d+)\s*[x*]\s*)?(.+)")
 
 
 class Job(Struct, frozen=True):
     """Tasks of one shape that arrive together. kind: what it is reported under. after: the number of the job after whose end it
-    arrives, in arrival_s; None: that long after the begin. gang: its tasks start together."""
+    arrives, in arrival_s; None: that long after the begin. gang: its tasks start together. spread: by what part at most a task takes
+    longer or shorter."""
 
     number: int
     arrival_s: float
@@ -36,6 +40,12 @@ class Job(Struct, frozen=True):
     kind: str
     after: int | None = None
     gang: bool = False
+    spread: float = 0.0
+
+    def lasting_s(self, task: int) -> float:
+        """How long a task takes, by its number in the job: all lengths within the spread are as likely; the same each time."""
+        place = (self.number * _PLASTIC + task * _GOLDEN) % 1.0
+        return self.duration_s * (1 + self.spread * (2 * place - 1))
 
 
 def read_trace(lines: Iterable[str]) -> list[Job]:
@@ -46,7 +56,7 @@ def read_trace(lines: Iterable[str]) -> list[Job]:
     unknown = [name for name in names if name not in ALLOWED]
     if missing or unknown:
         problem = f"has no column {', '.join(missing)}" if missing else f"has unknown columns: {', '.join(unknown)}"
-        raise CallError(f"the trace {problem}; columns: {', '.join(NEEDED)}, and if you like kind, job, after, gang")
+        raise CallError(f"the trace {problem}; columns: {', '.join(NEEDED)}, and if you like kind, job, after, gang, spread")
     rows.fieldnames = names
     jobs: list[Job] = []
     named: dict[str, int] = {}
@@ -88,6 +98,7 @@ def _job(number: int, where: str, row: dict[str, str | None], named: Mapping[str
         kind=cells["kind"] or cells["framework"],
         after=named[cells["after"]] if cells["after"] else None,
         gang=cells["gang"] == "yes",
+        spread=_number(cells["spread"] or "0", f"{where}: spread", 0, SPREAD_MAX),
     )
 
 

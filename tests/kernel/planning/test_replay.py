@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from kernel.master.allocator import Quota
 from kernel.planning.replay import Outcome, Policy, Replay
 from kernel.planning.report import apart, completion_s, figures
 from kernel.planning.trace import parse_cluster, read_trace
 
-HEADER = "arrival,role,framework,shape,duration,tasks,kind,job,after,gang"
+HEADER = "arrival,role,framework,shape,duration,tasks,kind,job,after,gang,spread"
 
 
 def replay(cluster: str, *lines: str, policy: Policy | None = None) -> Outcome:
-    jobs = read_trace([HEADER, *(line + "," * (9 - line.count(",")) for line in lines)])
+    jobs = read_trace([HEADER, *(line + "," * (10 - line.count(",")) for line in lines)])
     return Replay(parse_cluster([cluster]), jobs, policy or Policy()).run()
 
 
@@ -62,6 +63,33 @@ def test_a_gang_that_fits_nowhere_whole_is_stuck() -> None:
     assert outcome.courses[0].stuck == "fewer tasks fit than are to start together"
 
 
+def test_tasks_take_longer_or_shorter_within_their_spread_and_the_same_each_time() -> None:
+    def ends() -> tuple[float, float]:
+        outcome = replay("1000*cpus=1", "0,a,f,cpus=1,10,1000,,,,,0.5")
+        (course,) = outcome.courses
+        assert course.end_s is not None
+        return course.end_s, outcome.used["cpus"].mean(course.end_s) * course.end_s
+
+    end_s, mean_s = ends()
+    assert 14.9 < end_s <= 15
+    assert mean_s == pytest.approx(10, rel=0.01)
+    assert ends() == (end_s, mean_s)
+
+
+def test_what_follows_a_job_of_its_kind_at_once_is_one_job_with_it() -> None:
+    lines = ["5,a,f,cpus=1,10,2,x,maps,", "0,a,f,cpus=1,20,1,x,reduces,maps", "3,a,f,cpus=1,10,1,x,next,reduces"]
+    found = figures(replay("2*cpus=1", *lines))
+    assert found["kinds"]["x"] == {"jobs": 2, "tasks": 4, "completion_s": 20, "wait_mean_s": 0}
+
+
+def test_quotas_are_kept_from_the_start() -> None:
+    lines = ["0,a,f,cpus=1,10,8", "1,b,g,cpus=1,10,2"]
+    kept = replay("4*cpus=1", *lines, policy=Policy(quotas={"b": Quota({"cpus": 2000})}))
+    assert kept.courses[1].waited_s == 0
+    limited = replay("4*cpus=1", *lines, policy=Policy(quotas={"a": Quota(limits={"cpus": 1000})}))
+    assert limited.courses[0].end_s == 80
+
+
 def test_what_fits_nowhere_is_said_to_be_stuck_and_the_rest_goes_on() -> None:
     outcome = replay("2*cpus=2", "0,a,f,cpus=3,10,1", "0,a,g,cpus=1,10,1")
     assert outcome.courses[0].stuck == "no agent is large enough"
@@ -85,7 +113,7 @@ def test_kinds_and_roles_are_summed_up() -> None:
 
 
 def test_alone_each_framework_has_its_part_of_the_agents() -> None:
-    jobs = read_trace([HEADER, "0,a,f,cpus=1,10,8,x,,", "0,b,g,cpus=1,10,1,y,,"])
+    jobs = read_trace([HEADER, "0,a,f,cpus=1,10,8,x,,,,", "0,b,g,cpus=1,10,1,y,,,,"])
     agents = parse_cluster(["4*cpus=1"])
     assert apart(agents, jobs) == {"x": 40, "y": 10}
     shared = Replay(agents, jobs, Policy()).run()

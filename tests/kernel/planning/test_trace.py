@@ -51,6 +51,12 @@ def test_a_wrong_line_is_refused_by_line_and_column(line: str, named: str) -> No
         read_trace([HEADER, line])
 
 
+@pytest.mark.parametrize("spread", ["-0.1", "1", "wide"])
+def test_a_spread_is_a_part(spread: str) -> None:
+    with pytest.raises(CallError, match=f"line 2: spread: '{spread}' is not allowed; a number from 0 to 0.9"):
+        read_trace([HEADER + ",spread", f"0,a,f,cpus=1,5,1,{spread}"])
+
+
 def test_a_job_cannot_follow_one_that_comes_later() -> None:
     with pytest.raises(CallError, match=r"line 2: after: no job before this line is called 'one'"):
         read_trace([HEADER + ",job,after", "0,a,f,cpus=1,5,1,,one", "0,a,f,cpus=1,5,1,one,"])
