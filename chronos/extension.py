@@ -88,11 +88,11 @@ class Notification(_Part, frozen=True):
 class Extension(_Part, frozen=True):
     """All of it.
 
-    overlap: "" is `allow` when the job is `concurrent`, otherwise `queue`, as Chronos did. catch_up_deadline: slots missed by more are
-    skipped. timeout: of one attempt. priority: the higher goes first; `highPriority` is PRIORITY_MAX. max_running: runs of this job at a
-    time, with overlap `allow`; 0 for any number. start, end: slots lie between them. calendar: the name of one, or its days. jitter: by
-    how much a run is delayed at most. dst: see `Gap`. deadline: how long after its slot a run is to have finished. unreachable_after:
-    how long a run on an agent that fell silent counts as live.
+    overlap: "" is `allow` when the job is `concurrent`, otherwise `queue`, as Chronos did, where a run that a client calls for is skipped
+    then. catch_up_deadline: slots missed by more are skipped. timeout: of one attempt. priority: the higher goes first; `highPriority` is
+    PRIORITY_MAX. max_running: runs of this job at a time, with overlap `allow`; 0 for any number. start, end: slots lie between them.
+    calendar: the name of one, or its days. jitter: by how much a run is delayed at most. dst: see `Gap`. deadline: how long after its
+    slot a run is to have finished. unreachable_after: how long a run on an agent that fell silent counts as live.
     """
 
     overlap: str = ""

@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from chronos.extension import NONE, Extension, read_extension, unknown_fields
+from chronos.extension import NONE, PRIORITY_MAX, Extension, read_extension, unknown_fields
 from kernel.errors import CallError
 from kernel.wire.codec import JSON
 
@@ -136,6 +136,11 @@ class Job(Struct, frozen=True, gc=False, rename="camel"):
     def more(self) -> Extension:
         """What is said in `meseta`, or what holds where nothing is."""
         return NONE if self.meseta is UNSET else self.meseta
+
+    @property
+    def priority(self) -> int:
+        """The higher goes first."""
+        return PRIORITY_MAX if self.high_priority else self.more.priority
 
 
 class Defaults(Struct, frozen=True):

@@ -225,9 +225,7 @@ class Life:
     def _new(self, job: Job, slot_ms: int, cause: Cause, now_ms: int, key: str) -> Run:
         run_id = f"{job.name}@{key}"
         arguments = " ".join(job.arguments).replace(";", "") if job.shell else ""
-        return Run(
-            run_id, job.name, slot_ms, cause, RunState.WAITING, slot_ms, now_ms, run_id, arguments=arguments, priority=job.more.priority
-        )
+        return Run(run_id, job.name, slot_ms, cause, RunState.WAITING, slot_ms, now_ms, run_id, arguments=arguments, priority=job.priority)
 
     # ---- Passing the gates ------------------------------------------------------------------------------
 
@@ -236,8 +234,8 @@ class Life:
         ticket, own = self._ticket(run), Gate("job", job.name)
         overlap = _overlap(job)
         others = self.gates.inside(own)
-        if others and overlap == "skip":
-            return self._skip(run, f"{others[0]} was still running (overlap: skip)", now_ms)
+        if others and (overlap == "skip" or (not job.more.overlap and overlap == "queue" and run.cause is Cause.MANUAL)):
+            return self._skip(run, f"{others[0]} was still running (overlap: {job.more.overlap or 'not said'})", now_ms)
         if others and overlap == "replace":
             for other in others:
                 self.kill(self.runs[other], SUPERSEDED, now_ms)

@@ -56,7 +56,7 @@ def shape_of(job: Job, default_role: str) -> Shape:
     wants = Resources(
         to_milli(job.cpus, "cpus"), to_milli(job.mem, "mem"), to_milli(job.disk, "disk"), to_milli(job.more.gpus, "meseta.gpus")
     )
-    return Shape(wants, job.more.role or default_role, _constraints(job), priority=job.more.priority, name=job.name)
+    return Shape(wants, job.more.role or default_role, _constraints(job), priority=job.priority, name=job.name)
 
 
 def task_of(job: Job, run: Run, number: int, task_id: str) -> TaskInfo:

@@ -456,6 +456,17 @@ class TestRestarts:
         assert "bad does not exist" in world.core.book.entries["below"].fault
 
 
+def test_jobs_of_high_priority_go_first() -> None:
+    world = World()
+    world.master.agents = {}
+    world.post("low", cpus=40)
+    world.post("high", cpus=40, highPriority=True)
+    world.wait(61)
+    world.master.agents = dict(ROOM)
+    world.wait(10)
+    assert [":high:" in task for task in world.tasks] == [True]
+
+
 class TestNames:
     def test_runs_that_are_called_for_at_one_instant_have_names_and_tasks_of_their_own(self) -> None:
         world = World()

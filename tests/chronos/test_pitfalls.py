@@ -76,6 +76,16 @@ def test_05_scheduled_runs_wait_for_the_one_under_way_and_collapse(api: Api) -> 
     assert len(api.tasks) == 1
 
 
+def test_05_a_run_that_is_called_for_meanwhile_is_dropped_unless_concurrent(api: Api) -> None:
+    api.post("one", schedule=FAR)
+    api.post("many", schedule=FAR, concurrent=True)
+    for name in ("one", "many", "one", "many"):
+        assert api.ask("PUT", f"/scheduler/job/{name}").status == 204
+        api.wait(1)
+    assert sorted(task.split(":")[3] for task in api.tasks) == ["many", "many", "one"]
+    assert [run["state"] for run in api.runs("one")] == ["skipped"]
+
+
 def test_06_missed_periods_are_one_run(api: Api) -> None:
     api.post(schedule="R/2025-12-31T20:00:00Z/PT1H")
     api.wait(2)
