@@ -154,3 +154,15 @@ def test_no_slot_is_lost_or_doubled_when_everything_is_killed(chronos: Cluster, 
     assert len(ran) == len(set(ran)) or {slot for slot in ran if ran.count(slot) > 1} <= {
         run["slot"] for run in history if len(run["attempts"]) > 1
     }
+
+
+def test_a_cluster_that_is_stopped_and_started_knows_its_jobs_and_their_history(chronos: Cluster) -> None:
+    post(chronos, "kept", "true", schedule="R1//PT1M")
+    (run,) = ended(chronos, "kept")
+    before, known = frameworks(chronos), call(chronos, "GET", "/scheduler/job/kept").json()
+    chronos.down()
+    chronos.up()
+    settled(chronos)
+    assert eventually(lambda: frameworks(chronos), 30, "it is subscribed") == before
+    assert call(chronos, "GET", "/scheduler/job/kept").json() == known
+    assert runs(chronos, "kept") == [run]
