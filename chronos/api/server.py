@@ -110,7 +110,7 @@ class ChronosServer:
         routes.add(f"{OURS}/jobs", self._led(self._either(more.jobs, more.job)), realm=REALM, methods=BOTH, tree=True, about=about)
         about = "runs that are over: ?job= ?identity= ?state= ?owner= ?from= ?to= ?limit= ?before=; below: ID, ID/output, ID/why"
         routes.add(f"{OURS}/runs", self._led(self._either(runs.history, runs.run)), realm=REALM, methods=BOTH, tree=True, about=about)
-        add(f"{OURS}/live", runs.live, about="runs that are not over: ?job= ?limit= ?offset=")
+        add(f"{OURS}/live", runs.live, about="runs that are not in the history yet: ?job= ?limit= ?offset=")
         add(f"{OURS}/export", runs.export, about="history as lines of JSON, or ?format=csv")
         add(f"{OURS}/quarantined", more.quarantined, about="jobs that are kept and do not run")
         add(f"{OURS}/pauses", more.pauses, about="whose slots are skipped")

@@ -1,0 +1,123 @@
+"""The scheduler of jobs killed again and again: every slot runs once, and the history says so."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster import MESETA, Cluster, eventually
+from tests.e2e.http import ask
+from tests.e2e.processes import frameworks
+from tests.zookeeper import free_ports
+
+pytestmark = pytest.mark.e2e
+
+
+class Scheduler:
+    """One that starts again at once. A supervisor would wait longer each time."""
+
+    def __init__(self, cluster: Cluster, folder: Path) -> None:
+        (port,) = free_ports(1)
+        self.url = f"http://127.0.0.1:{port}"
+        self._command = [
+            *MESETA,
+            "serve",
+            "chronos",
+            "--master",
+            cluster.urls["master"],
+            "--http-port",
+            str(port),
+            "--work-dir",
+            str(folder),
+        ]
+        self._command += ["--mesos-framework-name", "killed"]
+        self._environ, self._log = cluster.environ, folder.with_suffix(".log")
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            return subprocess.Popen(self._command, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+
+    def kill(self) -> None:
+        self.end()
+        self._process = self._start()
+
+    def end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def works(self) -> bool:
+        try:
+            return ask(self.url, "/scheduler/jobs/search").status == 200
+        except OSError:
+            return False
+
+    def post(self, body: str) -> None:
+        answer = ask(self.url, "/scheduler/iso8601", "POST", body.encode())
+        assert answer.status == 204, answer.body
+
+
+@pytest.fixture
+def scheduler(cluster: Cluster, tmp_path: Path) -> Iterator[Scheduler]:
+    made = Scheduler(cluster, tmp_path / "chronos")
+    try:
+        eventually(made.works, 60, "the scheduler works")
+        yield made
+    finally:
+        made.end()
+        for framework_id, name in frameworks(cluster).items():
+            if name == "killed":
+                cluster.meseta("framework", "teardown", framework_id)
+
+
+def told(scheduler: Scheduler, jobs: list[str]) -> dict[str, list[tuple[int, str]]]:
+    """The slots of each job and what became of them, as history has it."""
+    found: dict[str, list[tuple[int, str]]] = {}
+    for job in jobs:
+        before, found[job] = "", []
+        while True:
+            page = ask(scheduler.url, f"/v1/meseta/runs?job={job}&limit=1000&before={before}").json()
+            found[job] += [(run["slot"], run["state"]) for run in page["runs"]]
+            before = page["next"]
+            if not before:
+                break
+    return found
+
+
+@pytest.mark.parametrize(
+    ("jobs", "lasting_s"), [(8, 15), pytest.param(200, 180, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])], ids=["small", "full"]
+)
+def test_each_slot_runs_once(scheduler: Scheduler, tmp_path: Path, jobs: int, lasting_s: int) -> None:
+    """Method: kill -9 every few seconds; each run writes its slot down."""
+    names = [f"job{number}" for number in range(jobs)]
+    marks = {name: tmp_path / f"{name}.marks" for name in names}
+
+    def job(name: str, number: int, disabled: str) -> str:
+        more = '"cpus":0.001,"mem":2,"disk":1,"runAsUser":"","meseta":{"catchUp":"all","overlap":"allow"}'
+        period = f'"schedule":"R/2026-01-01T00:00:00Z/PT{1 + number % 5}S"'
+        return f'{{"name":"{name}","command":"echo $MESETA_SLOT >> {marks[name]}",{period},{more},"disabled":{disabled}}}'
+
+    for number, name in enumerate(names):
+        scheduler.post(job(name, number, "false"))
+    dice, end_s = random.Random(jobs), time.monotonic() + lasting_s
+    while time.monotonic() < end_s:
+        time.sleep(dice.uniform(1.0, 5.0))  # Some work between two blows.
+        scheduler.kill()
+        eventually(scheduler.works, 60, "it works again")
+    for number, name in enumerate(names):
+        scheduler.post(job(name, number, "true"))
+    eventually(lambda: not ask(scheduler.url, "/v1/meseta/live").json()["runs"], 300, "all are over")
+    for number, (name, slots) in enumerate(told(scheduler, names).items()):
+        period_ms = 1000 * (1 + number % 5)
+        assert set(Counter(slot for slot, _ in slots).values()) == {1}, f"{name}: a slot is in the history twice"
+        known = sorted(slot for slot, _ in slots)
+        assert known == list(range(known[0], known[-1] + period_ms, period_ms)), f"{name}: a slot is missing"
+        ran = Counter(map(int, marks[name].read_text().split()))
+        assert ran == Counter(slot for slot, state in slots if state == "succeeded"), f"{name}: what ran is not what is told"
+        assert {state for _, state in slots} == {"succeeded"}, name
