@@ -57,7 +57,7 @@ def outlive(cluster: Cluster, count: int, agents: int, launchers: int, container
         assert len((sandboxes[name] / "begun").read_text().split()) == 1, f"{name} began once"
         once_each(given.heard[name])
         healthy = {status.uuid for status in given.heard[name] if status.reason is Reason.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED}
-        assert len(healthy) == (name in checked), f"{name} became healthy once"
+        assert len(healthy) == (name in checked), f"{name} becomes healthy once: {given.heard[name]}"
 
 
 def once_each(heard: list[TaskStatus]) -> None:

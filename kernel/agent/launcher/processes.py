@@ -18,6 +18,9 @@ CONTAINER_VARIABLE = "MESETA_CONTAINER_ID"
 STARTER_VARIABLE = "MESETA_STARTER_OF"
 """The same in the environment of a process that only starts the container's own."""
 
+EXEC_LOOKS_MAX = 1000
+
+_VSIZE, _ENV_END = 20, 48  # In /proc/PID/stat, behind the name.
 _PIDFD_GET_INFO = 0xC040FF0B  # Linux 6.13; the exit status since 6.15.
 _PIDFD_INFO_EXIT = 8
 _PIDFD_INFO = struct.Struct("QQ11Ii")  # mask, cgroup id, ids, exit status.
@@ -94,11 +97,33 @@ def container_of(pid: int, variable: str = CONTAINER_VARIABLE) -> str | None:
     """Return the container that a process was started in, as its environment says."""
     mark = variable.encode() + b"="
     try:
-        with open(f"/proc/{pid}/environ", "rb") as file:
-            environment = file.read().split(b"\0")
+        environment = _environment(pid).split(b"\0")
     except OSError:  # It has ended, or is not ours.
         return None
     return next((os.fsdecode(v[len(mark) :]) for v in environment if v.startswith(mark)), None)
+
+
+def _environment(pid: int) -> bytes:
+    """Raises OSError. In the midst of an exec the kernel shows none, for as long as it takes to lay out the new one: it is waited for."""
+    settled = False
+    for _ in range(EXEC_LOOKS_MAX):
+        with open(f"/proc/{pid}/environ", "rb") as file:
+            environment = file.read()
+        if environment or settled:
+            return environment
+        if not _is_in_exec(pid):
+            settled = True  # It may have got one since we looked.
+        else:
+            os.sched_yield()
+    return b""
+
+
+def _is_in_exec(pid: int) -> bool:
+    """Whether its memory is a new program's that has no place for an environment yet. Not so the dead and the kernel's own: they have
+    no memory."""
+    with open(f"/proc/{pid}/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    return fields[_VSIZE] != b"0" and fields[_ENV_END] == b"0"
 
 
 def children_of_main_thread() -> list[int]:

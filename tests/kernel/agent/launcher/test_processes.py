@@ -60,6 +60,19 @@ def test_what_was_started_in_a_container_is_known_by_its_mark() -> None:
     assert not processes.kill_marked(child.pid, "c1")
 
 
+def test_the_mark_is_seen_while_a_program_takes_the_place_of_another() -> None:
+    """For a moment the kernel shows no environment then."""
+    for _ in range(20):
+        child = subprocess.Popen(["/bin/sleep", "1000"], env={processes.CONTAINER_VARIABLE: "c1"})
+        assert processes.container_of(child.pid) == "c1"
+        child.kill()
+        child.wait()
+    child = subprocess.Popen(["/bin/sleep", "1000"], env={})
+    assert processes.container_of(child.pid) is None
+    child.kill()
+    child.wait()
+
+
 @pytest.mark.parametrize("script", ["exit 7", "kill -9 $$", "kill -SEGV $$", "exit 0"])
 def test_dead_children_are_seen_before_they_are_reaped(script: str) -> None:
     """Method: in a process of its own, as this one has children that are not ours to reap."""
