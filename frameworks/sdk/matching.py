@@ -81,7 +81,7 @@ def _fill(shape: Shape, queue: list[TaskRecord], places: Sequence[_Place]) -> No
     """Place tasks of one shape, from the end of the queue; of a gang, enough of them or none."""
     found: list[tuple[_Place, Resources, int]] = []
     wanted, missing = shape.quorum(len(queue)), len(queue)
-    for place in places:
+    for place in sorted(places, key=lambda place: _rank(shape, place)) if shape.prefer else places:
         if not missing:
             break
         if _unfit(shape, place.group[0], place.role) is not None:
@@ -97,6 +97,12 @@ def _fill(shape: Shape, queue: list[TaskRecord], places: Sequence[_Place]) -> No
         for place, free, times in found:
             place.free = free
             place.tasks += [queue.pop() for _ in range(times)]
+
+
+def _rank(shape: Shape, place: _Place) -> int:
+    """The agents it prefers come first, the best at the very first."""
+    agent_id = place.group[0].agent_id.value
+    return shape.prefer.index(agent_id) if agent_id in shape.prefer else len(shape.prefer)
 
 
 def _unavailable_ns(grouped: tuple[object, Sequence[Offer]]) -> float:

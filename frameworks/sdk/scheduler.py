@@ -169,12 +169,13 @@ class Scheduler:
         priority: int = 0,
         name: str = "",
         gang: str = "",
+        prefer: Sequence[str] = (),
         note: bytes = b"",
     ) -> TaskRecord:
         """Let a task wait for an offer that fits. role: the framework's first when not given; the rest as in Shape. Tasks of one gang,
         added while one input is taken, start together: all are launched at once, on offers made together. One whose launch is lost on
         its way waits by itself: the others run already."""
-        shape = Shape(wants, role or self.driver.info.roles[0], constraints, agent_id, priority, name, gang)
+        shape = Shape(wants, role or self.driver.info.roles[0], constraints, agent_id, priority, name, gang, prefer=tuple(prefer))
         return self.add_shaped(info, shape, note)
 
     def add_shaped(self, info: TaskInfo, shape: Shape, note: bytes = b"") -> TaskRecord:

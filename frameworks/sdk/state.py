@@ -43,6 +43,7 @@ class KeptTask(Struct, frozen=True):
     name: str = ""
     gang: str = ""
     min: int = 0
+    prefer: tuple[str, ...] = ()
 
 
 class Kept(Struct, frozen=True):
@@ -104,6 +105,7 @@ def encode_task(record: TaskRecord) -> bytes:
             shape.name,
             shape.gang,
             shape.min,
+            shape.prefer,
         )
     )
 
@@ -111,7 +113,7 @@ def encode_task(record: TaskRecord) -> bytes:
 def decode_task(data: bytes) -> TaskRecord:
     kept = _decoder.decode(data)
     wants = Resources.of(kept.info.resources)
-    shape = Shape(wants, kept.role, kept.constraints, kept.only_agent, kept.priority, kept.name, kept.gang, kept.min)
+    shape = Shape(wants, kept.role, kept.constraints, kept.only_agent, kept.priority, kept.name, kept.gang, kept.min, kept.prefer)
     return TaskRecord(
         kept.info, shape, kept.state, kept.agent_id, kept.hostname, kept.agent_url, kept.uuid, kept.killing, kept.drops, kept.note
     )

@@ -66,7 +66,8 @@ class Shape(Struct, frozen=True, cache_hash=True):
     """What a task needs of an agent. Tasks of one shape are interchangeable for the allocator and for matching.
 
     role: one of the framework's. agent_id: the only agent it may run on. priority: higher first within the framework. gang: those of
-    equal gang that wait start together; min: at least so many of them, 0: all.
+    equal gang that wait start together; min: at least so many of them, 0: all. prefer: agents it would rather run on, best first; the
+    master waits a while for them.
     """
 
     wants: Resources
@@ -77,6 +78,7 @@ class Shape(Struct, frozen=True, cache_hash=True):
     name: str = ""
     gang: str = ""
     min: int = 0
+    prefer: tuple[str, ...] = ()
 
     def quorum(self, count: int) -> int:
         """How many of so many tasks that wait are to start together, at least."""
@@ -94,6 +96,7 @@ class Shape(Struct, frozen=True, cache_hash=True):
             min=quorum if quorum > 1 else None,
             constraints=self.constraints,
             priority=self.priority,
+            prefer=tuple(map(AgentID, self.prefer)),
         )
 
 

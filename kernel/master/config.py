@@ -6,13 +6,14 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
-from kernel.config import Setting
+from kernel.config import Setting, duration
 from kernel.errors import CallError, ConfigError
 from kernel.master.allocator.state import AllocatorConfig
 from kernel.master.rate_limits import RateLimits
 from kernel.wire.common import DomainInfo
 from kernel.wire.constraints import Site
 from kernel.wire.resources import Resources
+from kernel.wire.roles import validate_role
 
 Count = Annotated[int, Meta(ge=0, le=1_000_000)]
 
@@ -99,6 +100,15 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
         ),
         Meta(ge=0),
     ] = 60.0
+    starvation_timeouts: Annotated[
+        dict[str, str] | None,
+        Setting('Other times for some roles and those below them: {"eng/batch":"5mins"}.', kind="json"),
+    ] = None
+    locality_delay_s: Annotated[
+        float,
+        Setting("How long waiting tasks wait for agents they prefer before others will do.", kind="duration", flag="locality_delay"),
+        Meta(ge=0),
+    ] = 3.0
     allocation_interval_s: Annotated[
         float, Setting("How long a refused offer stays away, at least.", kind="duration", flag="allocation_interval"), Meta(ge=0)
     ] = 1.0
@@ -151,9 +161,25 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
         return AllocatorConfig(
             offer_hold_s=self.offer_hold_s,
             starvation_s=self.starvation_s,
+            starvation_by_role={role: _starvation_s(role, time) for role, time in (self.starvation_timeouts or {}).items()},
+            locality_s=self.locality_delay_s,
             interval_s=self.allocation_interval_s,
             min_allocatable=tuple(minimum),
             excluded_names=frozenset(self.fair_sharing_excluded_resource_names),
             filter_gpu_resources=self.filter_gpu_resources,
             region=Site("", domain=self.domain).region,
         )
+
+
+def _starvation_s(role: str, time: str) -> float:
+    """What --starvation_timeouts says of a role. Raises ConfigError."""
+    try:
+        validate_role(role, "role")
+        found = duration(time)
+        if found < 0:
+            raise ValueError
+    except (CallError, ValueError) as error:
+        raise ConfigError(
+            f"--starvation-timeouts: {role!r}: {time!r} is not allowed; a role and a duration like 15secs or 2mins"
+        ) from error
+    return found

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Callable, Iterable, Sequence
+from itertools import chain
 
 from msgspec import Struct
 
@@ -284,6 +285,7 @@ class _Turn:
         entry.tried.clear()
         entry.patience_s = 0.0
         self._cover(entry, times)
+        state.served_at(entry, agent)
         state.hold(agent, resources)
         state.charge(leaf, resources, allocations=1)
         state.tree.refresh()
@@ -357,6 +359,8 @@ class _Turn:
             else:
                 grant.join(_Grant(cut, [(entry, times)]))
             self._cover(entry, times)
+            if entry.prefer:
+                state.served_at(entry, agent)
             state.hold(agent, cut)
             piece -= cut
             for name in slack:
@@ -424,6 +428,7 @@ class _Turn:
         state.tree.refresh()
         wanted: dict[tuple[int, int], None] = {}
         wanting: dict[Leaf, None] = {}
+        preferred: dict[str, None] = {}
         for leaf in leaves:
             if not leaf.wants:
                 continue
@@ -431,10 +436,15 @@ class _Turn:
             if leaf.framework.demands:
                 for entry in leaf.open:
                     if not entry.settled:
-                        wanted[entry.shape.cpus, entry.shape.mem] = None
+                        preferred |= dict.fromkeys(entry.demand.prefer)
+                        if entry.far or not entry.prefer:
+                            wanted[entry.shape.cpus, entry.shape.mem] = None
             else:
                 wanted[0, 0] = None
-        state.search = Search(wanting, state.index.matching(wanted), hurried) if wanted else None
+        agents = state.index.matching(wanted) if wanted else iter(())
+        if preferred:
+            agents = chain([state.agents[agent_id] for agent_id in preferred if agent_id in state.agents], agents)
+        state.search = Search(wanting, agents, hurried) if wanted or preferred else None
 
     def _end_search(self, search: Search) -> None:
         state = self.state

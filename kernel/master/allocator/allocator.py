@@ -234,6 +234,8 @@ class Allocator:
             entry = known.pop(demand, None) or Entry(leaf, demand, state.now_s)
             leaf.entries[demand] = entry
             entry.min = least
+            if not entry.needed:
+                entry.begin(state.now_s)
             entry.change(count=count - entry.count)
         for entry in known.values():
             state.release(entry)
@@ -402,6 +404,7 @@ class Allocator:
                     state.stirred[allocation] = None
         state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
         state.rooms.expire(now_s)
+        state.expire_delays()
 
     def next_due(self) -> float | None:
         """The earliest instant (mono_s) at which `expire` has something to do."""
@@ -411,6 +414,7 @@ class Allocator:
         dues = [state.refusals.next_due_s, state.rooms.next_due_s]
         dues.append(state.young[0].made_s + state.config.offer_hold_s if state.young else None)
         dues.append(state.starving[0][0] if state.starving else None)
+        dues.append(state.delayed[0][0] if state.delayed else None)
         return min((due for due in dues if due is not None), default=None)
 
     @property

@@ -204,6 +204,8 @@ class Entry:
     free piece for it, as far as agents have not changed since. since_s: when it last got something, or began to wait.
     min: fewer at once are of no use. gang: of what it needs, fewer than `quorum` tasks at once are of no use; room: where it may fit;
     kept: agents kept for it as a gang.
+    prefer: the only agents that serve it, until it is far: nothing became free for it there in time; local_s: when it last got
+    something there, or began to wait; delayed: that is watched.
     claim: the agent kept for it as any other; awaited: until this offer has come back (None: until it fits, as it is starving).
     tried: agents that were kept for it in vain; lack: which part was not free there at the last look (of a gang: how many tasks);
     patience_s: until the next one.
@@ -215,14 +217,18 @@ class Entry:
         "claim",
         "count",
         "covered",
+        "delayed",
         "demand",
+        "far",
         "gang",
         "kept",
         "lack",
         "leaf",
+        "local_s",
         "min",
         "needed",
         "patience_s",
+        "prefer",
         "room",
         "settled",
         "shape",
@@ -235,6 +241,8 @@ class Entry:
         self.leaf, self.demand, self.shape = leaf, demand, Shape(demand.shape)
         self.count = self.covered = self.needed = 0
         self.min = 1
+        self.prefer = frozenset(demand.prefer)
+        self.local_s, self.far, self.delayed = now_s, False, False
         self.since_s = now_s
         self.alive, self.settled, self.timed, self.gang = True, False, False, False
         self.room: Room | None = None
@@ -243,6 +251,11 @@ class Entry:
         self.awaited: Allocation | None = None
         self.tried: set[str] = set()
         self.lack = self.patience_s = 0.0
+
+    def begin(self, now_s: float) -> None:
+        """It needs something, and did not before."""
+        self.since_s = self.local_s = now_s
+        self.far = False
 
     @property
     def quorum(self) -> int:

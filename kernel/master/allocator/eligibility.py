@@ -55,7 +55,15 @@ def is_worth(piece: Resources, minimums: tuple[Quantities, ...]) -> bool:
 
 
 def may_serve(agent: Agent, entry: Entry) -> bool:
-    """Whether the demand allows the agent."""
+    """Whether the demand may have something of the agent now: delay scheduling (Zaharia et al., EuroSys 2010) for those that prefer
+    certain agents."""
+    if entry.prefer and not entry.far and agent.agent_id not in entry.prefer:
+        return False
+    return allows(agent, entry)
+
+
+def allows(agent: Agent, entry: Entry) -> bool:
+    """Whether the demand allows the agent at all."""
     demand = entry.demand
     if demand.agent_id is not None and demand.agent_id != agent.agent_id:
         return False

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from kernel.master.allocator.demand import Entry
-from kernel.master.allocator.eligibility import admits, may_serve, open_part
+from kernel.master.allocator.eligibility import admits, allows, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.sorter import VIRTUAL, Leaf, Node
 from kernel.master.allocator.state import Agent, State
@@ -29,6 +29,7 @@ class Why(enum.Enum):
     GUARANTEED = "what is free is kept for the guarantees of other roles"
     FILTERS = "the framework refused the agents where it fits"
     CLAIMED = "an agent is kept for it until it fits"
+    LOCALITY = "it waits a while for an agent it prefers"
     GANG = "fewer tasks fit than are to start together"
     NO_FREE = "not enough is free"
     PENDING = "it is about to be offered"
@@ -147,7 +148,7 @@ def _why(state: State, leaf: Leaf, entry: Entry) -> Why:
         return Why.NO_AGENTS
 
     def allowed() -> Iterator[Agent]:
-        return (agent for agent in opened if may_serve(agent, entry) and admits(agent, leaf, state))
+        return (agent for agent in opened if allows(agent, entry) and admits(agent, leaf, state))
 
     if next(allowed(), None) is None:
         return Why.CONSTRAINT
@@ -186,20 +187,25 @@ def _fitting(state: State, entry: Entry) -> int:
 
 def _why_of_free(state: State, leaf: Leaf, entry: Entry, binding: bool) -> Why:
     """What keeps it from what is free, by the agent that comes furthest."""
-    quota, shape, why = state.quota, entry.shape, Why.NO_FREE
+    quota, shape, found = state.quota, entry.shape, [Why.NO_FREE]
     for agent in state.index.likely(shape.cpus, shape.mem):
-        if not agent.open or agent.claim is not None or not may_serve(agent, entry) or not admits(agent, leaf, state):
+        if not agent.open or agent.claim is not None or not allows(agent, entry) or not admits(agent, leaf, state):
             continue
         piece = open_part(agent, leaf, agent.free)
         if not shape.fits(piece, agent.uniform):
             continue
-        if leaf.lines and not shape.fits(quota.shrink(leaf, piece), agent.uniform):
-            why = why if why is Why.FILTERS else Why.QUOTA_LIMIT if binding else Why.GUARANTEED
+        if not may_serve(agent, entry):
+            found.append(Why.LOCALITY)
+        elif leaf.lines and not shape.fits(quota.shrink(leaf, piece), agent.uniform):
+            found.append(Why.QUOTA_LIMIT if binding else Why.GUARANTEED)
         elif is_refused(agent, leaf, shape.cut(piece, 1, agent.uniform)):
-            why = Why.FILTERS
+            found.append(Why.FILTERS)
         else:
             return Why.PENDING
-    return why
+    return max(found, key=_FURTHER.index)
+
+
+_FURTHER = (Why.NO_FREE, Why.GUARANTEED, Why.QUOTA_LIMIT, Why.LOCALITY, Why.FILTERS)
 
 
 def _fits(agent: Agent, leaf: Leaf, entry: Entry, of: Resources) -> bool:

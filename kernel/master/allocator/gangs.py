@@ -137,7 +137,8 @@ class Gangs:
         missing = gang.quorum
         allowed = state.quota.allowance(leaf, gang.kept)
         parts: list[Part] = []
-        for agent in dict.fromkeys((*gang.kept, *room.times)):
+        places = sorted(room.times, key=lambda agent: agent.agent_id not in gang.prefer) if gang.prefer else room.times
+        for agent in dict.fromkeys((*gang.kept, *places)):
             if agent.claim is not gang:
                 room.put(agent, self._times(room, agent))
                 if agent not in room.times:
@@ -170,6 +171,7 @@ class Gangs:
         for part in parts:
             state.hold(part.agent, part.resources)
             state.charge(gang.leaf, part.resources, allocations=1)
+            state.served_at(gang, part.agent)
             if part.agent in room.times:
                 room.put(part.agent, self._times(room, part.agent))
         self._offer(gang, parts)

@@ -55,7 +55,7 @@ class Rescue:
         for entry in leaf.open:
             like = (
                 (leaf.role, options.gpu_aware, options.revocable, options.shared, options.refined),
-                (entry.demand.shape, entry.demand.agent_id),
+                (entry.demand.shape, entry.demand.agent_id, entry.demand.constraints, None if entry.far else entry.prefer),
             )
             if entry.claim is not None or like in hopeless:
                 continue

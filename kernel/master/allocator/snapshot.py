@@ -39,6 +39,7 @@ def config_of(rules: Rules) -> AllocatorConfig:
         excluded_names=frozenset(rules.excluded_names),
         filter_gpu_resources=rules.filter_gpu_resources,
         region=rules.region,
+        locality_s=0.0,
     )
 
 

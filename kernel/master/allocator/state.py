@@ -34,7 +34,8 @@ NEVER_OFFERED = "ephemeral_ports"  # An agent shares them out among its containe
 class AllocatorConfig(Struct, frozen=True):
     """offer_hold_s: a whole-agent offer older than this may be taken back for a demand. starvation_s: a demand that has waited so
     long claims an agent. interval_s: the least time a refusal holds. min_allocatable: an agent's free part is offered when it
-    reaches all amounts of one of these. excluded_names: do not count into shares. filter_gpu_resources: agents with GPUs are
+    reaches all amounts of one of these. excluded_names: do not count into shares. locality_s: a demand waits so long for agents it
+    prefers. starvation_by_role: other times than starvation_s, for a role and those below it. filter_gpu_resources: agents with GPUs are
     offered only to frameworks that know of them. region: agents of another one only to frameworks that know of regions."""
 
     offer_hold_s: float = 5.0
@@ -42,6 +43,8 @@ class AllocatorConfig(Struct, frozen=True):
     interval_s: float = 1.0
     min_allocatable: tuple[Quantities, ...] = ({"cpus": 10}, {"mem": 32_000})
     excluded_names: frozenset[str] = frozenset()
+    locality_s: float = 3.0
+    starvation_by_role: Mapping[str, float] = {}
     filter_gpu_resources: bool = True
     region: str | None = None
 
@@ -232,6 +235,7 @@ class State:
         self.young: deque[Allocation] = deque()
         self.old: dict[Allocation, None] = {}
         self.starving: list[tuple[float, int, Entry]] = []
+        self.delayed: list[tuple[float, int, Entry]] = []  # Those that wait for agents they prefer.
         self.starving_due = False
         self.timers = 0
         self.claimed = 0
@@ -353,6 +357,8 @@ class State:
             self.time(entry, self.now_s + self.starvation_s(entry.leaf))
         if entry.claim is not None if entry.gang else entry.kept:  # It is a gang, or is none, since it was said again.
             self.release(entry)
+        if entry.prefer:
+            self.delay(entry)
         if entry.gang:
             self.rooms.add(entry, self.index.likely, self.now_s)
             return
@@ -360,8 +366,42 @@ class State:
         if not entry.settled:
             self.look_for(entry.leaf)
 
+    def delay(self, entry: Entry) -> None:
+        """Watch how long it waits for agents it prefers."""
+        due_s = entry.local_s + self.config.locality_s
+        if due_s <= self.now_s:
+            entry.far = True
+        elif not entry.far and not entry.delayed:
+            entry.delayed = True
+            self.timers += 1
+            heapq.heappush(self.delayed, (due_s, self.timers, entry))
+
+    def served_at(self, entry: Entry, agent: Agent) -> None:
+        """It got something there."""
+        if agent.agent_id in entry.prefer:
+            entry.local_s, entry.far = self.now_s, False
+            self.delay(entry)
+
+    def expire_delays(self) -> None:
+        """Let those that have waited long enough for agents they prefer go elsewhere."""
+        while self.delayed and self.delayed[0][0] <= self.now_s:
+            entry = heapq.heappop(self.delayed)[2]
+            entry.delayed = False
+            if entry.needed and entry.leaf.live:
+                self.delay(entry)
+                if entry.far:
+                    entry.settled = False
+                    if entry.room is not None and entry.room.alive:
+                        self.rooms.drop(entry.room)
+                    self.need(entry)
+
     def starvation_s(self, leaf: Leaf) -> float:
-        """How long demands of a leaf wait before agents are kept for them."""
+        """How long demands of a leaf wait before agents are kept for them: what is said for its role, or the nearest above."""
+        by_role = self.config.starvation_by_role
+        if by_role:
+            for role in (leaf.role, *reversed(ancestors(leaf.role))):
+                if role in by_role:
+                    return by_role[role]
         return self.config.starvation_s
 
     def time(self, entry: Entry, due_s: float) -> None:

@@ -23,6 +23,7 @@ UNBLOCKS: Mapping[Why, str] = {
     Why.GUARANTEED: "a guarantee for this role, or smaller ones for others: see `meseta quota list`",
     Why.FILTERS: "the refusals of the framework must end; REVIVE ends them at once",
     Why.CLAIMED: "the tasks on the agent that is kept for it must end",
+    Why.LOCALITY: "some time (`--locality_delay` of the master), or that an agent it prefers becomes free",
     Why.GANG: "tasks must end, or agents be added, until all fit at once",
     Why.NO_FREE: "tasks must end, or an agent be added",
     Why.PENDING: "nothing: it is about to be offered",

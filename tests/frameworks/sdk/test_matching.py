@@ -133,6 +133,16 @@ def test_the_demand_of_a_gang_says_how_many_start_together() -> None:
     assert ONE.request(4).min is None
 
 
+# ---- Locality -------------------------------------------------------------------------------------------
+
+
+def test_agents_that_are_preferred_are_filled_first() -> None:
+    shape = Shape(resources(cpus=1), "*", prefer=("a3", "a2"))
+    offers = [offer(number, f"a{number}", cpus=1) for number in (1, 2, 3)]
+    assert placed(book((shape, 2)), *offers) == {"o1": [], "o2": ["t0-1"], "o3": ["t0-0"]}
+    assert [agent_id.value for agent_id in shape.request(2).prefer] == ["a3", "a2"]
+
+
 # ---- Constraints ----------------------------------------------------------------------------------------
 
 RACK = Selector(attribute_name="rack")

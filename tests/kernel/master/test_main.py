@@ -26,9 +26,11 @@ from kernel.wire.nodes import MasterCapability
         ({"zk": "zk://h:2181/m", "registry": "sqlite"}, "--registry: sqlite is for a single master"),
         ({"zk": "zk://secret@h/m"}, "'zk://h/m' is no address of a ZooKeeper ensemble"),
         ({"work_dir": "/x", "min_allocatable_resources": "cpus:lots"}, "--min-allocatable-resources: "),
+        ({"work_dir": "/x", "starvation_timeouts": {"a": "-1secs"}}, "--starvation-timeouts: 'a': '-1secs' is not allowed"),
+        ({"work_dir": "/x", "starvation_timeouts": {"a b": "1secs"}}, "--starvation-timeouts: 'a b': '1secs' is not allowed"),
     ],
 )
-def test_settings_that_do_not_go_together_are_told(settings: dict[str, str], problem: str) -> None:
+def test_settings_that_do_not_go_together_are_told(settings: dict[str, object], problem: str) -> None:
     with pytest.raises(ConfigError) as told:
         check(MasterConfig(**settings))  # type: ignore[arg-type]
     assert str(told.value).startswith(problem)

@@ -26,9 +26,16 @@ def _amounts(text: str) -> dict[str, int]:
 
 
 def demand(
-    shape: str, count: int = 1, role: str = "*", name: str = "", agent: str | None = None, priority: int = 0, least: int | None = None
+    shape: str,
+    count: int = 1,
+    role: str = "*",
+    name: str = "",
+    agent: str | None = None,
+    priority: int = 0,
+    least: int | None = None,
+    prefer: tuple[str, ...] = (),
 ) -> Demand:
-    return Demand(name, role, parse(shape), count, least, agent_id=agent, priority=priority)
+    return Demand(name, role, parse(shape), count, least, agent_id=agent, priority=priority, prefer=prefer)
 
 
 class TestCluster:

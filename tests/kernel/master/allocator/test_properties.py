@@ -20,7 +20,8 @@ SHAPES = ("cpus:0.5;mem:100", "cpus:1;mem:10;ports:2", "cpus:3;mem:900", "mem:10
 Step = tuple[str, Any, Any, Any]
 
 WORDS = (
-    "agent", "framework", "request", "request", "gang", "decline", "decline", "launch", "launch", "finish", "finish", "wait", "suppress",
+    "agent", "framework", "request", "request", "gang", "prefer",
+    "decline", "decline", "launch", "launch", "finish", "finish", "wait", "suppress",
     "revive", "rescind", "active", "lose_agent", "lose_framework", "weight", "agent_active",
 )  # fmt: skip
 steps = st.lists(
@@ -84,6 +85,15 @@ class History:
             self.cluster.request(
                 framework_id, *(demand(SHAPES[(b + n) % 6], 1 + 3 * c, roles[n % len(roles)], priority=n % 2) for n in range(c))
             )
+
+    def prefer(self, a: int, b: int, c: int) -> None:
+        framework_id = self._framework(a)
+        if framework_id is not None:
+            self.demanding.add(framework_id)
+            roles = list(self.cluster.allocator._state.frameworks[framework_id].leaves)
+            agents = tuple(self.cluster.totals)[c:]
+            asked = (demand(SHAPES[(b + n) % 6], 1 + c + n, roles[0], least=1 + c * n, prefer=agents[n:]) for n in range(2))
+            self.cluster.request(framework_id, *asked)
 
     def gang(self, a: int, b: int, c: int) -> None:
         framework_id = self._framework(a)
