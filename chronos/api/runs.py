@@ -43,7 +43,7 @@ class RunsApi:
         return await answers.shown(request, {"runs": [shown_record(record) for record in page.runs], "next": page.next})
 
     async def live(self, request: Request) -> web.StreamResponse:
-        """Runs that are not in the history yet, the oldest first: ?job= ?limit= ?offset=. Who asks here, and then for history, misses none."""
+        """Runs that are not in the history yet, the oldest first: ?job= ?limit= ?offset=. Who asks here, then for history, misses none."""
         job = answers.text(request, "job")
         limit, offset = answers.number(request, "limit", 100, 1, PAGE_MAX), answers.number(request, "offset", 0)
 
