@@ -7,10 +7,14 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import redis
+from tests.chronos.calls.given import working
 from tests.cluster import MESETA, Cluster, eventually
 from tests.e2e.http import ask
 from tests.e2e.processes import frameworks
@@ -22,7 +26,7 @@ pytestmark = pytest.mark.e2e
 class Scheduler:
     """One that starts again at once. A supervisor would wait longer each time."""
 
-    def __init__(self, cluster: Cluster, folder: Path) -> None:
+    def __init__(self, cluster: Cluster, folder: Path, *more: str) -> None:
         (port,) = free_ports(1)
         self.url = f"http://127.0.0.1:{port}"
         self._command = [
@@ -36,7 +40,7 @@ class Scheduler:
             "--work-dir",
             str(folder),
         ]
-        self._command += ["--mesos-framework-name", "killed"]
+        self._command += ["--mesos-framework-name", "killed", *more]
         self._environ, self._log = cluster.environ, folder.with_suffix(".log")
         self._process = self._start()
 
@@ -63,9 +67,9 @@ class Scheduler:
         assert answer.status == 204, answer.body
 
 
-@pytest.fixture
-def scheduler(cluster: Cluster, tmp_path: Path) -> Iterator[Scheduler]:
-    made = Scheduler(cluster, tmp_path / "chronos")
+@contextmanager
+def scheduling(cluster: Cluster, folder: Path, *more: str) -> Iterator[Scheduler]:
+    made = Scheduler(cluster, folder, *more)
     try:
         eventually(made.works, 60, "the scheduler works")
         yield made
@@ -74,6 +78,12 @@ def scheduler(cluster: Cluster, tmp_path: Path) -> Iterator[Scheduler]:
         for framework_id, name in frameworks(cluster).items():
             if name == "killed":
                 cluster.meseta("framework", "teardown", framework_id)
+
+
+@pytest.fixture
+def scheduler(cluster: Cluster, tmp_path: Path) -> Iterator[Scheduler]:
+    with scheduling(cluster, tmp_path / "chronos") as made:
+        yield made
 
 
 def told(scheduler: Scheduler, jobs: list[str]) -> dict[str, list[tuple[int, str]]]:
@@ -121,3 +131,28 @@ def test_each_slot_runs_once(scheduler: Scheduler, tmp_path: Path, jobs: int, la
         ran = Counter(map(int, marks[name].read_text().split()))
         assert ran == Counter(slot for slot, state in slots if state == "succeeded"), f"{name}: what ran is not what is told"
         assert {state for _, state in slots} == {"succeeded"}, name
+
+
+def test_a_celery_task_is_followed_by_the_next_process(cluster: Cluster, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job = f'{{"name":"sent","schedule":"R1//PT1M","retries":0,"meseta":{{"celery":{{"task":"tests.wait","args":["{gate}"]}}}}}}'
+    (tmp_path / "redis").mkdir()
+    with (
+        redis.started(tmp_path / "redis") as broker,
+        working(broker),
+        scheduling(cluster, tmp_path / "chronos", "--celery-broker", broker) as scheduler,
+    ):
+
+        def runs(path: str) -> list[dict[str, Any]]:
+            found: list[dict[str, Any]] = ask(scheduler.url, f"/v1/meseta/{path}?job=sent").json()["runs"]
+            return found
+
+        scheduler.post(job)
+        eventually(lambda: [run for run in runs("live") if run["state"] == "running"], 60, "it is sent")
+        scheduler.kill()
+        eventually(scheduler.works, 60, "the scheduler works again")
+        assert [run["state"] for run in runs("live")] == ["running"]
+        gate.touch()
+        (run,) = eventually(lambda: runs("runs"), 60, "it is over")
+        assert (run["state"], len(run["attempts"]), run["attempts"][0]["message"]) == ("succeeded", 1, "the task succeeded")
+        assert ask(scheduler.url, f"/v1/meseta/runs/{run['id']}/output").json()["stdout"] == "waited"

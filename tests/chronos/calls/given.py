@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -15,6 +19,7 @@ from chronos.run import Attempt, Cause, Run, RunState
 
 T = TypeVar("T")
 LIMIT_S = 60.0
+ROOT = Path(__file__).parents[3]
 
 
 def start(meseta: dict[str, Any], number: int = 0, *, again: bool = False, begun: bool = False) -> inputs.StartCall:
@@ -64,3 +69,16 @@ def within(folder: Path, make: Callable[[], dict[str, Caller]], work: Callable[[
             await history.close()
 
     return asyncio.run(run())
+
+
+@contextmanager
+def working(broker: str) -> Iterator[None]:
+    """A real worker of Celery, for the tasks of `celery_tasks.py`."""
+    command = [sys.executable, "-m", "celery", "-A", "tests.chronos.calls.celery_tasks", "worker", "--concurrency=2", "-P", "threads"]
+    environ = {**os.environ, "BROKER": broker, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([*command, "--loglevel=ERROR"], env=environ, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()

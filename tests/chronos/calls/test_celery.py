@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +13,7 @@ from chronos import inputs
 from chronos.calls.celery import CeleryCaller
 from chronos.joins import Outcome
 from tests import redis
-from tests.chronos.calls.given import World, start, within
-
-ROOT = Path(__file__).parents[3]
+from tests.chronos.calls.given import World, start, within, working
 
 
 @pytest.fixture(scope="module")
@@ -29,14 +24,8 @@ def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def worker(broker: str) -> Iterator[str]:
-    command = [sys.executable, "-m", "celery", "-A", "tests.chronos.calls.celery_tasks", "worker", "--concurrency=2", "-P", "threads"]
-    environ = {**os.environ, "BROKER": broker, "PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen([*command, "--loglevel=ERROR"], env=environ, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
+    with working(broker):
         yield broker
-    finally:
-        process.kill()
-        process.wait()
 
 
 def sent(folder: Path, broker: str, celery: dict[str, Any], number: int) -> tuple[list[Any], bytes]:
