@@ -128,12 +128,17 @@ class MasterCore:
             offer = state.offer_of.get(allocation)
             if offer is not None:
                 state.rescind(offer, now, tell=True)
+        for framework_id, role, waited_s in result.waited:
+            state.waits.served(state.frameworks[framework_id].waits, role, waited_s, now.mono_s)
         by_framework: dict[str, list[Offer]] = {}
         for allocation in result.allocations:
             by_framework.setdefault(allocation.framework_id, []).append(state.add_offer(allocation, now))
         for framework_id, offers in by_framework.items():
             framework = state.frameworks[framework_id]
             framework.counts["offers/sent"] += len(offers)
+            if framework.waits.since_s:
+                for role in {offer.role for offer in offers}:
+                    state.waits.offered(framework.waits, role, now.mono_s)
             state.tell(framework, render.offers_event(offers))
         return state.out
 

@@ -74,6 +74,7 @@ def subscribe(s: MasterState, call: SubscribeFramework, now: Now) -> Framework |
     s.allocator.update_framework(framework.framework_id, framework.roles, framework.suppressed, options(framework))
     s.allocator.set_framework_active(framework.framework_id, True)
     s.allocator.forget_demand(framework.framework_id)  # A framework that wants demand mode says so again.
+    _note_wants(framework, now)
     s.tell(
         framework,
         scheduler.Event(
@@ -155,6 +156,7 @@ def stream_closed(s: MasterState, closed: StreamClosed, now: Now) -> None:
     take_back_offers(s, framework, now, tell=False)
     inverse_offers.take_back(s, framework)
     s.allocator.set_framework_active(framework.framework_id, False)
+    _note_wants(framework, now)
     await_failover(s, framework, framework.info.failover_timeout, now)
 
 
@@ -289,6 +291,7 @@ def suppress(s: MasterState, framework: Framework, call: scheduler.Suppress, now
     if roles.keys() <= set(framework.roles):
         framework.suppressed |= frozenset(roles or framework.roles)
         s.allocator.suppress(framework.framework_id, roles)
+        _note_wants(framework, now)
 
 
 def revive(s: MasterState, framework: Framework, call: scheduler.Revive, now: Now) -> None:
@@ -297,7 +300,14 @@ def revive(s: MasterState, framework: Framework, call: scheduler.Revive, now: No
     if roles.keys() <= set(framework.roles):
         framework.suppressed -= frozenset(roles or framework.roles)
         s.allocator.revive(framework.framework_id, roles, now)
+        _note_wants(framework, now)
         inverse_offers.revive(s, framework)
+
+
+def _note_wants(framework: Framework, now: Now) -> None:
+    """Whether it can get offers, and where, has changed."""
+    wanted = [role for role in framework.roles if role not in framework.suppressed] if framework.connected else []
+    framework.waits.want(framework.roles, wanted, now.mono_s)
 
 
 def request(s: MasterState, framework: Framework, call: scheduler.Request, now: Now) -> None:
@@ -359,6 +369,7 @@ def update_framework(s: MasterState, framework: Framework, call: scheduler.Updat
     s.allocator.update_framework(framework.framework_id, framework.roles, framework.suppressed, options(framework))
     if unsuppressed:
         s.allocator.revive(framework.framework_id, unsuppressed, now)
+    _note_wants(framework, now)
     if changed:
         events.framework_changed(s, framework, added=False)
 

@@ -12,6 +12,7 @@ from kernel.master.pictures import AgentLook, TaskLook
 from kernel.master.quantities import Holdings
 from kernel.master.registry import Deactivation
 from kernel.master.transitions import AgentState, FrameworkState
+from kernel.master.waits import FrameworkWaits
 from kernel.wire.framework import ENDS_WITH_TASKS
 from kernel.wire.nodes import AgentCapability, Unavailability
 from kernel.wire.offer import Operation as OperationInfo
@@ -234,7 +235,7 @@ class Framework:
         "completed", "counts", "ends_with_tasks", "executors", "failover_due_s", "framework_id", "info", "inverse_offers", "linked",
         "live", "multi_role", "offer_constraints", "offered", "offers", "operations", "partition_aware", "refinement",
         "registered_wall_s", "reregistered_wall_s", "roles", "shared", "state", "stream", "suppressed", "task_killing", "tasks",
-        "unreachable", "unregistered_wall_s", "used",
+        "unreachable", "unregistered_wall_s", "used", "waits",
     )  # fmt: skip
 
     def __init__(self, framework_id: str, info: FrameworkInfo, completed_max: int) -> None:
@@ -259,6 +260,7 @@ class Framework:
         self.used = Holdings()
         self.offered = Holdings()
         self.counts: Counter[str] = Counter()
+        self.waits = FrameworkWaits()
         self.update_info(info)
 
     def update_info(self, info: FrameworkInfo) -> None:

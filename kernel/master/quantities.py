@@ -28,6 +28,13 @@ class Quantities:
     def take(self, less: Resources) -> None:
         self._change(less, -1)
 
+    def copy(self) -> Quantities:
+        """The same sum, which does not change with this one."""
+        copied = Quantities()
+        copied.cpus, copied.mem, copied.disk, copied.gpus = self.cpus, self.mem, self.disk, self.gpus
+        copied.other = dict(self.other)
+        return copied
+
     def _change(self, amount: Resources, sign: int) -> None:
         self.cpus += sign * amount.cpus
         self.mem += sign * amount.mem

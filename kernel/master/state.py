@@ -18,6 +18,7 @@ from kernel.master.effects import CloseLink, ToAgent, ToStream
 from kernel.master.machines import Machines
 from kernel.master.model import Address, Agent, Executor, Framework, InverseOffer, Offer, Task, Unreachable
 from kernel.master.pictures import Pictures
+from kernel.master.waits import Waits
 from kernel.metrics import Timer
 from kernel.wire.agent import FrameworkUpdated, MasterMessage
 from kernel.wire.ids import AgentID, ExecutorID, OfferID, TaskID
@@ -79,6 +80,7 @@ class MasterState:
         self.pictures = Pictures()
         self.allocation_run = Timer()
         self.allocation_latency = Timer()  # From the input that gave the allocator something to do.
+        self.waits = Waits()
         self.started: Now | None = None
         self.operation_number = 0
         self._offer_number = 0

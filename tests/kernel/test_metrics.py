@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kernel.metrics import SAMPLES_MAX, Timer
+from kernel.metrics import SAMPLES_MAX, Tally, Timer
 
 
 def test_nothing_measured_is_nothing_told() -> None:
@@ -39,3 +39,13 @@ def test_memory_is_bounded() -> None:
         timer.record(1.0, 1.0)
     assert timer.numbers("x_ms")["x_ms/count"] == SAMPLES_MAX
     assert timer.total == 2 * SAMPLES_MAX
+
+
+def test_a_tally_keeps_sums_only() -> None:
+    assert Tally().numbers("x_ms") == {}
+    assert Tally().with_one(2.0).with_one(1.0).numbers("x_ms") == {
+        "x_ms": 1000.0,
+        "x_ms/count": 2.0,
+        "x_ms/max": 2000.0,
+        "x_ms/total": 3000.0,
+    }

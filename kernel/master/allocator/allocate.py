@@ -32,11 +32,13 @@ STRIDE = 16
 
 
 class Pass(Struct):
-    """allocations: to be offered; rescind: offers to be taken back (`Allocator.close_offers` them); finished: nothing is left to do."""
+    """allocations: to be offered; rescind: offers to be taken back (`Allocator.close_offers` them); finished: nothing is left to do.
+    waited: demands that got something in `allocations`: whose, in which role, and for how many seconds some of it had waited."""
 
     allocations: list[Allocation]
     rescind: list[Allocation]
     finished: bool
+    waited: list[tuple[str, str, float]] = []
 
 
 def allocate(state: State, budget_s: float, stopwatch: Callable[[], float] | None) -> Pass:
@@ -55,8 +57,8 @@ def allocate(state: State, budget_s: float, stopwatch: Callable[[], float] | Non
     while turn.step():
         steps += 1
         if stopwatch is not None and steps % STRIDE == 0 and stopwatch() >= end_s:
-            return Pass(turn.allocations, turn.rescind, finished=False)
-    return Pass(turn.allocations, turn.rescind, finished=True)
+            return Pass(turn.allocations, turn.rescind, finished=False, waited=turn.waited)
+    return Pass(turn.allocations, turn.rescind, finished=True, waited=turn.waited)
 
 
 class _Turn:
@@ -65,6 +67,7 @@ class _Turn:
     def __init__(self, state: State) -> None:
         self.state = state
         self.allocations: list[Allocation] = []
+        self.waited: list[tuple[str, str, float]] = []
         self._rescue = Rescue(state)
         self._gangs = Gangs(state, self._offer_gang, self._rescue.take_back_from_claimed)
         # The least (cpus, mem) that the usual offer needs.
@@ -378,8 +381,11 @@ class _Turn:
 
     def _cover(self, entry: Entry, times: int) -> None:
         entry.change(covered=times)
-        entry.since_s = self.state.now_s
+        now_s = entry.since_s = self.state.now_s
+        began_s, leaf = entry.waits_since_s, entry.leaf
+        self.waited.append((leaf.framework.framework_id, leaf.role, 0.0 if began_s is None else now_s - began_s))
         if not entry.needed:
+            entry.waits_since_s = None
             self.state.release(entry)
         if not entry.leaf.needed:
             self.state.demanding.pop(entry.leaf, None)

@@ -169,6 +169,10 @@ class Allocator:
         were reserved for it; None if none."""
         return limit_passed(self._state, role, amounts)
 
+    def headroom(self, role: str) -> dict[str, int]:
+        """By resource that is limited for a role or one above it: how much more may be offered to it or reserved for it. Thousandths."""
+        return self._state.quota.headroom(role)
+
     def pause(self, paused: bool) -> None:
         """While paused, nothing is offered."""
         self._state.paused = paused
@@ -475,6 +479,11 @@ class Allocator:
     def loads(self) -> list[RoleLoad]:
         """Shares and refusals of the same roles. Cost: one look at each framework in each of its roles."""
         return role_loads(self._state)
+
+    def framework_shares(self, framework_id: str) -> dict[str, float]:
+        """The dominant share of a framework in each of its roles."""
+        tree = self._state.tree
+        return {role: tree.share(leaf) for role, leaf in self._state.frameworks[framework_id].leaves.items()}
 
     @property
     def backlog(self) -> int:

@@ -208,7 +208,7 @@ class Entry:
     something there, or began to wait; delayed: that is watched.
     claim: the agent kept for it as any other; awaited: until this offer has come back (None: until it fits, as it is starving).
     tried: agents that were kept for it in vain; lack: which part was not free there at the last look (of a gang: how many tasks);
-    patience_s: until the next one.
+    patience_s: until the next one. waits_since_s: since when some of it has not been offered; None: all is.
     """
 
     __slots__ = (
@@ -235,6 +235,7 @@ class Entry:
         "since_s",
         "timed",
         "tried",
+        "waits_since_s",
     )  # fmt: skip
 
     def __init__(self, leaf: Leaf, demand: Demand, now_s: float) -> None:
@@ -244,6 +245,7 @@ class Entry:
         self.prefer = frozenset(demand.prefer)
         self.local_s, self.far, self.delayed = now_s, False, False
         self.since_s = now_s
+        self.waits_since_s: float | None = None
         self.alive, self.settled, self.timed, self.gang = True, False, False, False
         self.room: Room | None = None
         self.kept: dict[Agent, None] = {}

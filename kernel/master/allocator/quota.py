@@ -279,6 +279,11 @@ class Quotas:
             if bound is not None:
                 _consume(bound, -sign * unreserved_amount(resources, name))
 
+    def headroom(self, role: str) -> dict[str, int]:
+        """How much more may be offered to the role, or reserved for it, before it or one above it is at a limit."""
+        rooms = {line.name: _limit_room(line.bound)[0] for line in self.lines(role)}
+        return {name: room for name, room in rooms.items() if room < MANY}
+
     # ---- who waits for more -----------------------------------------------------------------------------
 
     @property

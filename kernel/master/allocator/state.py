@@ -352,6 +352,8 @@ class State:
         """An entry may need something: watch over it."""
         if not entry.needed or not entry.leaf.live:
             return
+        if entry.waits_since_s is None:
+            entry.waits_since_s = self.now_s
         if not entry.timed:
             entry.timed = True
             self.time(entry, self.now_s + self.starvation_s(entry.leaf))

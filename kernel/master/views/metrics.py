@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, starmap
 from typing import Any
 from urllib.parse import quote
 
@@ -15,9 +15,11 @@ from msgspec import Struct
 
 from kernel.master.model import Framework
 from kernel.master.quantities import Quantities
-from kernel.master.roles import role_sums
+from kernel.master.roles import RoleSums, role_sums
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState, FrameworkState
+from kernel.master.waits import RoleWaits
+from kernel.metrics import Tally
 from kernel.wire.resources import Resources, quantity
 from kernel.wire.task import TERMINAL
 
@@ -94,8 +96,8 @@ Numbers = dict[str, float]
 
 
 def numbers(state: MasterState, arguments: Any = None) -> Iterator[Numbers]:
-    """All numbers by name: first those of the cluster, then those of each framework. Cost: one look at every agent and at every
-    framework; the frameworks' numbers get their names when they are asked for."""
+    """All numbers by name: first those of the cluster, then those of each role and framework. Cost: one look at every agent and at every
+    framework in each of its roles; what is of roles and frameworks gets its names when it is asked for."""
     found = _counters(state)
     found |= _of_agents(state)
     found |= _of_frameworks(state)
@@ -105,7 +107,10 @@ def numbers(state: MasterState, arguments: Any = None) -> Iterator[Numbers]:
     found["master/machines_draining"] = float(len(state.machines.windows) - len(state.machines.down))
     found["master/machines_down"] = float(len(state.machines.down))
     found["master/operator_event_stream_subscribers"] = float(len(state.operators))
-    return chain((found,), map(_of_framework, [_seen(framework) for framework in state.frameworks.values()]))
+    roles = [(role, state.allocator.headroom(role.name)) for role in role_sums(state)]
+    waits = [(name, of_role.copy()) for name, of_role in state.waits]
+    frameworks = [_seen(state, framework) for framework in state.frameworks.values()]
+    return chain((found,), starmap(_of_role, roles), starmap(_of_waits, waits), map(_of_framework, frameworks))
 
 
 def _counters(state: MasterState) -> Numbers:
@@ -189,23 +194,35 @@ def _of_allocator(state: MasterState) -> Numbers:
     for load in allocator.loads():
         found[f"allocator/mesos/roles/{load.role}/shares/dominant"] = load.share
         found[f"allocator/mesos/offer_filters/roles/{load.role}/active"] = float(load.refusals)
-    return found | _of_quotas(state)
-
-
-def _of_quotas(state: MasterState) -> Numbers:
-    """What each role consumes of its quotas, and holds of what these are for."""
-    found: Numbers = {}
-    for role in role_sums(state):
-        prefix = f"allocator/mesos/quota/roles/{role.name}/resources/"
-        held = role.allocated + role.offered
-        for name, milli in role.consumed.items():
-            found[f"{prefix}{name}/consumed"] = milli / 1000
-        for kind, amounts in (("guarantee", role.quota.guarantees), ("limit", role.quota.limits)):
-            for name, milli in amounts.items():
-                found[f"{prefix}{name}/{kind}"] = milli / 1000
-                found[f"{prefix}{name}/offered_or_allocated"] = held[name] / 1000
-                found.setdefault(f"{prefix}{name}/consumed", 0.0)
     return found
+
+
+def _of_role(role: RoleSums, headroom: dict[str, int]) -> Numbers:
+    """What it has, consumes of its quota, and may still have."""
+    prefix = f"allocator/mesos/roles/{role.name}/"
+    found = {f"{prefix}weight": role.weight}
+    for kind, sums in (("allocated", role.allocated), ("offered", role.offered), ("reserved", role.reserved)):
+        for name, milli in sums.items():
+            found[f"{prefix}resources/{name}/{kind}"] = milli / 1000
+    prefix = f"allocator/mesos/quota/roles/{role.name}/resources/"
+    held = role.allocated + role.offered
+    for name, milli in role.consumed.items():
+        found[f"{prefix}{name}/consumed"] = milli / 1000
+    for kind, amounts in (("guarantee", role.quota.guarantees), ("limit", role.quota.limits)):
+        for name, milli in amounts.items():
+            found[f"{prefix}{name}/{kind}"] = milli / 1000
+            found[f"{prefix}{name}/offered_or_allocated"] = held[name] / 1000
+            found.setdefault(f"{prefix}{name}/consumed", 0.0)
+    for name, milli in role.quota.guarantees.items():
+        found[f"{prefix}{name}/unmet"] = max(0, milli - role.consumed[name]) / 1000
+    for name, milli in headroom.items():
+        found[f"{prefix}{name}/headroom"] = milli / 1000
+    return found
+
+
+def _of_waits(role: str, waits: RoleWaits) -> Numbers:
+    prefix = f"allocator/mesos/roles/{role}/"
+    return waits.first_offer.numbers(f"{prefix}first_offer_ms") | waits.allocation.numbers(f"{prefix}allocation_latency_ms")
 
 
 def _of_frameworks(state: MasterState) -> Numbers:
@@ -233,7 +250,7 @@ def _of_frameworks(state: MasterState) -> Numbers:
 
 
 class _Seen(Struct, gc=False):
-    """A framework at one instant. live: its tasks by state."""
+    """A framework at one instant. live: its tasks by state. shares, used, offered, first_offer_s, allocation: by role."""
 
     framework_id: str
     name: str
@@ -243,9 +260,14 @@ class _Seen(Struct, gc=False):
     counts: dict[str, int]
     live: dict[str, int]
     unreachable: int
+    shares: dict[str, float]
+    used: dict[str, Quantities]
+    offered: dict[str, Quantities]
+    first_offer_s: dict[str, float]
+    allocation: dict[str, Tally]
 
 
-def _seen(framework: Framework) -> _Seen:
+def _seen(state: MasterState, framework: Framework) -> _Seen:
     return _Seen(
         framework.framework_id,
         framework.info.name,
@@ -255,6 +277,11 @@ def _seen(framework: Framework) -> _Seen:
         dict(framework.counts),
         dict(framework.live),
         len(framework.unreachable),
+        state.allocator.framework_shares(framework.framework_id),
+        {role: sums.copy() for role, sums in framework.used.by_role.items()},
+        {role: sums.copy() for role, sums in framework.offered.by_role.items()},
+        dict(framework.waits.first_offer_s),
+        dict(framework.waits.allocation),
     )
 
 
@@ -275,4 +302,14 @@ def _of_framework(seen: _Seen) -> Numbers:
         found[f"{prefix}tasks/terminal/{name}"] = float(counts.get(f"tasks/terminal/{name}", 0))
     for role in seen.roles:
         found[f"{prefix}roles/{role}/suppressed"] = float(role in seen.suppressed)
+    for role, share in seen.shares.items():
+        found[f"{prefix}roles/{role}/shares/dominant"] = share
+    for kind, holdings in (("allocated", seen.used), ("offered", seen.offered)):
+        for role, sums in holdings.items():
+            for name, milli in sums.scalars().items():
+                found[f"{prefix}roles/{role}/resources/{name}/{kind}"] = milli / 1000
+    for role, waited_s in seen.first_offer_s.items():
+        found[f"{prefix}roles/{role}/first_offer_ms"] = waited_s * 1e3
+    for role, tally in seen.allocation.items():
+        found |= tally.numbers(f"{prefix}roles/{role}/allocation_latency_ms")
     return found

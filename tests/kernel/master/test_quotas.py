@@ -230,9 +230,12 @@ class TestShown:
             "cpus/limit": 3.0,
             "cpus/consumed": 2.0,
             "cpus/offered_or_allocated": 2.0,
+            "cpus/headroom": 1.0,
+            "cpus/unmet": 0.0,
             "mem/limit": 256.0,
             "mem/consumed": 100.0,
             "mem/offered_or_allocated": 100.0,
+            "mem/headroom": 156.0,
         }
         assert numbers["allocator/mesos/quota/roles/eng/x/resources/cpus/consumed"] == 2.0
 

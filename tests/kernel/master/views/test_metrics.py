@@ -8,14 +8,16 @@ from kernel.master import effects as e
 from kernel.master import registry, views
 from kernel.master.config import MasterConfig
 from kernel.master.core import MasterCore
-from kernel.wire import scheduler
+from kernel.master.waits import ROLES_MAX, FrameworkWaits, Waits
+from kernel.wire import operator, scheduler
 from kernel.wire.agent import AgentHeartbeat, ExecutorExited, Goodbye
 from kernel.wire.framework import FrameworkCapability
 from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.nodes import MasterInfo
 from kernel.wire.offer import Filters
 from kernel.wire.task import TaskState
-from tests.builders import accept, at, framework_id, framework_info, register, task
+from kernel.wire.values import Scalar
+from tests.builders import accept, at, framework_id, framework_info, register, resources, task
 from tests.kernel.master.conductor import Conductor
 from tests.kernel.master.views.scene import cluster
 
@@ -214,6 +216,111 @@ def test_each_framework_has_its_own():
     assert found[f"{prefix}events"] == sum(value for name, value in found.items() if name.startswith(f"{prefix}events/"))
     assert found["frameworks/p/messages_received"] == found["frameworks/p/messages_processed"] == 4.0
     assert found["allocator/mesos/roles/*/shares/dominant"] == 1.0  # The rest is offered again.
+
+
+class TestRolesAndFrameworks:
+    """What each has, may still have, and waits."""
+
+    def shared(self) -> tuple[Conductor, str]:
+        """Of 4 cpus "eng/web" uses 1 and is offered 3; "eng" has a quota."""
+        c = Conductor()
+        config = operator.QuotaConfig("eng", {"cpus": Scalar(6.0)}, {"cpus": Scalar(10.0), "mem": Scalar(4096.0)})
+        c.give(operator.UpdateQuota(True, (config,)))
+        fid = c.subscribe(info=framework_info("f", FrameworkCapability.MULTI_ROLE, roles=("eng/web", "ops"), failover_timeout=100.0))
+        c.call(fid, scheduler.Suppress(("ops",)))
+        c.later(2)
+        aid = c.agent(1, register("1", "cpus:4;mem:1024"))
+        (offer,) = c.offers()
+        c.call(fid, accept([offer.id.value], task("t", aid, "cpus:1;mem:64")))
+        c.wait(6)  # The rest is offered again.
+        return c, fid
+
+    def test_what_they_have(self):
+        c, fid = self.shared()
+        found = numbers(c)
+        of_framework = f"master/frameworks/f/{fid}/roles/eng/web/"
+        for prefix in ("allocator/mesos/roles/eng/", "allocator/mesos/roles/eng/web/", of_framework):
+            assert (found[f"{prefix}resources/cpus/allocated"], found[f"{prefix}resources/cpus/offered"]) == (1.0, 3.0)
+            assert (found[f"{prefix}resources/mem/allocated"], found[f"{prefix}resources/mem/offered"]) == (64.0, 960.0)
+            assert found[f"{prefix}shares/dominant"] == 1.0
+        assert found[f"master/frameworks/f/{fid}/roles/ops/shares/dominant"] == 0.0
+        assert found["allocator/mesos/roles/eng/weight"] == 1.0
+
+    def test_what_is_reserved(self):
+        c = Conductor()
+        c.agent(1, register("1", "cpus(eng/web):2;cpus:2;mem:64"))
+        found = numbers(c)
+        assert [found[f"allocator/mesos/roles/{role}/resources/cpus/reserved"] for role in ("eng", "eng/web")] == [2.0, 2.0]
+
+    def test_headroom_of_a_quota_counts_offers_and_limits_above(self):
+        found = numbers(self.shared()[0])
+        for role in ("eng", "eng/web"):
+            prefix = f"allocator/mesos/quota/roles/{role}/resources/"
+            assert (found[f"{prefix}cpus/headroom"], found[f"{prefix}mem/headroom"]) == (6.0, 3072.0)
+        assert found["allocator/mesos/quota/roles/eng/resources/cpus/unmet"] == 5.0  # An offer may come back.
+        assert "allocator/mesos/quota/roles/ops/resources/cpus/headroom" not in found
+
+    def test_the_first_offer_is_waited_for_once_and_while_it_is_wanted(self):
+        c, fid = self.shared()
+        names = [f"master/frameworks/f/{fid}/roles/eng/web/first_offer_ms", "allocator/mesos/roles/eng/web/first_offer_ms"]
+        c.wait(3)
+        c.agent(2, register("2", "cpus:4;mem:1024"))
+        assert [numbers(c)[name] for name in names] == [2000.0, 2000.0]
+        assert f"master/frameworks/f/{fid}/roles/ops/first_offer_ms" not in numbers(c)
+        c.call(fid, scheduler.Suppress(("eng/web",)))
+        c.call(fid, scheduler.Revive(("ops",)))
+        for offer in c.offers():
+            c.call(fid, scheduler.Decline((offer.id,)))
+        assert numbers(c)[f"master/frameworks/f/{fid}/roles/ops/first_offer_ms"] == 0.0
+
+    def test_time_away_does_not_count(self):
+        c = Conductor()
+        fid = c.subscribe(info=framework_info("f", failover_timeout=100.0))
+        c.give(e.StreamClosed("s"))
+        c.later(50)
+        c.subscribe("t", framework_info("f", id=framework_id(fid), failover_timeout=100.0))
+        c.later(1)
+        c.agent(1)
+        assert numbers(c)[f"master/frameworks/f/{fid}/roles/*/first_offer_ms"] == 1000.0
+
+    def test_demands_are_timed_from_when_they_were_made(self):
+        c = Conductor()
+        fid = c.subscribe()
+        c.later(60)  # It wants nothing yet.
+        c.call(fid, scheduler.Request((scheduler.ResourceRequest(resources=resources("cpus:4;mem:64"), name="job", count=2),)))
+        prefixes = [f"master/frameworks/f/{fid}/roles/*/", "allocator/mesos/roles/*/"]
+        assert not [name for name in numbers(c) if "first_offer" in name or "allocation_latency" in name]
+        for link, seconds in ((1, 2), (2, 3)):
+            c.wait(seconds)
+            c.agent(link, register(str(link), "cpus:4;mem:1024"))
+        found = numbers(c)
+        for prefix in prefixes:
+            assert found[f"{prefix}first_offer_ms"] == 2000.0
+            assert (found[f"{prefix}allocation_latency_ms"], found[f"{prefix}allocation_latency_ms/count"]) == (5000.0, 2.0)
+            assert found[f"{prefix}allocation_latency_ms/max"] == 5000.0
+        assert found[f"{prefixes[0]}allocation_latency_ms/total"] == 7000.0
+        assert found[f"{prefixes[1]}allocation_latency_ms/p50"] == 3500.0
+
+    def test_a_demand_that_is_refused_waits_anew(self):
+        c = Conductor()
+        fid = c.subscribe()
+        c.call(fid, scheduler.Request((scheduler.ResourceRequest(resources=resources("cpus:1;mem:64"), name="job"),)))
+        c.later(10)
+        c.agent(1)
+        (offer,) = c.offers()
+        c.call(fid, scheduler.Decline((offer.id,), Filters(5.0)))
+        c.wait(6)
+        name = f"master/frameworks/f/{fid}/roles/*/allocation_latency_ms"
+        found = numbers(c)
+        assert (found[f"{name}/count"], 5000.0 <= found[name] <= 6000.0) == (2.0, True)
+
+    def test_what_is_remembered_of_roles_is_bounded(self):
+        waits, framework = Waits(), FrameworkWaits()
+        for number in range(ROLES_MAX + 10):
+            waits.served(framework, f"role-{number}", 1.0, 1.0)
+        assert len(list(waits)) == ROLES_MAX
+        framework.want(["role-1"], ["role-1"], 2.0)
+        assert list(framework.allocation) == ["role-1"]
 
 
 def test_a_framework_that_left_has_none():
