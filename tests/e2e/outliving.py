@@ -48,6 +48,7 @@ def outlive(cluster: Cluster, count: int, agents: int, launchers: int, container
     for name in checked:
         (sandboxes[name] / "changed").touch()
     eventually(lambda: all(len(_checks(given.told[name])) == 2 for name in checked), 60, "checks go on")
+    eventually(lambda: all(_healthy(given.told[name]) for name in checked), 60, "all have become healthy")
     for sandbox in sandboxes.values():
         (sandbox / "open").touch()
     for name, end in given.ends(600).items():
@@ -56,7 +57,7 @@ def outlive(cluster: Cluster, count: int, agents: int, launchers: int, container
         assert (end.state, end.message) == expected, name
         assert len((sandboxes[name] / "begun").read_text().split()) == 1, f"{name} began once"
         once_each(given.heard[name])
-        healthy = {status.uuid for status in given.heard[name] if status.reason is Reason.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED}
+        healthy = {status.uuid for status in _healthy(given.heard[name])}
         assert len(healthy) == (name in checked), f"{name} becomes healthy once: {given.heard[name]}"
 
 
@@ -93,6 +94,11 @@ def _runs(statuses: list[TaskStatus]) -> bool:
 def _checks(statuses: list[TaskStatus]) -> list[TaskStatus]:
     """The updates that tell what a check found."""
     return [status for status in list(statuses) if status.reason is Reason.REASON_TASK_CHECK_STATUS_UPDATED]
+
+
+def _healthy(statuses: list[TaskStatus]) -> list[TaskStatus]:
+    """The updates that tell of health."""
+    return [status for status in list(statuses) if status.reason is Reason.REASON_TASK_HEALTH_CHECK_STATUS_UPDATED]
 
 
 def _sandbox(cluster: Cluster, name: str) -> Path:
