@@ -1,0 +1,180 @@
+"""`meseta cron ...` against a scheduler's real API; only the master behind it is made up."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kernel import cli
+from tests.chronos.serving import Api
+
+
+class Command:
+    """Runs one command line in this process."""
+
+    def __init__(self, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+        self._api, self._capsys = api, capsys
+
+    def __call__(self, verb: str, *arguments: str, status: int = 0) -> str:
+        """What it printed, on stderr when it failed."""
+        words = list(arguments)
+        at = words.index("--") if "--" in words else len(words)
+        found = cli.run(["cron", verb, *words[:at], "--url", self._api.url, *words[at:]])
+        out, err = self._capsys.readouterr()
+        assert found == status, (found, out, err)
+        return out if status in (0, 3) else err
+
+    def json(self, *arguments: str) -> Any:
+        return json.loads(self(*arguments, "--json"))
+
+
+@pytest.fixture
+def cron(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    monkeypatch.setattr(cli, "entry_points", lambda group: {"cron": "chronos.cli:cron"} if group == "meseta.commands" else {})
+    return Command(api, capsys)
+
+
+def add(cron: Command, name: str = "a", schedule: str = "R/2026-01-01T00:01:00Z/PT1M", *more: str) -> None:
+    cron("add", name, "--schedule", schedule, *more, "--", "true")
+
+
+def write(folder: Path, name: str, *jobs: dict[str, Any]) -> str:
+    (folder / name).write_text(json.dumps(list(jobs)))
+    return str(folder)
+
+
+JOB = {"name": "a", "command": "true", "schedule": "0 * * * *"}
+
+
+class TestAdd:
+    def test_a_job_has_what_was_said_and_the_schedulers_defaults(self, cron: Command) -> None:
+        said = cron(
+            "add", "a", "--schedule", "30 2 * * *", "--zone", "Europe/Berlin", "--cpus", "0.5", "--label", "t=red", "--", "echo", "x y"
+        )
+        assert "Job a is there; it runs" in said
+        job = cron.json("show", "a")["job"]
+        assert (job["command"], job["cpus"], job["mem"], job["scheduleTimeZone"]) == ("echo 'x y'", 0.5, 128.0, "Europe/Berlin")
+        assert job["meseta"]["labels"] == {"t": "red"}
+
+    def test_one_that_is_there_is_not_overwritten_by_chance(self, cron: Command) -> None:
+        add(cron)
+        assert "there is a job a already; `--replace`" in cron("add", "a", "--", "false", status=1)
+        cron("add", "a", "--replace", "--", "false")
+        assert cron.json("show", "a")["job"]["command"] == "false"
+
+    @pytest.mark.parametrize(("schedule", "field"), [("61 * * * *", "schedule"), ("0 0 31 2 *", "schedule"), ("@every 1ms", "schedule")])
+    def test_a_schedule_that_makes_no_sense_names_the_field(self, cron: Command, schedule: str, field: str) -> None:
+        error = json.loads(cron("add", "a", "--schedule", schedule, "--json", "--", "true", status=1))
+        assert error["field"] == field
+        assert cron.json("list") == []
+
+    def test_wrong_usage(self, cron: Command) -> None:
+        assert "a COMMAND is due" in cron("add", "a", status=2)
+        assert "exclude each other" in cron("add", "a", "--schedule", "@daily", "--after", "b", "--", "true", status=2)
+
+
+class TestApply:
+    def test_shows_then_does_then_has_nothing_to_do(self, cron: Command, tmp_path: Path) -> None:
+        folder = write(tmp_path, "jobs.json", JOB, {"name": "b", "command": "true", "parents": ["a"]})
+        assert "+ create a" in cron("apply", folder, "--dry-run", "--exit-code", status=3)
+        assert cron.json("list") == []
+        assert "2 to create, 0 unchanged" in cron("apply", folder)
+        assert cron("apply", folder, "--dry-run", "--exit-code") == "nothing to do, 2 unchanged\n"
+
+    def test_changes_and_prunes(self, cron: Command, tmp_path: Path) -> None:
+        add(cron, "other")
+        cron("apply", write(tmp_path, "jobs.json", JOB))
+        folder = write(tmp_path, "jobs.json", {**JOB, "command": "false"})
+        assert "command: true -> false" in cron("apply", folder)
+        assert [step["verb"] for step in cron.json("apply", folder, "--prune")] == ["remove"]
+        assert [one["job"]["name"] for one in cron.json("list")] == ["a"]
+
+    def test_what_is_wrong_changes_nothing(self, cron: Command, tmp_path: Path) -> None:
+        folder = write(tmp_path, "jobs.json", JOB, {"name": "b", "command": "true", "schedule": "0 0 31 2 *"})
+        told = cron("apply", folder, status=1)
+        assert "b: schedule: " in told
+        assert "nothing was changed" in told
+        assert cron.json("list") == []
+
+    def test_an_unknown_field_is_told_with_the_nearest_known_one(
+        self, cron: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], api: Api
+    ) -> None:
+        folder = write(tmp_path, "jobs.json", {**JOB, "comand": "x"})
+        assert cli.run(["cron", "apply", folder, "--url", api.url]) == 0
+        assert "comand: unknown field, ignored; did you mean command?" in capsys.readouterr().err
+
+
+def test_a_crontab_is_shown_and_then_created(cron: Command, tmp_path: Path) -> None:
+    crontab = tmp_path / "etc" / "crontab"
+    crontab.parent.mkdir()
+    crontab.write_text("SHELL=/bin/sh\n17 * * * * root cd / && run-parts --report /etc/cron.hourly\n@reboot root date\n")
+    shown = cron("import", str(crontab), "--zone", "Europe/Berlin")
+    assert f"{crontab}:2" in shown
+    assert cron.json("list") == []
+    read = cron.json("import", str(crontab))
+    assert [(note["line"], note["lost"]) for note in read["notes"] if note["lost"]] == [(3, True)]
+    assert "1 jobs are created" in cron("import", str(crontab), "--zone", "Europe/Berlin", "--apply")
+    (job,) = cron.json("list")
+    assert (job["job"]["schedule"], job["job"]["scheduleTimeZone"], job["job"]["runAsUser"]) == ("17 * * * *", "Europe/Berlin", "root")
+    assert "there are jobs of these names already" in cron("import", str(crontab), "--apply", status=1)
+
+
+class TestLooking:
+    def test_next_runs_are_told_with_what_clocks_do(self, cron: Command) -> None:
+        cron("add", "a", "--schedule", "30 2 * * *", "--zone", "Europe/Berlin", "--", "true")
+        runs = cron.json("next", "a", "-n", "100")
+        (changed,) = [run for run in runs if run["note"]]
+        assert changed["time"] == "2026-03-29 03:00:00 CEST"
+        assert cron("next", "a", "-n", "1").splitlines()[1].startswith("2026-01-01 02:30:00 CET")
+
+    def test_each_slot_is_in_history_with_how_it_went_or_why_not(self, cron: Command, api: Api) -> None:
+        add(cron, "a")
+        api.work.master.advance(61)
+        api.end()
+        cron("pause", "a")
+        api.work.master.advance(60)
+        skipped, succeeded = cron.json("history", "a")
+        assert (skipped["state"], skipped["reason"]) == ("skipped", "the job is paused")
+        assert (succeeded["state"], succeeded["attempts"][0]["exitStatus"]) == ("succeeded", 0)
+        assert succeeded["log"].endswith(f"/runs/{succeeded['id']}/output")
+        assert "the job is paused" in cron("history", "a")
+        assert cron.json("history", "a", "--state", "skipped") == [skipped]
+
+    def test_a_job_that_does_not_exist(self, cron: Command) -> None:
+        for verb in ("show", "next", "history", "run", "kill", "rm", "pause", "enable"):
+            assert "`meseta cron list` shows what there is" in cron(verb, "nobody", status=1)
+
+    def test_who_runs_after_whom(self, cron: Command) -> None:
+        add(cron, "a")
+        cron("add", "b", "--after", "a", "--", "true")
+        assert [line.split()[0:2] for line in cron("graph").splitlines()] == [["a", "(R/2026-01-01T00:01:00.000Z/PT1M,"], ["`-", "b"]]
+        assert "1 -> 2;" in cron("graph", "--format", "dot")
+        assert cron.json("graph") == [{"name": "a", "parents": []}, {"name": "b", "parents": ["a"]}]
+
+
+class TestDoing:
+    def test_runs_now_with_arguments_and_is_killed(self, cron: Command, api: Api) -> None:
+        add(cron)
+        run = cron.json("run", "a", "--arg", "x")["run"]
+        assert [one["id"] for one in cron.json("history", "a")] == [run]
+        cron("kill", "a", run)
+        assert [one["state"] for one in cron.json("history", "a")] == ["killed"]
+
+    def test_slots_of_the_past_are_run(self, cron: Command) -> None:
+        cron("add", "a", "--schedule", "0 0 * * *", "--", "true")
+        assert len(cron.json("backfill", "a", "--from", "2025-12-01T00:00Z", "--to", "2025-12-08T00:00Z")) == 7
+
+    def test_pauses_disables_and_deletes(self, cron: Command) -> None:
+        add(cron, "a", "@daily", "--label", "t=red")
+        cron("pause", "--label", "t=red")
+        assert [one["paused"] for one in cron.json("list", "--state", "paused")] == ["jobs with the label t=red are paused"]
+        cron("resume", "--label", "t=red")
+        cron("disable", "a")
+        assert "disabled" in cron("list")
+        cron("enable", "a")
+        assert "give one of JOBS, --label and --all" in cron("pause", status=2)
+        cron("rm", "a")
+        assert cron.json("list") == []
