@@ -129,6 +129,21 @@ def embedded(seconds: float, as_json: bool) -> None:
 
 
 @bench.command()
+@click.option("--jobs", default=100_000, show_default=True, help="Jobs that are loaded.", type=click.IntRange(1, 1_000_000))
+@click.option("--schedules", default=1_000_000, show_default=True, help="Schedules that are held.", type=click.IntRange(1, 5_000_000))
+@click.option("--due", default=10_000, show_default=True, help="Of the jobs, those due in one second.", type=click.IntRange(1, 100_000))
+@click.option("--listed", default=50_000, show_default=True, help="Jobs in a list.", type=click.IntRange(1, 1_000_000))
+@click.option("--seconds", default=60.0, show_default=True, help="How long it idles.", type=click.FloatRange(1, 3600))
+@click.option("--peers-python", metavar="PATH", help="The interpreter that has APScheduler and Celery (default: this one).")
+@_json
+def cron(jobs: int, schedules: int, due: int, listed: int, seconds: float, peers_python: str | None, as_json: bool) -> None:
+    """The scheduler of jobs: loading, memory, lateness, idling, lists; beside APScheduler and Celery beat."""
+    from bench.cron import Load, run
+
+    run(Load(jobs, schedules, due, listed, seconds), peers_python or sys.executable).show(as_json)
+
+
+@bench.command()
 @_json
 @click.pass_context
 def bars(context: click.Context, as_json: bool) -> None:
@@ -155,5 +170,6 @@ BARS: list[tuple[click.Command, dict[str, Any]]] = [
     (failover, {"agents": 40_000, "tasks": 400_000, "core": True}),
     (state, {"agents": 5_000, "tasks": 100_000}),
     (embedded, {}),
+    (cron, {}),
     (sim, {}),
 ]

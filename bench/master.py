@@ -1,4 +1,4 @@
-"""A real master process for a benchmark: started, found, measured, ended."""
+"""Real daemons for a benchmark: started, found, measured, ended."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 import msgspec
 
@@ -30,17 +31,19 @@ def free_port() -> int:
         return port
 
 
-class MasterProcess:
-    """`meseta serve master` on a free port with a registry of its own. A context manager."""
+class DaemonProcess:
+    """`meseta serve NAME` on a free port with a folder of its own. A context manager."""
 
-    def __init__(self, *flags: str) -> None:
-        self.port = free_port()
+    def __init__(self, name: str, port_flag: str, *flags: str, health: str = "/health", start_s: float = START_S) -> None:
+        """flags: beside those for its port and folder. health: what it answers with 200 when it works; start_s: by then."""
+        self.name, self.port = name, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.work_dir = Path(tempfile.mkdtemp(prefix="meseta-bench-"))
-        self._flags = flags
+        self._flags = (port_flag, str(self.port), *flags)
+        self._health, self._start_s = health, start_s
         self._process: subprocess.Popen[bytes] | None = None
 
-    def __enter__(self) -> MasterProcess:
+    def __enter__(self) -> Self:
         self.start()
         return self
 
@@ -57,19 +60,19 @@ class MasterProcess:
 
     def start(self) -> None:
         """Start, or start again after `kill`; return when it answers. Raises BenchError with its log when it does not."""
-        command = [sys.executable, "-m", "kernel.cli", "serve", "master", "--ip", "127.0.0.1", "--port", str(self.port)]
+        command = [sys.executable, "-m", "kernel.cli", "serve", self.name, "--work-dir", str(self.work_dir), *self._flags]
         log = (self.work_dir / "log").open("ab")
         with log:
-            self._process = subprocess.Popen([*command, "--work-dir", str(self.work_dir), *self._flags], stdout=log, stderr=log)
-        until = time.monotonic() + START_S
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        until = time.monotonic() + self._start_s
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > until:
-                raise BenchError("the master did not start:\n" + (self.work_dir / "log").read_text()[-2000:])
+                raise BenchError(f"{self.name} did not start:\n" + (self.work_dir / "log").read_text()[-2000:])
             time.sleep(0.02)
 
     def _answers(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=1) as answer:
+            with urllib.request.urlopen(f"{self.url}{self._health}", timeout=1) as answer:
                 return bool(answer.status == 200)
         except (OSError, urllib.error.URLError):
             return False
@@ -97,3 +100,10 @@ class MasterProcess:
     def rss_mb(self) -> float:
         """Resident memory, 10^6 bytes."""
         return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+class MasterProcess(DaemonProcess):
+    """A master with a registry of its own."""
+
+    def __init__(self, *flags: str) -> None:
+        super().__init__("master", "--port", "--ip", "127.0.0.1", *flags)

@@ -52,11 +52,11 @@ _DOWNLOADED = ("http", "ftp")
 
 
 def shape_of(job: Job, default_role: str) -> Shape:
-    """What a run needs of an agent. Runs of one job are alike."""
+    """What a run needs of an agent. Nothing in it says which job: runs that need the same are one demand, however many jobs they are of."""
     wants = Resources(
         to_milli(job.cpus, "cpus"), to_milli(job.mem, "mem"), to_milli(job.disk, "disk"), to_milli(job.more.gpus, "meseta.gpus")
     )
-    return Shape(wants, job.more.role or default_role, _constraints(job), priority=job.priority, name=job.name)
+    return Shape(wants, job.more.role or default_role, _constraints(job), priority=job.priority)
 
 
 def task_of(job: Job, run: Run, number: int, task_id: str) -> TaskInfo:
