@@ -10,6 +10,10 @@ from kernel.commands.context import CommandError
 SHOWN_MAX = 5
 
 
+class Ambiguous(CommandError):
+    """It may be several."""
+
+
 def find(
     kind: str, given: str, candidates: Sequence[dict[str, Any]], names: Callable[[dict[str, Any]], Sequence[str]], list_by: str
 ) -> Any:
@@ -25,7 +29,7 @@ def find(
         raise CommandError(f"there is no {kind} {given!r}", field=kind, hint=f"`{list_by}` shows what there is")
     ids = ", ".join(names(candidate)[0] for candidate in matching[:SHOWN_MAX])
     more = f" and {len(matching) - SHOWN_MAX} more" if len(matching) > SHOWN_MAX else ""
-    raise CommandError(f"{given!r} may be any of {len(matching)} {kind}s: {ids}{more}", field=kind, hint="give more of the id")
+    raise Ambiguous(f"{given!r} may be any of {len(matching)} {kind}s: {ids}{more}", field=kind, hint="give more of the id")
 
 
 def value(message: dict[str, Any], name: str) -> str:

@@ -48,7 +48,7 @@ def node_list(master: str | None, credential_file: str | None, as_json: bool) ->
 def node_show(agent: str, master: str | None, credential_file: str | None, as_json: bool) -> None:
     """Show one agent and what runs there, by id (or its beginning), hostname or HOST:PORT."""
     asked = Master(masters(master), credential(credential_file))
-    found = find("agent", agent, _agents(asked), agent_names, "meseta node list")
+    found = find("node", agent, _agents(asked), agent_names, "meseta node list")
     agent_id = value(found["agent_info"], "id")
     tasks = [
         task

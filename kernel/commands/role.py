@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -82,6 +83,8 @@ def role_show(role: str, master: str | None, credential_file: str | None, as_jso
 @master_options
 def role_weight(role: str, weight: float, master: str | None, credential_file: str | None, as_json: bool) -> None:
     """Set the weight of a role: with 2 it may have twice as much as a role beside it with 1, which is what others have."""
+    if not math.isfinite(weight):  # JSON has no form for it.
+        raise click.UsageError(f"weight: {weight} is not allowed; a number above 0 is")
     asked = Master(masters(master), credential(credential_file))
     asked.call("UPDATE_WEIGHTS", weight_infos=[{"role": role, "weight": weight}])
     if as_json:

@@ -64,18 +64,18 @@ def task_list(
 def task_show(task: str, master: str | None, credential_file: str | None, as_json: bool) -> None:
     """Show one task, by id (or its beginning) or name."""
     asked = Master(masters(master), credential(credential_file))
-    found = _find(asked, task)
+    found = find_task(asked, task)
     if as_json:
         output.emit_json(for_json(found))
         return
-    status = _last_status(found)
+    status = last_status(found)
     agents = asked.call("GET_AGENTS").get("agents", [])
     amounts = scalars(found.get("resources", []))
     output.details(
         {
             "id": value(found, "task_id"),
             "name": found.get("name", ""),
-            "state": _word(found["state"]),
+            "state": word(found["state"]),
             "message": status.get("message", ""),
             "reason": _reason(status.get("reason", "")),
             "healthy": {True: "yes", False: "no"}.get(status.get("healthy", ""), ""),
@@ -86,7 +86,7 @@ def task_show(task: str, master: str | None, credential_file: str | None, as_jso
             "executor": value(found, "executor_id"),
             "user": found.get("user", ""),
             "resources": ", ".join(f"{name} {output.number(amount)}" for name, amount in amounts.items()),
-            "history": ", ".join(_word(one["state"]) for one in found.get("statuses", [])),
+            "history": ", ".join(word(one["state"]) for one in found.get("statuses", [])),
         }
     )
 
@@ -100,7 +100,7 @@ def task_show(task: str, master: str | None, credential_file: str | None, as_jso
 def task_logs(task: str, follow: bool, only: str | None, master: str | None, credential_file: str | None, as_json: bool) -> None:
     """Print what a task has written: its stdout to stdout, its stderr to stderr."""
     asked = Master(masters(master), credential(credential_file))
-    found = _find(asked, task)
+    found = find_task(asked, task)
     peer = _agent_of(asked, found, "what it printed is there; wait until the agent is back")
     try:
         _copy(asked, peer, found, (only,) if only is not None else ("stdout", "stderr"), follow=follow, as_json=as_json)
@@ -117,7 +117,7 @@ def task_stats(task: str, watch: bool, master: str | None, credential_file: str 
     from kernel.commands import task_stats as stats
 
     asked = Master(masters(master), credential(credential_file))
-    found = _find(asked, task)
+    found = find_task(asked, task)
     stats.show(_agent_of(asked, found, "wait until the agent is back"), found, watch=watch, as_json=as_json)
 
 
@@ -138,7 +138,7 @@ def task_exec(
 
     principal = credential(credential_file)
     asked = Master(masters(master), principal)
-    found = _find(asked, task)
+    found = find_task(asked, task)
     peer = _agent_of(asked, found, "wait until the agent is back")
     try:
         return sessions.run(peer, principal, found, command, interactive=interactive or terminal, terminal=terminal)
@@ -161,7 +161,7 @@ def task_attach(task: str, no_stdin: bool, master: str | None, credential_file: 
 
     principal = credential(credential_file)
     asked = Master(masters(master), principal)
-    found = _find(asked, task)
+    found = find_task(asked, task)
     peer = _agent_of(asked, found, "wait until the agent is back")
     try:
         return sessions.attach(peer, principal, found, stdin=not no_stdin)
@@ -179,7 +179,7 @@ def task_kill(tasks: tuple[str, ...], master: str | None, credential_file: str |
     asked = Master(masters(master), credential(credential_file))
     known = _tasks(asked, LISTS)
     live = [one for one in known if one["state"] not in TERMINAL]
-    ended = {name: _word(one["state"]) for one in known if one["state"] in TERMINAL for name in _names(one)}
+    ended = {name: word(one["state"]) for one in known if one["state"] in TERMINAL for name in _names(one)}
     for given in tasks:
         if given in ended and not any(given in _names(one) for one in live):  # `job-1` must not end `job-10` in its place.
             problem = f"task {given!r} has ended already ({ended[given]})"
@@ -216,10 +216,10 @@ def rows(tasks: list[dict[str, Any]], agents: list[dict[str, Any]], frameworks: 
                 one.get("name", ""),
                 called.get(framework_id, framework_id),
                 hosts.get(value(one, "agent_id"), value(one, "agent_id")),
-                _word(one["state"]),
+                word(one["state"]),
                 output.number(amounts.get("cpus", 0)),
                 output.mebibytes(amounts.get("mem", 0)),
-                output.age(_last_status(one).get("timestamp")),
+                output.age(last_status(one).get("timestamp")),
             )
         )
     return shown
@@ -298,7 +298,7 @@ def _tasks(master: Master, lists: tuple[str, ...]) -> list[dict[str, Any]]:
     return [one for name in lists for one in answer.get(name, [])]
 
 
-def _find(master: Master, given: str) -> dict[str, Any]:
+def find_task(master: Master, given: str) -> dict[str, Any]:
     """One task, the live ones first: an ended one of the same id is older."""
     tasks = _tasks(master, LISTS)
     live = [one for one in tasks if given in _names(one) and one["state"] not in TERMINAL]
@@ -332,13 +332,13 @@ def _hosts(agents: list[dict[str, Any]]) -> dict[str, str]:
     return {value(one["agent_info"], "id"): one["agent_info"]["hostname"] for one in agents}
 
 
-def _last_status(task: dict[str, Any]) -> dict[str, Any]:
+def last_status(task: dict[str, Any]) -> dict[str, Any]:
     statuses = task.get("statuses") or [{}]
     status: dict[str, Any] = statuses[-1]
     return status
 
 
-def _word(state: str) -> str:
+def word(state: str) -> str:
     return state.removeprefix("TASK_").lower()
 
 

@@ -11,6 +11,7 @@ import click
 from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import CommandError, credential, master_options, masters
+from kernel.commands.lookup import SHOWN_MAX, Ambiguous, value
 
 
 @click.command("why")
@@ -19,26 +20,61 @@ from kernel.commands.context import CommandError, credential, master_options, ma
 def task_why(name: str | None, master: str | None, credential_file: str | None, as_json: bool) -> None:
     """Say why tasks wait, and what would unblock them.
 
-    NAME is what their framework calls them, as in `meseta run --name NAME`; without it all are shown that wait.
+    NAME is what their framework calls them, as in `meseta run --name NAME`; without it all are shown that wait. Of a task that does not
+    wait, by id or name, its state is told.
     """
     asked = Master(masters(master), credential(credential_file))
     found = asked.get("/explain" + (f"?name={quote(name, safe='')}" if name is not None else ""))
     waiting: list[dict[str, Any]] = found["demands"]
+    launched = [] if waiting or name is None else [_launched(asked, name, found["silent"])]
     if as_json:
-        output.emit_json(waiting)
+        output.emit_json(waiting or launched)
         return
-    if not waiting and name is not None:
-        raise CommandError(
-            f"no task called {name!r} waits", field="name", hint="`meseta task list --all` shows those that run or have ended"
-        )
-    if not waiting:
+    if not waiting and not launched:
         click.echo("No task waits.", err=True)
     for number, one in enumerate(waiting):
         if number:
             click.echo()
         _show(one)
+    for one in launched:
+        output.details({"task": one["task_id"], "framework": one["framework_id"], "state": one["state"], "why": one["reason"]})
     if found["more"]:
         click.echo(f"\nand {found['more']} more", err=True)
+
+
+def _launched(asked: Master, given: str, silent: list[dict[str, Any]]) -> dict[str, Any]:
+    """A task that waits for no offer. Raises CommandError when nothing is known of one."""
+    from kernel.commands.task import TERMINAL, find_task, last_status, word  # That module has this command.
+
+    try:
+        found = find_task(asked, given)
+    except Ambiguous:
+        raise
+    except CommandError as error:
+        raise CommandError(f"no task called {given!r} waits, runs or has ended", field="name", hint=_where_to_look(silent)) from error
+    state, status = found["state"], last_status(found)
+    told = f": {status['message']}" if status.get("message") else ""
+    if state in TERMINAL:
+        reason = f"it waits for nothing, it has ended{told}"
+    else:
+        reason = f"it waits for no offer, it is on agent {value(found, 'agent_id')}{told}"
+    return {
+        "task_id": value(found, "task_id"),
+        "framework_id": value(found, "framework_id"),
+        "name": found.get("name", ""),
+        "state": word(state),
+        "reason": reason,
+    }
+
+
+def _where_to_look(silent: list[dict[str, Any]]) -> str:
+    if not silent:
+        return "`meseta task list --all` shows those that run or have ended"
+    names = ", ".join(one["framework"] for one in silent[:SHOWN_MAX]) + (", ..." if len(silent) > SHOWN_MAX else "")
+    return (
+        f"if it is of a framework that states no demand ({names}), the master cannot know that it waits: `meseta role show ROLE` says what "
+        "that is offered, and the framework's own log why it declines"
+    )
 
 
 def _show(one: dict[str, Any]) -> None:

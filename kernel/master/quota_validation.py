@@ -21,6 +21,7 @@ from kernel.wire.values import Scalar, ValueType, format_milli
 
 MEM_MAX = 2**40  # Megabytes: an exabyte.
 AMOUNT_MAX = 10**12
+WEIGHT_MIN, WEIGHT_MAX = 0.001, 1_000_000  # Beyond, shares would lose their digits.
 ROUNDING = 1e-9  # Of a double that was written with three decimals.
 WELL_KNOWN = frozenset({"cpus", "mem", "disk", "gpus"})
 
@@ -55,8 +56,8 @@ def weights_of(infos: Iterable[WeightInfo], allowed: Collection[str] | None) -> 
     for index, info in enumerate(infos):
         field = f"weight_infos[{index}]"
         role = check_role(info.role, allowed, f"{field}.role")
-        if not math.isfinite(info.weight) or info.weight <= 0:
-            raise CallError(f"{field}.weight: {info.weight!r} is not allowed; a number above 0 is")
+        if not WEIGHT_MIN <= info.weight <= WEIGHT_MAX:  # NaN is not.
+            raise CallError(f"{field}.weight: {info.weight!r} is not allowed; a number above 0, from {WEIGHT_MIN} to {WEIGHT_MAX}, is")
         if role in found:
             raise CallError(f"{field}.role: '{role}' appears twice")
         found[role] = info.weight

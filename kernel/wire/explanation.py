@@ -43,8 +43,16 @@ class WaitingDemand(Struct, frozen=True, omit_defaults=True):
     guarantee: Guarantee | None = None
 
 
+class Silent(Struct, frozen=True):
+    """A framework that states no demand: what it waits for is not known."""
+
+    framework_id: str
+    framework: str
+
+
 class Explanation(Struct, frozen=True):
-    """The demands that have waited longest. more: how many others there are."""
+    """The demands that have waited longest. more: how many others there are. silent: connected frameworks of which nothing can be said."""
 
     demands: tuple[WaitingDemand, ...]
     more: int
+    silent: tuple[Silent, ...] = ()

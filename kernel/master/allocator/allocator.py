@@ -442,6 +442,10 @@ class Allocator:
         """Why each pending demand of the framework waits. Cost: agents times demands, at worst."""
         return [self.why(entry) for entry in self.waiting(framework_id)]
 
+    def states_demand(self, framework_id: str) -> bool:
+        """Whether the framework has said what it wants since it subscribed."""
+        return self._state.frameworks[framework_id].demands
+
     def waiting(self, framework_id: str) -> list[Entry]:
         """The demands of the framework that need something, in the order of its roles and demands."""
         return [entry for leaf in self._state.frameworks[framework_id].leaves.values() for entry in leaf.entries.values() if entry.needed]

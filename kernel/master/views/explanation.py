@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 
 from kernel.master.allocator import Reason, Why
 from kernel.master.state import MasterState
 from kernel.wire.codec import encode
-from kernel.wire.explanation import Explanation, Guarantee, Limit, WaitingDemand
+from kernel.wire.explanation import Explanation, Guarantee, Limit, Silent, WaitingDemand
 
 DEMANDS_MAX = 100
+SILENT_MAX = 100
 
 # What would let a demand go on.
 UNBLOCKS: Mapping[Why, str] = {
@@ -34,7 +36,7 @@ def explain(s: MasterState, query: Mapping[str, str]) -> tuple[bytes]:
     """?framework_id= and ?name= select; ?limit= demands at most. Cost: for each at worst a look at every agent."""
     wanted, name = query.get("framework_id"), query.get("name")
     limit = _limit(query.get("limit"))
-    frameworks = s.frameworks.values() if wanted is None else filter(None, (s.frameworks.get(wanted),))
+    frameworks = [framework for framework in s.frameworks.values() if wanted in (None, framework.framework_id)]
     waiting = sorted(
         (
             (entry.since_s, framework.framework_id, framework.info.name, entry)
@@ -47,7 +49,12 @@ def explain(s: MasterState, query: Mapping[str, str]) -> tuple[bytes]:
     shown = tuple(
         _shown(s, framework_id, framework_name, s.allocator.why(entry)) for _, framework_id, framework_name, entry in waiting[:limit]
     )
-    return (encode(Explanation(shown, len(waiting) - len(shown))),)
+    silent = (
+        Silent(framework.framework_id, framework.info.name)
+        for framework in frameworks
+        if framework.connected and not s.allocator.states_demand(framework.framework_id)
+    )
+    return (encode(Explanation(shown, len(waiting) - len(shown), tuple(islice(silent, SILENT_MAX)))),)
 
 
 def _shown(s: MasterState, framework_id: str, framework: str, reason: Reason) -> WaitingDemand:

@@ -64,6 +64,7 @@ class Cluster:
         self.tasks = [task("sh-1", "fw-1", "S0"), task("sleep-2", "fw-2", "S1")]
         self.completed_tasks = [task("sh-0", "fw-1", "S0", "TASK_FAILED")]
         self.roles: list[dict[str, Any]] = [role("web", "fw-1", weight=2.0, allocated={"cpus": 1.5, "mem": 64.0})]
+        self.explained: dict[str, Any] = {"demands": [], "more": 0, "silent": []}
         self.files: dict[str, bytes] = {}
         self.containers: list[dict[str, Any]] = []
         self.calls: list[dict[str, Any]] = []
@@ -100,7 +101,7 @@ def running() -> Iterator[Cluster]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
-            self._send(200, json.dumps({"roles": cluster.roles}).encode())
+            self._send(200, json.dumps(cluster.explained if self.path.startswith("/explain") else {"roles": cluster.roles}).encode())
 
         def do_POST(self) -> None:
             call = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

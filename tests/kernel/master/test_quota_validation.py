@@ -63,7 +63,9 @@ def test_thousandths_are_exact() -> None:
 @pytest.mark.parametrize(
     ("infos", "text"),
     [
-        ([WeightInfo(0.0, "a")], "weight_infos[0].weight: 0.0 is not allowed; a number above 0 is"),
+        ([WeightInfo(0.0, "a")], "weight_infos[0].weight: 0.0 is not allowed; a number above 0, from 0.001 to 1000000, is"),
+        ([WeightInfo(1e308, "a")], "weight_infos[0].weight: 1e+308 is not allowed"),
+        ([WeightInfo(1e-308, "a")], "weight_infos[0].weight: 1e-308 is not allowed"),
         ([WeightInfo(-1.5, "a")], "weight_infos[0].weight: -1.5 is not allowed"),
         ([WeightInfo(math.nan, "a")], "nan is not allowed"),
         ([WeightInfo(math.inf, "a")], "inf is not allowed"),

@@ -67,3 +67,11 @@ def test_demands_are_selected_and_the_oldest_come_first() -> None:
     assert [one["name"] for one in waiting(c, name="job")] == ["job"]
     assert explained(c, limit="1")["more"] == 1
     assert waiting(c, name="nobody") == []
+
+
+def test_frameworks_that_state_no_demand_are_named():
+    c = wanting("cpus:8")
+    other = c.subscribe("t", framework_info("whole"))
+    assert explained(c)["silent"] == [{"framework_id": other, "framework": "whole"}]
+    request(c, other, "cpus:1", stream="t")
+    assert explained(c)["silent"] == []
