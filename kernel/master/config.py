@@ -116,6 +116,10 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
         str, Setting("What an agent must have free to be offered: alternatives like cpus:0.01|mem:32.")
     ] = "cpus:0.01|mem:32"
     fair_sharing_excluded_resource_names: Annotated[tuple[str, ...], Setting("Resources that do not count into shares.")] = ()
+    role_sorter: Annotated[
+        Literal["drf", "random"], Setting("Which role is next: that of the lowest share, or any, more often those of more weight.")
+    ] = "drf"
+    framework_sorter: Annotated[Literal["drf", "random"], Setting("Which framework of a role is next.")] = "drf"
     filter_gpu_resources: Annotated[bool, Setting("Offer agents with GPUs only to frameworks that say they use them.")] = True
     allocator_agent_recovery_factor: Annotated[
         float,
@@ -166,6 +170,8 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
             interval_s=self.allocation_interval_s,
             min_allocatable=tuple(minimum),
             excluded_names=frozenset(self.fair_sharing_excluded_resource_names),
+            drawn_roles=self.role_sorter == "random",
+            drawn_frameworks=self.framework_sorter == "random",
             filter_gpu_resources=self.filter_gpu_resources,
             region=Site("", domain=self.domain).region,
         )

@@ -6,6 +6,7 @@ whatever must happen is appended to `MasterState.out` as an effect.
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter, OrderedDict
 from typing import Any
 
@@ -71,7 +72,7 @@ class MasterState:
         self.operators: OrderedDict[str, None] = OrderedDict()
         self.addresses: dict[Address, str] = {}  # Of agents that are not gone: the one last registered there.
         self.runs: dict[str, str] = {}  # Agent process run -> agent id, while registered.
-        self.allocator = Allocator(config.allocator)
+        self.allocator = Allocator(config.allocator, seed=zlib.crc32(master.id.encode()))
         self.quotas: dict[str, Quota] = {}  # By role; one that says nothing was reset and is still told.
         self.weights: dict[str, float] = {}  # By role: those that were set.
         self.paused_until: int | None = None  # Nothing is offered until no more than so many are `recovered`.

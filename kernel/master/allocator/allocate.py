@@ -203,7 +203,7 @@ class _Turn:
     def _serve_reserved(self, agent: Agent, made: dict[Leaf, _Grant]) -> None:
         """What is not reserved is used up: offer what is, to those it is for. Each in turn gets an equal part of what fits."""
         state = self.state
-        leaves = sorted((leaf for leaf in self._reserved_for(agent) if leaf.wants), key=state.tree.path_key)
+        leaves = sorted((leaf for leaf in self._reserved_for(agent) if leaf.wants), key=lambda leaf: state.tree.path_key(leaf, turns=True))
         while leaves:
             served = []
             for number, leaf in enumerate(leaves):

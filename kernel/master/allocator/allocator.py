@@ -33,8 +33,9 @@ REFUSE_S_MAX = 31_536_000.0
 class Allocator:
     """Weighted DRF over roles, then frameworks. Every method but `explain` and `shares` costs no more than what it changes."""
 
-    def __init__(self, config: AllocatorConfig) -> None:
-        self._state = State(config)
+    def __init__(self, config: AllocatorConfig, seed: int = 0) -> None:
+        """seed: of the random sorter."""
+        self._state = State(config, seed)
 
     # ---- agents -----------------------------------------------------------------------------------------
 

@@ -96,12 +96,12 @@ class Gangs:
         """Of the rooms where an attempt is due, that of the lowest share; or one that has not seen all agents."""
         rooms, tree = self.state.rooms, self.state.tree
         due = islice(rooms.ready, COMPARED) if rooms.ready else islice(rooms.searching, 1)
-        room = min(due, key=lambda room: tree.path_key(room.leaf), default=None)
+        room = min(due, key=lambda room: tree.path_key(room.leaf, turns=True), default=None)
         if room is not None and in_turn:
             tree.refresh()
             tree.begin()
             first = tree.next()
-            if first is not None and tree.path_key(first) < tree.path_key(room.leaf):
+            if first is not None and tree.path_key(first, turns=True) < tree.path_key(room.leaf, turns=True):
                 return None
         return room
 

@@ -7,6 +7,10 @@ allocations so far, name); a depth-first walk through these lists is the order o
 Siblings below which something is owed to somebody who wants it (`quota`) stand in a second list, too, in the same order: the walk of
 guarantees goes through those alone, and through all that is below a role which is owed something itself.
 
+With the random sorter (`--role_sorter=random`, `--framework_sorter=random`) siblings have lots in place of shares: each is a clock that
+strikes at random, as often as its weight says, and whose clock strikes first is next. So each allocation goes to any of them with the
+chance of its weight, whatever went before, and an event costs no more than it does with shares.
+
 Source: Ghodsi et al., Dominant Resource Fairness, NSDI 2011; hierarchical as in Mesos.
 """
 
@@ -17,6 +21,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from kernel.master.allocator.chance import Chance
 from kernel.master.allocator.demand import MANY, Shape, Wanted
 from kernel.wire.offer import RoleConstraints
 from kernel.wire.resources import Resources
@@ -40,12 +45,13 @@ class Node:
     cpus .. extra: thousandths used or offered in its subtree. count: allocations ever made there. place: its entry in the parent's
     `wanting`, None when nothing below wants anything. owed: those of `wanting` below which something is owed; is_owed: whether it
     stands there itself. at, walk, lane: where the walk of that number stands in which list; those before it got nothing. bounds: the
-    guarantees of the role itself.
+    guarantees of the role itself. drawn: it stands by its lot, when it strikes next, and not by its share; struck: the latest lot below
+    it that got something.
     """
 
     __slots__ = (
-        "at", "bounds", "children", "count", "cpus", "disk", "extra", "gpus", "is_owed", "lane", "mem", "name", "owed", "parent", "path",
-        "place", "walk", "wanting", "weight",
+        "at", "bounds", "children", "count", "cpus", "disk", "drawn", "extra", "gpus", "is_owed", "lane", "lot", "mem", "name", "owed",
+        "parent", "path", "place", "struck", "walk", "wanting", "weight",
     )  # fmt: skip
 
     def __init__(self, name: str, path: str, parent: Node | None, weight: float = 1.0) -> None:
@@ -60,6 +66,7 @@ class Node:
         self.lane = self.wanting
         self.at = self.walk = 0
         self.bounds: tuple[Bound, ...] = ()
+        self.drawn, self.lot, self.struck = False, 0.0, 0.0
 
     @property
     def wants(self) -> bool:
@@ -143,9 +150,10 @@ class Leaf(Node):
 class RoleTree:
     """The tree, its totals and its order."""
 
-    def __init__(self, excluded: frozenset[str]) -> None:
-        """excluded: names of resources that do not count into shares."""
+    def __init__(self, excluded: frozenset[str], chance: Chance, drawn_roles: bool = False, drawn_frameworks: bool = False) -> None:
+        """excluded: names of resources that do not count into shares. drawn_roles, drawn_frameworks: the order is random."""
         self.excluded = excluded
+        self._chance, self._drawn_roles, self._drawn_frameworks = chance, drawn_roles, drawn_frameworks
         self.root = Node("", "", None)
         self.wanted = Wanted()
         self.takers: set[Leaf] = set()  # Leaves in their places that want whole agents.
@@ -174,12 +182,14 @@ class RoleTree:
                 self._make_virtual(parent)
             node = self.roles[path] = Node(name, path, parent, self.weights.get(path, 1.0))
             node.bounds = self.bounds.get(path, ())
+            node.drawn = self._drawn_roles
             parent.children[name] = node
         return node
 
     def _make_virtual(self, role: Node) -> None:
         """The role gets its first role below: its frameworks move into the virtual child."""
         virtual = Node(VIRTUAL, role.path, role)
+        virtual.drawn, virtual.struck = self._drawn_roles, role.struck
         virtual.children, role.children = role.children, {VIRTUAL: virtual}
         virtual.wanting, role.wanting = role.wanting, []
         role.owed = []
@@ -194,6 +204,7 @@ class RoleTree:
         home = self.role(role)
         home = home.children.get(VIRTUAL, home)
         leaf = Leaf(framework, role, home, self.wanted)
+        leaf.drawn = self._drawn_frameworks
         home.children[leaf.name] = leaf
         self._stale[leaf] = None
         return leaf
@@ -278,9 +289,21 @@ class RoleTree:
         while node is not None:
             _change(node, cpus, mem, disk, gpus, extra)
             node.count += allocations
+            if allocations and node.drawn:
+                self._draw_again(node)
             node = node.parent
 
     # ---- order ------------------------------------------------------------------------------------------
+
+    def _rank(self, node: Node) -> float:
+        """By what it stands among its siblings."""
+        return node.lot if node.drawn else self.share(node)
+
+    def _draw_again(self, node: Node) -> None:
+        """Its lot got something."""
+        assert node.parent is not None
+        node.parent.struck = max(node.parent.struck, node.lot)
+        node.lot = node.parent.struck + self._chance.wait(node.weight)
 
     def touch(self, node: Node) -> None:
         """Something on which its place, or whether it wants anything, depends has changed."""
@@ -310,16 +333,19 @@ class RoleTree:
 
     def _replace_all(self, node: Node) -> None:
         for child in [place[3] for place in node.wanting]:
-            child.place = (self.share(child), child.count, child.name, child)
+            child.place = (self._rank(child), child.count, child.name, child)
             self._replace_all(child)
         node.wanting = sorted(place[3].place for place in node.wanting)
         if node.owed:
             node.owed = sorted(place[3].place for place in node.owed)
 
     def _relist(self, node: Node) -> None:
+        stood = node.place is not None
         self._unlist(node)
         if node.wants and node.parent is not None:
-            node.place = (self.share(node), node.count, node.name, node)
+            if node.drawn and not stood:
+                node.lot = node.parent.struck + self._chance.wait(node.weight)
+            node.place = (self._rank(node), node.count, node.name, node)
             insort(node.parent.wanting, node.place)
             if self.owing and (node.owed or (node.bounds and node.owes)):
                 node.is_owed = True
@@ -341,12 +367,12 @@ class RoleTree:
                 self.takers.discard(node)
                 self.picky.discard(node)
 
-    def path_key(self, leaf: Leaf) -> tuple[tuple[float, int, str], ...]:
-        """Compares two leaves as the walk would: lower comes first."""
+    def path_key(self, leaf: Leaf, turns: bool = False) -> tuple[tuple[float, int, str], ...]:
+        """Compares two leaves by their shares, level by level: lower has less. turns: as the walk would, lower comes first."""
         key: list[tuple[float, int, str]] = []
         node: Node = leaf
         while node.parent is not None:
-            key.append((self.share(node), node.count, node.name))
+            key.append((self._rank(node) if turns else self.share(node), node.count, node.name))
             node = node.parent
         return tuple(reversed(key))
 
@@ -396,13 +422,15 @@ class RoleTree:
             parent = node.parent
             if parent is None:
                 return
+            if node.drawn:
+                self._draw_again(node)
             lane, at = parent.lane, parent.at
             both = lane is not parent.wanting or node.is_owed  # It stands, or may stand, in both lists.
             if both:
                 self._leave_other(node, parent)
             del lane[at]
             if node.wants:
-                node.place = (self.share(node), node.count, node.name, node)
+                node.place = (self._rank(node), node.count, node.name, node)
                 if both or node.owed or (node.bounds and node.owes):
                     self._take_both(node, parent)
                 else:
@@ -435,7 +463,7 @@ class RoleTree:
         node: Node = leaf
         while node.parent is not None:
             parent = node.parent
-            if parent.at + 1 < len(parent.lane):
+            if not node.drawn and parent.at + 1 < len(parent.lane):
                 limit = (parent.lane[parent.at + 1][0] + SLACK) * node.weight
                 rest = limit * self._cpus - node.cpus - cpus
                 if rest < 0:

@@ -12,6 +12,7 @@ from itertools import islice
 
 from msgspec import Struct
 
+from kernel.master.allocator.chance import Chance
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.filters import Refusal, Refusals
 from kernel.master.allocator.quota import Quota, Quotas, set_apart
@@ -35,7 +36,8 @@ class AllocatorConfig(Struct, frozen=True):
     """offer_hold_s: a whole-agent offer older than this may be taken back for a demand. starvation_s: a demand that has waited so
     long claims an agent. interval_s: the least time a refusal holds. min_allocatable: an agent's free part is offered when it
     reaches all amounts of one of these. excluded_names: do not count into shares. locality_s: a demand waits so long for agents it
-    prefers. starvation_by_role: other times than starvation_s, for a role and those below it. filter_gpu_resources: agents with GPUs are
+    prefers. starvation_by_role: other times than starvation_s, for a role and those below it. drawn_roles, drawn_frameworks: their order
+    is random, by weight, and not by shares. filter_gpu_resources: agents with GPUs are
     offered only to frameworks that know of them. region: agents of another one only to frameworks that know of regions."""
 
     offer_hold_s: float = 5.0
@@ -45,6 +47,8 @@ class AllocatorConfig(Struct, frozen=True):
     excluded_names: frozenset[str] = frozenset()
     locality_s: float = 3.0
     starvation_by_role: Mapping[str, float] = {}
+    drawn_roles: bool = False
+    drawn_frameworks: bool = False
     filter_gpu_resources: bool = True
     region: str | None = None
 
@@ -208,12 +212,12 @@ def _bucket_of(agent: Agent) -> tuple[int, int] | None:
 class State:
     """All of it. The methods keep the sums in step."""
 
-    def __init__(self, config: AllocatorConfig) -> None:
+    def __init__(self, config: AllocatorConfig, seed: int) -> None:
         self.config = config
         self.now_s = 0.0  # The latest time told.
         self.agents: dict[str, Agent] = {}
         self.frameworks: dict[str, Framework] = {}
-        self.tree = RoleTree(config.excluded_names)
+        self.tree = RoleTree(config.excluded_names, Chance(seed), config.drawn_roles, config.drawn_frameworks)
         self.tree.minimums = config.min_allocatable
         self.quota = Quotas(self.unsettle)
         self.paused = False

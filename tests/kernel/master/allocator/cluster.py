@@ -43,8 +43,8 @@ class TestCluster:
 
     __test__ = False
 
-    def __init__(self, **config: object) -> None:
-        self.allocator = Allocator(AllocatorConfig(**config))  # type: ignore[arg-type]
+    def __init__(self, seed: int = 0, **config: object) -> None:
+        self.allocator = Allocator(AllocatorConfig(**config), seed)  # type: ignore[arg-type]
         self.now_s = 1000.0
         self.totals: dict[str, Resources] = {}
         self.offers: dict[Allocation, None] = {}

@@ -38,8 +38,8 @@ steps = st.lists(
 class History:
     """Plays steps; what a step refers to that is not there is passed over."""
 
-    def __init__(self) -> None:
-        self.cluster = TestCluster()
+    def __init__(self, cluster: TestCluster | None = None) -> None:
+        self.cluster = cluster or TestCluster()
         self.log: list[object] = []
         self.names = 0
         self.frameworks: list[str] = []
