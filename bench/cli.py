@@ -139,8 +139,13 @@ def embedded(seconds: float, as_json: bool) -> None:
 def cron(jobs: int, schedules: int, due: int, listed: int, seconds: float, peers_python: str | None, as_json: bool) -> None:
     """The scheduler of jobs: loading, memory, lateness, idling, lists; beside APScheduler and Celery beat."""
     from bench.cron import Load, run
+    from bench.cron_peers import MISSING
 
-    run(Load(jobs, schedules, due, listed, seconds), peers_python or sys.executable).show(as_json)
+    report = run(Load(jobs, schedules, due, listed, seconds), peers_python or sys.executable)
+    report.show(as_json)
+    for name, text in report.peers.items():
+        if text.startswith(MISSING):
+            click.echo(f"{name} IS {text}", err=True)
 
 
 @bench.command()

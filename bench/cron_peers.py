@@ -9,12 +9,11 @@ from __future__ import annotations
 import json
 import subprocess
 
-import click
-
 from bench.report import BenchError
 
 PATIENCE_S = 900.0
-PROMINENT = {"apscheduler": "APScheduler", "celery": "Celery beat"}
+MISSING = "NOT MEASURED"
+TITLES = {"apscheduler": "APScheduler", "celery": "Celery beat"}
 
 _MAIN = """
 import json, os, sys, threading, time
@@ -87,13 +86,12 @@ def measure(python: str, count: int, due: int) -> tuple[dict[str, float], dict[s
     for name, script in _SCRIPTS.items():
         look = [python, "-c", f"import importlib.util as u, sys; sys.exit(u.find_spec({name!r}) is None)"]
         if subprocess.run(look, check=False).returncode:
-            missing[PROMINENT[name]] = "NOT MEASURED: it is not installed (`pip install meseta[bench]`)"
-            click.echo(f"{PROMINENT[name]} IS NOT MEASURED: it is not installed in {python}", err=True)
+            missing[TITLES[name]] = f"{MISSING}: it is not installed (`pip install meseta[bench]`)"
             continue
         done = subprocess.run(
             [python, "-c", _MAIN + script, str(count), str(due)], capture_output=True, text=True, timeout=PATIENCE_S, check=False
         )
         if done.returncode:
-            raise BenchError(f"{PROMINENT[name]} failed:\n{done.stderr[-2000:]}")
+            raise BenchError(f"{TITLES[name]} failed:\n{done.stderr[-2000:]}")
         figures |= {f"{name}_{figure}": value for figure, value in json.loads(done.stdout).items()}
     return figures, missing

@@ -72,7 +72,7 @@ MAY_IMPORT = {
 HOMES = {
     "aiohttp": r"kernel/net/|kernel/(master|agent)/|bench/|chronos/api|frameworks/\w+/api|hadoop_adapter/",
     "celery": r"frameworks/celery_pool/|chronos/calls/celery\.py",
-    "click": r"kernel/(cli|flags|up)\.py|kernel/commands/|chronos/cli/|(frameworks/\w+|chronos|hadoop_adapter|bench)/(cli|main|report)\.py",
+    "click": r"kernel/(cli|flags|up)\.py|kernel/commands/|(frameworks/\w+|chronos|hadoop_adapter|web|bench)/(cli|main|report)(\.py|/)",
     "croniter": r"chronos/schedule/cron\.py",
     "docker": r"kernel/agent/containerizer/docker\.py",
     "flask": r"web/",
