@@ -58,7 +58,8 @@ def outlive(cluster: Cluster, count: int, agents: int, launchers: int, container
         assert len((sandboxes[name] / "begun").read_text().split()) == 1, f"{name} began once"
         once_each(given.heard[name])
         healthy = {status.uuid for status in _healthy(given.heard[name])}
-        assert len(healthy) == (name in checked), f"{name} becomes healthy once: {given.heard[name]}"
+        told = [(status.healthy, status.timestamp) for status in _healthy(given.heard[name])]
+        assert len(healthy) == (name in checked), f"{name} becomes healthy once: {told}"
 
 
 def once_each(heard: list[TaskStatus]) -> None:

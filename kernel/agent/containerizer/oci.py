@@ -147,7 +147,15 @@ class Bundles:
     def prepare_probe(self, probe: LaunchProbe) -> client.Launch:
         """How the command of a check is started inside its task's container, with all that the task's process has. Raises BundleError."""
         change = {"args": list(probe.argv)}
-        return self._prepare_inside(probe.container_id, probe.task_container_id, change, probe.variables, (probe.output, probe.output))
+        files = probe.output, probe.output
+        launch = self._prepare_inside(probe.container_id, probe.task_container_id, change, probe.variables, files)
+        try:
+            with open(f"{self._bundle(probe.container_id)}/probed", "w", encoding="utf-8") as file:
+                file.write(probe.task_container_id)
+        except OSError as error:
+            self.remove(probe.container_id)
+            raise BundleError(f"cannot make the command ready: {error.strerror}") from error
+        return launch
 
     def prepare_beside(self, launch: LaunchContainer, beside: Beside) -> client.Launch:
         """The same for a container inside another. Raises BundleError."""
@@ -203,6 +211,11 @@ class Bundles:
                 options += ["--env", f"{name}={value}"]
         command = (runc, "--root", self._state, "exec", *options, host, *guest.argv)
         return Entry(command, {"PATH": SYSTEM_PATH, "TERM": guest.env.get("TERM", "xterm")}, "/", None, lambda pid: None)
+
+    def probed_ended(self, container_id: str) -> bool:
+        """Whether this was to be started for a check of a container that has ended: that it could not be says nothing then."""
+        host = _text(f"{self._bundle(container_id)}/probed")
+        return bool(host) and not oci_state.members(f"{self._state}/{host}")
 
     def remove(self, container_id: str) -> None:
         """Take away all there is of a container, its processes included. One that is gone is fine."""

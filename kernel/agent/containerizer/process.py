@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -363,10 +364,10 @@ class ProcessContainerizer:
         except CgroupError as error:  # It has ended, or keeps the limits it has.
             log.info("container %s: %s", effect.container_id, error)
 
-    def _look(self, batch: Sequence[client.LauncherEvent], begun: set[str]) -> dict[str, Limitation]:
+    def _look(self, batch: list[client.LauncherEvent], begun: set[str]) -> dict[str, Limitation]:
         """What the containers of these news ran into. begun: those the launcher may not know yet."""
         limitations: dict[str, Limitation] = {}
-        for event in batch:
+        for index, event in enumerate(batch):
             if isinstance(event, client.LauncherState):
                 for report in event.containers:
                     if not _runs(report):
@@ -378,6 +379,8 @@ class ProcessContainerizer:
                     self._bundles.recall(container_id)
                 self._isolation.reconcile(known)
             elif isinstance(event, client.Exited | client.LaunchFailed):
+                if isinstance(event, client.LaunchFailed) and self._bundles.probed_ended(event.container):
+                    batch[index] = client.Exited(event.container, None, time.time())  # From which nothing follows.
                 self._end(event.container, limitations)
         return limitations
 
