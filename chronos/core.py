@@ -171,7 +171,7 @@ class ChronosScheduler(Scheduler):
         for persist in self.book.put(job, now_ms):
             self.emit(persist)
         if old is not None and set(old.job.parent_names) != set(job.parent_names):
-            self.life.forget_edges(job.name)
+            self.life.edges.forget(job.name)
         self.life.changed(self.book.entries[job.name], now_ms)
 
     def _check_role(self, job: Job) -> None:
@@ -185,13 +185,13 @@ class ChronosScheduler(Scheduler):
         for child, orphan in zip(children, without(self.book.shown(entry), [child.job for child in children]), strict=True):
             for persist in self.book.put(_with_counters(orphan, self.book, child), now_ms):
                 self.emit(persist)
-            self.life.forget_edges(orphan.name)
+            self.life.edges.forget(orphan.name)
         for run_id in list(self.life.by_job.get(delete.name, ())):
             self.life.kill(self.life.runs[run_id], DELETED, now_ms)
         removed = self.book.shown(entry)
         for persist in self.book.remove(delete.name):
             self.emit(persist)
-        self.life.forget_edges(delete.name)
+        self.life.edges.forget(delete.name)
         self.emit(inputs.Removed(removed))
 
     def _run_now(self, run: inputs.RunNow, now_ms: int) -> None:
@@ -224,7 +224,7 @@ class ChronosScheduler(Scheduler):
         for name in again:
             parents = [parent for parent in self.book.graph.parents(name) if parent != asked.name and parent not in again]
             known = known_outcomes((parent, outcomes[parent]) for parent in parents if parent in outcomes)
-            self.life.reopen(name, asked.identity, known)
+            self.life.edges.keep(name, asked.identity, known)
         parents_of = {parent: outcomes[parent] for parent in self.book.graph.parents(asked.name) if parent in outcomes}
         run = self.life.call(entry, Cause.BACKFILL, now_ms, slot_ms=asked.slot_ms, identity=asked.identity, parents=parents_of)
         self.emit(Reply(run.run_id))

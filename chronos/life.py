@@ -17,9 +17,10 @@ from msgspec import UNSET, Struct
 
 from chronos import catch_up, joins
 from chronos.book import Book, Entry
+from chronos.edges import EdgeBook
 from chronos.gates import Gate, Gates, Ticket
 from chronos.job import Job
-from chronos.joins import Edges, Outcome, Verdict
+from chronos.joins import Outcome, Verdict
 from chronos.retrying import delay_ms, tries_again
 from chronos.run import OUTCOMES, Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
 from chronos.schedule import jitter_ms, read_duration
@@ -27,7 +28,7 @@ from kernel.mainloop import Persist
 
 log = logging.getLogger(__name__)
 
-RUNS, EDGES = "runs/", "edges/"
+RUNS = "runs/"
 QUEUED_MAX = 10_000  # Runs of one job that wait for others.
 SUPERSEDED = "another attempt to run it took its place (overlap: replace)"
 DELETED = "its job was deleted"
@@ -86,7 +87,7 @@ class Life:
         self.runs: dict[str, Run] = {}
         self.by_job: dict[str, dict[str, None]] = {}
         self.gates = Gates()
-        self.edges: dict[str, dict[str, Edges]] = {}  # By child, then identity.
+        self.edges = EdgeBook(host.emit)
         self._timers: list[tuple[int, int, str, RunState]] = []
         self._deadlines: list[tuple[int, str]] = []
         self._stamps: dict[str, int] = {}  # By job: what its last run that was called for is named from.
@@ -112,10 +113,7 @@ class Life:
                 if run.live:
                     self.gates.place(self._ticket(run))
                 self._time(run)
-        for key, value in kept.items():
-            if key.startswith(EDGES):
-                child, _, identity = key.removeprefix(EDGES).partition("@")
-                self.edges.setdefault(child, {})[identity] = _edges.decode(value)
+        self.edges.load(kept)
         return over
 
     # ---- Slots ------------------------------------------------------------------------------------------
@@ -193,9 +191,9 @@ class Life:
         return self._admit(job, run, now_ms)
 
     def _stamp(self, entry: Entry, now_ms: int) -> int:
-        """An instant that no other run of the job has its name from: no call's, no slot's."""
+        """An instant that no other run of the job has its name from: no call's, no slot's (few lie between two seconds)."""
         at_ms = max(now_ms, self._stamps.get(entry.name, 0) + 1)
-        while f"{entry.name}@{at_ms}" in self.runs or at_ms == entry.status.next_ms:
+        while f"{entry.name}@{at_ms}" in self.runs or at_ms == entry.status.next_ms or at_ms % 1000 == 0:
             at_ms += 1
         self._stamps[entry.name] = at_ms
         return at_ms
@@ -219,7 +217,7 @@ class Life:
         """Somebody says that the job has succeeded: it counts, and what depends on it runs."""
         at_ms = self._stamp(entry, now_ms)
         run = self._new(entry.job, at_ms, Cause.MARK, now_ms, str(at_ms))
-        self.forget_edges(entry.name)
+        self.edges.forget(entry.name)
         return self._finish(moved(moved(run, RunState.LAUNCHING), RunState.SUCCEEDED, reason="marked as successful"), now_ms)
 
     def _new(self, job: Job, slot_ms: int, cause: Cause, now_ms: int, key: str) -> Run:
@@ -476,36 +474,18 @@ class Life:
             child = self.book.entries[name]
             shared = joins.shares_run(graph, name)
             identity = run.identity if shared else ""
-            known = self.edges.get(name, {}).get(identity, joins.NOTHING)
+            known = self.edges.of(name, identity)
             decide = joins.report if shared else joins.count
             decision = decide(child.job.more.join, graph.parents(name), known, entry.name, outcome)
-            self._keep_edges(name, identity, decision.edges)
+            self.edges.keep(name, identity, decision.edges)
             if decision.verdict is Verdict.RUN:
                 parents = {**known.outcomes, entry.name: outcome}
                 key = run.key if shared else ""
                 self.call(child, Cause.PARENT, now_ms, slot_ms=run.slot_ms if shared else None, identity=identity, key=key, parents=parents)
             elif decision.verdict is Verdict.NEVER:
-                skipped = self._new(child.job, run.slot_ms, Cause.PARENT, now_ms, run.key)
+                key = run.key if f"{name}@{run.key}" not in self.runs else f"{run.slot_ms}~{self._stamp(child, now_ms)}"
+                skipped = self._new(child.job, run.slot_ms, Cause.PARENT, now_ms, key)
                 self._skip(msgspec.structs.replace(skipped, identity=identity), decision.reason, now_ms)
-
-    def _keep_edges(self, child: str, identity: str, edges: Edges | None) -> None:
-        mine = self.edges.setdefault(child, {})
-        if edges is not None:
-            mine[identity] = edges
-        else:
-            mine.pop(identity, None)
-        if not mine:
-            del self.edges[child]
-        self.host.emit(Persist(f"{EDGES}{child}@{identity}", None if edges is None else _encoder.encode(edges)))
-
-    def reopen(self, child: str, identity: str, known: Edges) -> None:
-        """What its parents came to in one run is this, and nothing is decided."""
-        self._keep_edges(child, identity, known)
-
-    def forget_edges(self, child: str) -> None:
-        """What its parents came to counts no more."""
-        for identity in self.edges.pop(child, {}):
-            self.host.emit(Persist(f"{EDGES}{child}@{identity}", None))
 
     def changed(self, entry: Entry, now_ms: int) -> None:
         """A job says something else: those of its runs that wait for others do so by what holds now."""
@@ -536,7 +516,3 @@ def _waits(run: Run) -> bool:
 
 def _overlap(job: Job) -> str:
     return job.more.overlap or ("allow" if job.concurrent else "queue")
-
-
-_encoder = msgspec.msgpack.Encoder()
-_edges = msgspec.msgpack.Decoder(Edges)

@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from chronos.book import Book
 from chronos.core import ChronosScheduler
+from chronos.edges import EdgeBook
 from chronos.joins import Outcome
 from chronos.life import Life
 from chronos.run import RunState
@@ -211,17 +212,16 @@ def _retry_silent(original: Any) -> Any:
 
 
 def _forget_edges(original: Any) -> Any:
-    def keep(self: Life, *arguments: Any) -> None:
-        host, self.host = self.host, _Deaf()
+    def keep(self: EdgeBook, *arguments: Any) -> None:
+        emit, self._emit = self._emit, _nothing
         original(self, *arguments)
-        self.host = host
+        self._emit = emit
 
     return keep
 
 
-class _Deaf:
-    def emit(self, effect: Any) -> None:
-        """Nothing is written."""
+def _nothing(effect: Any) -> None:
+    """Nothing is written."""
 
 
 def _run_again(original: Any) -> Any:
@@ -274,7 +274,7 @@ CRON: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
     "a run that waits is not written down": (Life, "_keep", _keep_but(RunState.WAITING, RunState.QUEUED)),
     "the end of a run is not written down": (Life, "_keep", _keep_but(RunState.SUCCEEDED, RunState.FAILED)),
     "which slots were dealt with is not written down": (Book, "change", _slots_again),
-    "what parents came to is not written down": (Life, "_keep_edges", _forget_edges),
+    "what parents came to is not written down": (EdgeBook, "keep", _forget_edges),
     "a run is forgotten before history has it": (ChronosScheduler, "over", _told_at_once),
     "a run on an agent that fell silent is tried again at once": (Life, "unreachable", _retry_silent),
     "a scheduler that comes back runs again what runs": (ChronosScheduler, "started", _run_again),
