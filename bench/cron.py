@@ -53,7 +53,7 @@ class Chronos(DaemonProcess):
 
     def __init__(self, master: MasterProcess) -> None:
         flags = ("--master", master.url, "--logging_level", "ERROR")
-        super().__init__("chronos", "--http-port", *flags, health="/v1/meseta/jobs?limit=1", start_s=300.0)
+        super().__init__("chronos", "--http-port", *flags, health="/v1/meseta/live?limit=1", start_s=300.0)
 
     def fill(self, count: int, due: int = 0, due_ms: int = 0) -> None:
         asyncio.run(_write(self.work_dir / "jobs.db", count, due, due_ms))
