@@ -91,7 +91,7 @@ def _demand(text: str) -> Any:
 
 def _node(given: str, snapshot: Any) -> str:
     known = [{"id": agent.id, "hostname": agent.hostname} for agent in snapshot.agents]
-    return str(find("node", given, known, lambda one: (one["id"], one["hostname"]), "meseta node list")["id"])
+    return str(find("node", given, known, lambda one: (one["id"], one["hostname"], one["id"].rpartition("-")[2]), "meseta node list")["id"])
 
 
 def _show(found: dict[str, Any]) -> None:

@@ -226,9 +226,10 @@ def rows(tasks: list[dict[str, Any]], agents: list[dict[str, Any]], frameworks: 
 
 
 def agent_names(agent: dict[str, Any]) -> tuple[str, ...]:
-    """What an agent goes by: its id, its hostname, and with its port, as several may share a machine."""
+    """What an agent goes by: its id, its hostname, and with its port, as several may share a machine; the end of its id, such as S1."""
     info = agent["agent_info"]
-    return value(info, "id"), info["hostname"], f"{info['hostname']}:{info.get('port', 5051)}"
+    agent_id = value(info, "id")
+    return agent_id, info["hostname"], f"{info['hostname']}:{info.get('port', 5051)}", agent_id.rpartition("-")[2]
 
 
 def _agent_of(master: Master, found: dict[str, Any], hint: str) -> Peer:

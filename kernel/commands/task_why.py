@@ -26,7 +26,7 @@ def task_why(name: str | None, master: str | None, credential_file: str | None, 
     asked = Master(masters(master), credential(credential_file))
     found = asked.get("/explain" + (f"?name={quote(name, safe='')}" if name is not None else ""))
     waiting: list[dict[str, Any]] = found["demands"]
-    launched = [] if waiting or name is None else [_launched(asked, name, found["silent"])]
+    launched = [] if waiting or name is None else [_launched(asked, name, found.get("silent", []))]
     if as_json:
         output.emit_json(waiting or launched)
         return

@@ -65,6 +65,11 @@ def test_json_is_the_apis_own_messages_with_ids_on_top(cluster: Cluster, meseta:
     assert json.loads(meseta("task", "list", "--json")[1])[0] == {"id": "sh-1", **cluster.tasks[0]}
 
 
+def test_a_node_goes_by_the_end_of_its_id(cluster: Cluster, meseta: Run) -> None:
+    cluster.agents = [agent("12209a21-f704-S0", "n1"), agent("12209a21-f704-S1", "n2")]
+    assert json.loads(meseta("node", "show", "S1", "--json")[1])["hostname"] == "n2"
+
+
 @pytest.mark.parametrize(
     ("more", "state"),
     [
