@@ -309,8 +309,8 @@ class _Turn:
                 if piece is not full:
                     state.quota.note(leaf, full)
                 return None
-            if piece is not full and not is_worth(piece, leaf.minimums):
-                self._too_much(leaf, full)
+            if piece is not full and (not is_worth(piece, leaf.minimums) or is_refused(agent, leaf, piece)):
+                self._too_much(leaf, full)  # What was refused was as little as this; more may be welcome.
                 return None
         if is_refused(agent, leaf, piece) or not is_worth(piece, leaf.minimums):
             return None
@@ -356,6 +356,7 @@ class _Turn:
             times = min(times, entry.needed)
             cut = shape.cut(piece, times, agent.uniform)
             if is_refused(agent, leaf, cut):
+                too_much = too_much or (piece is not full and grant is None)
                 continue
             if grant is None:
                 grant = _Grant(cut, [(entry, times)])

@@ -482,6 +482,8 @@ class State:
             if not entry.kept:
                 del self.accumulating[entry]
         self.claimed -= 1
+        if self.demanding:  # Meanwhile no offer there was taken back for anybody else.
+            self.stirred |= {allocation: None for allocation in agent.offers if allocation in self.old}
         self.look_at(agent)
 
     def rest(self, leaf: Leaf) -> None:

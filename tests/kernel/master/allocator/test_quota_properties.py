@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, settings
 from hypothesis import given as drawn
-from hypothesis import settings
 from hypothesis import strategies as st
 
 from kernel.master.allocator import Quota
@@ -119,6 +119,8 @@ def test_no_limit_is_passed_nothing_kept_is_given_and_nothing_is_overlooked(hist
     check_nothing_was_overlooked(player)
 
 
+# What was refused without what was kept for a guarantee was not offered with it, when it no longer was.
+@example(history=[("launch", 0, 0, 0), ("quota", 1, 4, 0), ("decline", 2, 0, 1), ("decline", 2, 0, 1), ("agent", 2, 0, 0)])
 @pytest.mark.parametrize("slice_steps", [1, 3])
 @settings(max_examples=50, deadline=None)
 @drawn(history=steps)
