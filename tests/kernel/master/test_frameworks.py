@@ -496,6 +496,27 @@ class TestDemand:
         (offer,) = c.offers()
         assert [(r.name, r.scalar.value) for r in offer.resources] == [("cpus", 2.0), ("mem", 128.0)]
 
+    def test_a_gang_is_offered_in_one_event(self):
+        c = Conductor()
+        fid = c.subscribe()
+        c.call(fid, scheduler.Request((scheduler.ResourceRequest(resources=resources("cpus:4;mem:64"), count=2, min=2),)))
+        c.agent(1)
+        assert c.offers() == []
+        c.agent(2)
+        (event,) = [one for one in c.told["s"] if one.type == "OFFERS"]
+        assert len(event.offers.offers) == 2
+
+    def test_agents_that_are_preferred_are_waited_for(self):
+        c = Conductor(locality_delay_s=2.0)
+        fid = c.subscribe()
+        asked = scheduler.ResourceRequest(resources=resources("cpus:1;mem:64"), prefer=(AgentID("elsewhere"),))
+        c.call(fid, scheduler.Request((asked,)))
+        c.agent()
+        c.later(1.5)
+        assert c.offers() == []
+        c.later(1.0)
+        assert len(c.offers()) == 1
+
     def test_an_empty_request_ends_offers(self):
         c = Conductor()
         fid = c.subscribe()
