@@ -215,7 +215,7 @@ class Bundles:
     def probed_ended(self, container_id: str) -> bool:
         """Whether this was to be started for a check of a container that has ended: that it could not be says nothing then."""
         host = _text(f"{self._bundle(container_id)}/probed")
-        return bool(host) and not oci_state.members(f"{self._state}/{host}")
+        return bool(host) and oci_state.ended(f"{self._state}/{host}")
 
     def remove(self, container_id: str) -> None:
         """Take away all there is of a container, its processes included. One that is gone is fine."""

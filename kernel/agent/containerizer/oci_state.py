@@ -7,11 +7,17 @@ import shutil
 
 import msgspec
 
+_FLAGS, _START = 6, 19  # In /proc/PID/stat, behind the name.
+_EXITING = 0x4  # PF_EXITING.
+
 
 class State(msgspec.Struct):
-    """What of it concerns us. cgroup_paths: of each hierarchy the container's control group; of version 2 under an empty name."""
+    """What of it concerns us. cgroup_paths: of each hierarchy the container's control group; of version 2 under an empty name.
+    init_process_pid, init_process_start: the container's first process, and when it began, in clock ticks since boot."""
 
     cgroup_paths: dict[str, str] = {}
+    init_process_pid: int = 0
+    init_process_start: int = 0
 
 
 def read(folder: str) -> State | None:
@@ -35,6 +41,19 @@ def members(folder: str) -> list[int]:
         if pids:
             return [int(pid) for pid in pids]
     return []
+
+
+def ended(folder: str) -> bool:
+    """Whether a container's first process is dead or dying: while it waits for the others to end, too, nothing can be started there."""
+    state = read(folder)
+    if state is None:
+        return True
+    try:
+        with open(f"/proc/{state.init_process_pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+    except OSError:
+        return True
+    return int(fields[_START]) != state.init_process_start or fields[0] in (b"Z", b"X") or bool(int(fields[_FLAGS]) & _EXITING)
 
 
 def remove(folder: str) -> bool:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from kernel.agent.containerizer import oci_state
+from kernel.agent.launcher import processes
+from tests.cluster import eventually
 
 
 @pytest.fixture
@@ -53,3 +56,17 @@ def test_a_container_that_was_only_begun_is_left_to_runc(text: str, tmp_path: Pa
 def test_a_container_that_runc_does_not_know_has_no_processes(tmp_path: Path) -> None:
     assert oci_state.members(str(tmp_path / "c1")) == []
     assert not oci_state.remove(str(tmp_path / "c1"))
+
+
+def test_a_container_has_ended_with_its_first_process_reaped_or_not(tmp_path: Path) -> None:
+    first = subprocess.Popen(["/bin/sleep", "1000"])
+    found = processes.stat(first.pid)
+    assert found is not None
+    kept = {"init_process_pid": first.pid, "init_process_start": found.start}
+    (tmp_path / "state.json").write_text(json.dumps(kept))
+    assert not oci_state.ended(str(tmp_path))
+    first.kill()
+    eventually(lambda: oci_state.ended(str(tmp_path)))
+    first.wait()
+    assert oci_state.ended(str(tmp_path))
+    assert oci_state.ended(str(tmp_path / "none"))
