@@ -202,7 +202,7 @@ def test_an_unreachable_master_is_named_with_a_hint(cluster: Cluster, command: l
 
 @pytest.mark.parametrize("command", UNKNOWN, ids=" ".join)
 def test_what_there_is_not_is_named_with_a_hint(cluster: Cluster, command: list[str]) -> None:
-    kind = {"node": "agent"}.get(command[0], command[0])
+    kind = command[0]
     done = cluster.meseta(*command, "--json", check=False)
     assert (done.returncode, done.stdout) == (1, "")
     error = json.loads(done.stderr)

@@ -21,6 +21,7 @@ from kernel.agent import effects, sandbox
 from kernel.agent.containerizer import docker_exec, docker_options
 from kernel.agent.containerizer.containerizer import Post
 from kernel.agent.containerizer.docker_state import EngineAway, EngineError, NoSuchContainer
+from kernel.agent.containerizer.first_process import is_dying
 from kernel.agent.containerizer.workers import Workers
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE
 from kernel.agent.sessions import Guest
@@ -107,9 +108,14 @@ class DockerProbes:
                 command.process.wait()
         if code < 0:
             return -code if command.killed else None
-        if code == KILLED and not await self._workers.run(lambda: self._engine().inspect(task).running):
+        if code == KILLED and await self._workers.run(self._ended, task):
             return None  # It ended with its container.
         return code << 8
+
+    def _ended(self, task: str) -> bool:
+        """Whether a container has ended, be it that the engine has not noticed yet."""
+        state = self._engine().inspect(task)
+        return not state.running or is_dying(state.pid)
 
     def _start(self, probe: effects.LaunchProbe, task: str, lifeline: socket.socket) -> subprocess.Popen[bytes]:
         user = sandbox.owner(probe.user) if probe.user is not None else None

@@ -7,8 +7,7 @@ import shutil
 
 import msgspec
 
-_FLAGS, _START = 6, 19  # In /proc/PID/stat, behind the name.
-_EXITING = 0x4  # PF_EXITING.
+from kernel.agent.containerizer.first_process import is_dying
 
 
 class State(msgspec.Struct):
@@ -44,16 +43,9 @@ def members(folder: str) -> list[int]:
 
 
 def ended(folder: str) -> bool:
-    """Whether a container's first process is dead or dying: while it waits for the others to end, too, nothing can be started there."""
+    """Whether a container's first process is dead or dying."""
     state = read(folder)
-    if state is None:
-        return True
-    try:
-        with open(f"/proc/{state.init_process_pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-    except OSError:
-        return True
-    return int(fields[_START]) != state.init_process_start or fields[0] in (b"Z", b"X") or bool(int(fields[_FLAGS]) & _EXITING)
+    return state is None or is_dying(state.init_process_pid, state.init_process_start)
 
 
 def remove(folder: str) -> bool:

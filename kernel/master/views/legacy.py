@@ -40,6 +40,7 @@ Fragments = Iterable[bytes]
 Query = Mapping[str, str]
 
 TASKS_MAX_DEFAULT = 100
+NO_LIMIT = "-1"  # As `mesos task` asks; Mesos takes it for a number without a sign.
 
 # The states that /state-summary counts.
 _COUNTED = (
@@ -285,6 +286,8 @@ def tasks(s: MasterState, query: Query) -> Fragments:
     of = chain(_select(s.frameworks, wanted), _select(s.completed, wanted))
     found = list(chain.from_iterable(map(_tasks_of, of)))
     limit, offset = _number(query.get("limit"), TASKS_MAX_DEFAULT), _number(query.get("offset"), 0)
+    if query.get("limit") == NO_LIMIT:
+        limit = len(found)
     first = nsmallest if query.get("order") == "asc" else nlargest
     return _page(s.pictures.take(), found, task_id, lambda tasks, began_s: first(offset + limit, tasks, key=began_s), offset)
 

@@ -9,6 +9,7 @@ import pytest
 from kernel.errors import NotFound
 from kernel.master import effects as e
 from kernel.master import views
+from kernel.master.views import legacy
 from kernel.wire import scheduler
 from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.task import TaskState
@@ -334,6 +335,10 @@ class TestTasks:
     )
     def test_are_sorted_by_their_first_status_and_cut(self, finished: Conductor, query: dict[str, str], names: str):
         assert "".join(shown["id"] for shown in show(finished, "tasks", **query)["tasks"]) == names
+
+    def test_are_all_there_when_asked_as_mesos_task_does(self, finished: Conductor, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(legacy, "TASKS_MAX_DEFAULT", 1)
+        assert len(show(finished, "tasks", order="asc", limit="-1")["tasks"]) == 4
 
     def test_of_frameworks_that_left_are_there_too(self):
         c = cluster()
