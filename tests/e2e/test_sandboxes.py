@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import subprocess
 import sys
@@ -49,7 +50,11 @@ def named(cluster: Cluster, name: str) -> dict[str, Any]:
 
 def sandboxes(cluster: Cluster) -> set[Path]:
     """Those on the disk."""
-    return {path.resolve() for path in cluster.work_dir.glob("agent-*/slaves/*/frameworks/*/executors/*/runs/*")}
+    found = set()
+    for path in cluster.work_dir.glob("agent-*/slaves/*/frameworks/*/executors/*/runs/*"):
+        with contextlib.suppress(FileNotFoundError):  # It is being removed.
+            found.add(path.resolve())
+    return found
 
 
 def test_the_sandbox_of_an_ended_task_goes_that_of_a_running_one_stays(start_cluster: Callable[..., Cluster], spawn: Spawn) -> None:
