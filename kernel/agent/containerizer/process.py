@@ -369,6 +369,7 @@ class ProcessContainerizer:
         limitations: dict[str, Limitation] = {}
         for index, event in enumerate(batch):
             if isinstance(event, client.LauncherState):
+                batch[index] = event = replace(event, containers=tuple(map(self._in_doubt, event.containers)))
                 for report in event.containers:
                     if not _runs(report):
                         self._end(report.container, limitations)
@@ -379,10 +380,18 @@ class ProcessContainerizer:
                     self._bundles.recall(container_id)
                 self._isolation.reconcile(known)
             elif isinstance(event, client.Exited | client.LaunchFailed):
-                if isinstance(event, client.LaunchFailed) and self._bundles.probed_ended(event.container):
+                failed = isinstance(event, client.LaunchFailed) or event.status == signal.SIGKILL
+                if failed and self._bundles.probed_ended(event.container):
                     batch[index] = client.Exited(event.container, None, time.time())  # From which nothing follows.
                 self._end(event.container, limitations)
         return limitations
+
+    def _in_doubt(self, report: client.ContainerReport) -> client.ContainerReport:
+        """A report of a check's command that ended with its container, not by itself: nothing follows from that."""
+        failed = report.failed is not None or (report.exit is not None and report.exit.status == signal.SIGKILL)
+        if failed and self._bundles.probed_ended(report.container):
+            return replace(report, exit=client.Exit(None, time.time()), failed=None)
+        return report
 
     def _end(self, container_id: str, limitations: dict[str, Limitation]) -> None:
         limitation = self._isolation.ended(container_id)
