@@ -26,6 +26,7 @@ from chronos.schedule import (
 from chronos.schedule.iso8601 import read_time, split
 from chronos.schedule.zones import UTC_ZONE
 from kernel.errors import CallError
+from kernel.wire.constraints import compiled
 from kernel.wire.values import to_milli
 
 NAME = re.compile(r"[\w.-]+", re.ASCII)
@@ -113,13 +114,14 @@ def _check_command(job: Job, limits: Limits) -> None:
 
 
 def _check_pattern(pattern: str, field: str) -> None:
+    """By what will match it: masters refuse all that waits when they cannot read one pattern of it."""
+    shown = f"{field}: {pattern[:100]!r} is no regular expression"
+    if len(pattern) > PATTERN_CHARS_MAX:
+        raise CallError(f"{shown} of at most {PATTERN_CHARS_MAX} characters")
     try:
-        if len(pattern) <= PATTERN_CHARS_MAX:
-            re.compile(pattern)
-            return
-    except (re.error, RecursionError, OverflowError):
-        pass
-    raise CallError(f"{field}: {pattern[:100]!r} is no regular expression of at most {PATTERN_CHARS_MAX} characters")
+        compiled(pattern)
+    except CallError as error:
+        raise CallError(f"{shown} of RE2, within the bounds of masters: {error}") from None
 
 
 def _check_container(container: Container) -> None:

@@ -310,6 +310,8 @@ def test_what_is_wrong_in_the_extension_is_named(extension: Any, said: str) -> N
         ({"maxCompletionTime": -5}, "maxCompletionTime: -5 is not allowed"),
         ({"constraints": [["rack", "CLUSTER", "a"]]}, "constraints[0]: 'CLUSTER' is not allowed: EQUALS, LIKE, UNLIKE are"),
         ({"constraints": [["rack", "LIKE", "r["]]}, "constraints[0]: 'r[' is no regular expression"),
+        ({"constraints": [["rack", "LIKE", "(?=r)"]]}, "constraints[0]: '(?=r)' is no regular expression of RE2"),
+        ({"constraints": [["rack", "UNLIKE", "x{900}"]]}, "constraints[0]: 'x{900}' is no regular expression of RE2"),
         ({"container": {"image": "i", "type": "LXC"}}, "container.type: 'LXC' is not allowed: DOCKER, MESOS are"),
         ({"container": {"image": "i", "network": "host"}}, "container.network: 'host' is not allowed: HOST, BRIDGE, USER are"),
         ({"container": {"image": "i", "volumes": [{"containerPath": "/a", "mode": "R"}]}}, "container.volumes[0].mode: 'R' is not allowed"),
