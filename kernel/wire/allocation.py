@@ -94,13 +94,16 @@ class RolePart(_Part, frozen=True):
 
 
 class Rules(_Part, frozen=True):
-    """What of the master's settings decides."""
+    """What of the master's settings decides. drawn_roles, drawn_frameworks: the order is drawn by weight: what is planned is then one of
+    many ways it may go."""
 
     min_allocatable: tuple[dict[str, int], ...] = ()
     excluded_names: tuple[str, ...] = ()
     filter_gpu_resources: bool = True
     region: str | None = None
     interval_s: float = 1.0
+    drawn_roles: bool = False
+    drawn_frameworks: bool = False
 
 
 class Snapshot(_Part, frozen=True):

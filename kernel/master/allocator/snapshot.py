@@ -29,6 +29,8 @@ def rules_of(config: AllocatorConfig) -> Rules:
         config.filter_gpu_resources,
         config.region,
         config.interval_s,
+        config.drawn_roles,
+        config.drawn_frameworks,
     )
 
 
@@ -39,6 +41,8 @@ def config_of(rules: Rules) -> AllocatorConfig:
         excluded_names=frozenset(rules.excluded_names),
         filter_gpu_resources=rules.filter_gpu_resources,
         region=rules.region,
+        drawn_roles=rules.drawn_roles,
+        drawn_frameworks=rules.drawn_frameworks,
         locality_s=0.0,
     )
 

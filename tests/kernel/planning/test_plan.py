@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,9 +27,9 @@ CLUSTERS = 150  # In `make soak`: 10,000.
 class Cluster:
     """A real allocator, whose frameworks take what they are offered."""
 
-    def __init__(self) -> None:
+    def __init__(self, **config: Any) -> None:
         self.now = Now(1000.0, 1000.0)
-        self.allocator = Allocator(AllocatorConfig())
+        self.allocator = Allocator(AllocatorConfig(**config))
         self.tasks: list[tuple[str, str, str, Resources]] = []  # Framework, role, agent, what it holds.
         self.names: dict[str, str] = {}
         self.weights: dict[str, float] = {}
@@ -151,6 +152,13 @@ def test_the_loss_of_an_agent_loses_its_tasks_and_they_are_asked_for_again() -> 
     assert sum(one.waiting_after for one in found.roles) == 18 + 8
     with pytest.raises(CallError, match="there is no agent 's9'"):
         plan(shared().snapshot(), Change(lost=("s9",)))
+
+
+def test_a_plan_draws_who_is_next_where_the_master_does() -> None:
+    cluster = Cluster(drawn_roles=True, drawn_frameworks=True)
+    assert cluster.snapshot().rules.drawn_roles
+    assert cluster.snapshot().rules.drawn_frameworks
+    assert Allocator.restored(cluster.snapshot(), cluster.now).snapshot({}, {}, {}).rules == cluster.snapshot().rules
 
 
 def test_a_demand_that_is_only_thought_of_takes_part() -> None:
