@@ -210,7 +210,9 @@ def test_attach_without_input(running: tuple[str, Any]) -> None:
         status, headers = output.answer()
         assert (status, headers["content-type"], headers["message-content-type"]) == (200, "application/recordio", "application/json")
         inner = {"parent": container_id, "value": "c0ffee00-0000-4000-8000-000000000004"}
-        begin(url, inner, ["sh", "-c", "echo said >> stdout"], terminal=False).close()
+        writer = begin(url, inner, ["sh", "-c", "echo said >> stdout"], terminal=False)
+        assert [record for record in writer.records() if data(record)] == []  # Read to its end: it is killed with its reader.
+        writer.close()
         assert next(filter(None, map(data, output.records()))) == b"said\n"
     finally:
         output.close()
