@@ -100,6 +100,7 @@ class TaskRecord(Struct, frozen=True, omit_defaults=True):
     kill: Kill | None = None
     kill_wanted: KillPolicy | None = None
     gpus: tuple[int, ...] = ()
+    preempted: str = ""
 
 
 class UpdatesRecord(Struct, frozen=True, omit_defaults=True):
@@ -200,6 +201,7 @@ def keep_task(task: Task, state: AgentState) -> Persist:
         kill,
         task.kill_wanted,
         task.gpus,
+        task.preempted,
     )
     return Persist(f"tasks/{task.framework.framework_id}/{task.task_id}", _encode(record))
 
@@ -335,7 +337,7 @@ def _load_task(state: AgentState, key: str, entries: Mapping[str, bytes]) -> Non
     kept, updates = _decode_task(entries[key]), entries.get(_updates_key(key))
     framework = state.frameworks[key.split("/", 2)[1]]
     task = Task(framework, kept.info, kept.kind, kept.executor_id, kept.container_id, kept.launched_wall_s, kept.group)
-    task.kill_wanted, task.gpus = kept.kill_wanted, kept.gpus
+    task.kill_wanted, task.gpus, task.preempted = kept.kill_wanted, kept.gpus, kept.preempted
     validate_id(task.task_id, "task_id")
     validate_id(task.executor_id, "executor_id")
     if task.container_id:

@@ -151,7 +151,10 @@ class Orders:
                 Reason.REASON_EXECUTOR_TERMINATED,
                 "Cannot find executor",
             )
-        elif task.kind is Kind.CUSTOM:
+            return
+        if message.preempted and not task.ending:
+            task.preempted = message.preempted  # Kept with the kill.
+        if task.kind is Kind.CUSTOM:
             self.executors.kill(task, message.kill_policy)
         else:
             self.tasks.end(task, KillCause.REQUEST, kill_grace_s(message.kill_policy, task.info.kill_policy))

@@ -107,12 +107,13 @@ class Task:
 
     container_id: empty for one in a custom executor. group: its number among the agent's groups, 0 none.
     kill_wanted: the executor is still to be told (None: no kill, or told). completion_due_s: by max_completion_time.
-    networks: its container's own, empty where it has the agent's. gpus: numbers of those it has.
+    networks: its container's own, empty where it has the agent's. gpus: numbers of those it has. preempted: for whom it is being
+    killed, empty if it is not, or for another cause.
     """
 
     __slots__ = (
         "check", "completion_due_s", "container_id", "containerizer", "delivered", "executor_id", "framework", "gpus", "group", "health",
-        "info", "kill_wanted", "kind", "launched_wall_s", "networks", "run", "state", "statuses", "task_id", "updates",
+        "info", "kill_wanted", "kind", "launched_wall_s", "networks", "preempted", "run", "state", "statuses", "task_id", "updates",
     )  # fmt: skip
 
     def __init__(
@@ -135,6 +136,7 @@ class Task:
         self.updates = UpdateQueue()
         self.delivered = False
         self.kill_wanted: KillPolicy | None = None
+        self.preempted = ""
         self.completion_due_s: float | None = None
         self.networks: tuple[NetworkInfo, ...] = ()
         self.gpus: tuple[int, ...] = ()
@@ -142,6 +144,11 @@ class Task:
     @property
     def terminal(self) -> bool:
         return self.state in TERMINAL
+
+    @property
+    def ending(self) -> bool:
+        """Whether its end was asked for."""
+        return self.kill_wanted is not None or (self.run is not None and self.run.kill is not None)
 
     @property
     def watches(self) -> list[Watch]:

@@ -90,7 +90,9 @@ class Updates:
         return True
 
     def _add(self, task: Task, status: TaskStatus) -> None:
-        if self.state.drain is not None and status.state in _KILLS:
+        if task.preempted and status.state in _KILLS:
+            status = _preempted(task, status)
+        elif self.state.drain is not None and status.state in _KILLS:
             status = _drained(task, status, self.state.drain)
         task.state = status.state
         task.note(status)
@@ -219,6 +221,13 @@ def _drained(task: Task, status: TaskStatus, drain: Drain) -> TaskStatus:
     """A kill on an agent that drains says so; whoever can understand it is told that the agent will never be back."""
     gone = drain.config.mark_gone and status.state is TaskState.TASK_KILLED and task.framework.partition_aware
     return replace(status, state=TaskState.TASK_GONE_BY_OPERATOR if gone else status.state, reason=Reason.REASON_AGENT_DRAINING)
+
+
+def _preempted(task: Task, status: TaskStatus) -> TaskStatus:
+    """A kill that nobody asked for but that others need the room: as schedulers know it of Mesos, so that they start it elsewhere."""
+    state = task.framework.lost(TaskState.TASK_GONE) if status.state is TaskState.TASK_KILLED else status.state
+    message = f"{task.preempted}; {status.message}" if status.message else task.preempted
+    return replace(status, state=state, source=Source.SOURCE_AGENT, reason=Reason.REASON_CONTAINER_PREEMPTED, message=message)
 
 
 def _healthy(task: Task, new_state: TaskState) -> bool | None:

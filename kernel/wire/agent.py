@@ -177,11 +177,13 @@ class RunTaskGroup(_Message, frozen=True):
 
 
 class KillTask(_Message, frozen=True):
-    """End a task. An unknown one is answered with TASK_DROPPED (or LOST), `Cannot find executor`."""
+    """End a task. An unknown one is answered with TASK_DROPPED (or LOST), `Cannot find executor`. preempted: for whom, if it is
+    nobody's wish but that others need the room: its end is then TASK_GONE (or LOST), CONTAINER_PREEMPTED, and says so."""
 
     framework_id: ShortText
     task_id: ShortText
     kill_policy: KillPolicy | None = None
+    preempted: str = ""
 
 
 class AcknowledgeUpdate(_Message, frozen=True):
