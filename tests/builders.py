@@ -34,6 +34,7 @@ from kernel.wire.resources import (
     ReservationType,
     Resource,
     Resources,
+    RevocableInfo,
     Scalar,
     SharedInfo,
 )
@@ -104,6 +105,11 @@ def reserved(text: str, *roles: str, principal: str | None = None) -> tuple[Reso
     """Resources reserved dynamically for these roles, outermost first."""
     stack = tuple(ReservationInfo(ReservationType.DYNAMIC, role, principal) for role in roles)
     return tuple(replace(resource, reservations=stack) for resource in resources(text))
+
+
+def slack(text: str) -> tuple[Resource, ...]:
+    """Revocable amounts of these."""
+    return tuple(replace(resource, revocable=RevocableInfo()) for resource in resources(text))
 
 
 def volume(

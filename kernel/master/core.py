@@ -21,6 +21,7 @@ from kernel.master import (
     launching,
     maintenance,
     operations,
+    oversubscription,
     quotas,
     reconciliation,
     registration,
@@ -55,7 +56,16 @@ from kernel.master.effects import (
 from kernel.master.model import Framework, Offer
 from kernel.master.state import MasterState
 from kernel.wire import operator, scheduler
-from kernel.wire.agent import AgentHeartbeat, ExecutorExited, ExecutorMessage, Goodbye, OperationUpdate, Register, StatusUpdate
+from kernel.wire.agent import (
+    AgentHeartbeat,
+    ExecutorExited,
+    ExecutorMessage,
+    Goodbye,
+    OperationUpdate,
+    Oversubscribed,
+    Register,
+    StatusUpdate,
+)
 from kernel.wire.nodes import MasterInfo
 
 UUID_BYTES = 16
@@ -174,6 +184,8 @@ class MasterCore:
                 agents.heartbeat(state, agent)
             elif isinstance(body, ExecutorMessage):
                 tasks.executor_message(state, agent, body)
+            elif isinstance(body, Oversubscribed):
+                oversubscription.update(state, agent, body, now)
             elif isinstance(body, ExecutorExited):
                 agents.executor_exited(state, agent, body, now)
             elif isinstance(body, Goodbye):

@@ -17,7 +17,8 @@ from kernel.master.transitions import FrameworkState
 from kernel.master.validation import constraints_fault, framework_fault, groups_fault, immutable_fault, suppressed_fault
 from kernel.wire import scheduler
 from kernel.wire.agent import FrameworkUpdated, ShutdownFramework
-from kernel.wire.resources import Resources
+from kernel.wire.resources import Resource, Resources
+from kernel.wire.revocable import firm
 from kernel.wire.task import FrameworkCapability, FrameworkInfo, Reason, TaskState
 
 HEARTBEAT_S = 15.0
@@ -120,7 +121,7 @@ def options(framework: Framework) -> FrameworkOptions:
     capabilities = {capability.type for capability in framework.info.capabilities}
     return FrameworkOptions(
         gpu_aware=FrameworkCapability.GPU_RESOURCES in capabilities,
-        revocable=FrameworkCapability.REVOCABLE_RESOURCES in capabilities,
+        revocable=framework.revocable,
         shared=FrameworkCapability.SHARED_RESOURCES in capabilities,
         refined=framework.refinement,
         region_aware=FrameworkCapability.REGION_AWARE in capabilities,
@@ -327,7 +328,7 @@ def request(s: MasterState, framework: Framework, call: scheduler.Request, now: 
             Demand(
                 name=item.name,
                 role=role,
-                shape=Resources.of(item.resources, f"{at}.resources"),
+                shape=_shape(framework, item.resources, f"{at}.resources"),
                 count=item.count,
                 min=item.min,
                 agent_id=item.agent_id.value if item.agent_id is not None else None,
@@ -337,6 +338,18 @@ def request(s: MasterState, framework: Framework, call: scheduler.Request, now: 
             )
         )
     s.allocator.request(framework.framework_id, demands, now)
+
+
+def _shape(framework: Framework, messages: tuple[Resource, ...], at: str) -> Resources:
+    """What one task of a demand needs. Raises CallError."""
+    shape = Resources.of(messages, at)
+    slack = {key.name for key in shape.other or () if key.revocable}
+    if slack and not framework.revocable:
+        raise CallError(f"{at}: revocable resources are for frameworks with the capability REVOCABLE_RESOURCES")
+    both = sorted(slack & firm(shape).scalars().keys())
+    if both:
+        raise CallError(f"{at}: '{both[0]}' must be revocable or not, not both")
+    return shape
 
 
 def check_update(call: SchedulerCall) -> None:

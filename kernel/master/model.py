@@ -234,8 +234,8 @@ class Framework:
     __slots__ = (
         "completed", "counts", "ends_with_tasks", "executors", "failover_due_s", "framework_id", "info", "inverse_offers", "linked",
         "live", "multi_role", "offer_constraints", "offered", "offers", "operations", "partition_aware", "refinement",
-        "registered_wall_s", "reregistered_wall_s", "roles", "shared", "state", "stream", "suppressed", "task_killing", "tasks",
-        "unreachable", "unregistered_wall_s", "used", "waits",
+        "registered_wall_s", "reregistered_wall_s", "revocable", "roles", "shared", "state", "stream", "suppressed", "task_killing",
+        "tasks", "unreachable", "unregistered_wall_s", "used", "waits",
     )  # fmt: skip
 
     def __init__(self, framework_id: str, info: FrameworkInfo, completed_max: int) -> None:
@@ -268,6 +268,7 @@ class Framework:
         self.info = info
         self.partition_aware = FrameworkCapability.PARTITION_AWARE in capabilities
         self.multi_role = FrameworkCapability.MULTI_ROLE in capabilities
+        self.revocable = FrameworkCapability.REVOCABLE_RESOURCES in capabilities
         self.shared = FrameworkCapability.SHARED_RESOURCES in capabilities
         self.refinement = FrameworkCapability.RESERVATION_REFINEMENT in capabilities
         self.task_killing = FrameworkCapability.TASK_KILLING_STATE in capabilities

@@ -34,6 +34,7 @@ from kernel.wire.agent import (
 from kernel.wire.conversion import once
 from kernel.wire.ids import AgentID
 from kernel.wire.resources import EMPTY, Resources, ValueType
+from kernel.wire.revocable import firm
 from kernel.wire.task import TERMINAL, AgentInfo, Reason, TaskState
 
 
@@ -234,7 +235,7 @@ def _named(message: Register) -> Iterator[str]:
 def _ask_for_missing(s: MasterState, agent: Agent, reported: set[tuple[str, str]], now: Now) -> None:
     """Send the kills again that it may have missed, and ask for tasks it did not report."""
     missing = []
-    lacks = not agent.total.contains(once(agent.used))  # An operation was lost on its way, and with it all that counted on it.
+    lacks = not agent.total.contains(firm(once(agent.used)))  # An operation was lost on its way, and with it all that counted on it.
     for key, task in list(agent.tasks.items()):
         framework = s.frameworks[key[0]]
         if key in reported:

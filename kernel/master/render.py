@@ -25,6 +25,7 @@ from kernel.wire.offer import InverseOffer as InverseOfferMessage
 from kernel.wire.offer import Offer as OfferMessage
 from kernel.wire.offer import OfferConstraints, TrackedOperation
 from kernel.wire.resources import AllocationInfo, Form, Resources
+from kernel.wire.revocable import firm
 from kernel.wire.task import Task as TaskMessage
 from kernel.wire.task import TaskInfo
 
@@ -161,7 +162,7 @@ class FrameworkLook(Struct, gc=False):
 
 def agent_info(agent: Agent | AgentLook) -> AgentInfo:
     """What an agent says of itself, as operators are told of it."""
-    return replace(agent.info, resources=agent.total.messages(form=Form.ENDPOINT))
+    return replace(agent.info, resources=firm(agent.total).messages(form=Form.ENDPOINT))
 
 
 def agent_message(agent: Agent | AgentLook) -> operator.Agent:

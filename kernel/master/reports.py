@@ -8,6 +8,7 @@ from __future__ import annotations
 from msgspec import Struct
 
 from kernel.errors import CallError, PeerError
+from kernel.master import oversubscription
 from kernel.master.state import MasterState
 from kernel.master.transitions import REPORTABLE
 from kernel.master.validation import framework_fault
@@ -56,14 +57,14 @@ def read(s: MasterState, agent_id: str, message: Register) -> Report:
 
 
 def _read_total(message: Register) -> Resources:
-    """All that the agent has, as operations have left it."""
-    configured = Resources.of(message.resources)
+    """All that the agent has, as operations have left it, and what it lends besides."""
+    configured, slack = Resources.of(message.resources), oversubscription.read(message.slack)
     if not message.total:
-        return configured
+        return configured + slack
     total = Resources.of(message.total, "total")
     if stripped(total) != configured:
         raise PeerError(f"registration refused: {{{total}}} cannot be made of {{{configured}}}")
-    return total
+    return total + slack
 
 
 def _check_operations(message: Register) -> None:

@@ -64,7 +64,7 @@ class Register(_Message, frozen=True):
     agent_id: empty when the agent never had one. run: random text, new at each start of the agent process:
     a registration repeated by the same run is a repeat, by another run a restart. known_tasks: every task
     that is not terminal, or terminal with an update still unacknowledged. capabilities: what it can do. resources: as
-    it is configured; total: what operations have made of them (empty: nothing else).
+    it is configured; total: what operations have made of them (empty: nothing else). slack: as in Oversubscribed.
     """
 
     version: int
@@ -84,6 +84,7 @@ class Register(_Message, frozen=True):
     capabilities: tuple[AgentCapability, ...] = ()
     total: tuple[Resource, ...] = ()
     operations: tuple[OperationReport, ...] = ()
+    slack: tuple[Resource, ...] = ()
 
 
 class StatusUpdate(_Message, frozen=True):
@@ -120,6 +121,13 @@ class ExecutorMessage(_Message, frozen=True):
     framework_id: ShortText
     executor_id: ShortText
     data: bytes
+
+
+class Oversubscribed(_Message, frozen=True):
+    """So much of the agent may be given out once more as revocable, used or not, in place of what it said before. slack: revocable
+    scalars that are reserved for nobody."""
+
+    slack: tuple[Resource, ...] = ()
 
 
 class Goodbye(_Message, frozen=True):
@@ -247,7 +255,7 @@ class MasterHeartbeat(_Message, frozen=True):
     """Answer to an AgentHeartbeat."""
 
 
-AgentMessage = Register | StatusUpdate | OperationUpdate | ExecutorExited | ExecutorMessage | Goodbye | AgentHeartbeat
+AgentMessage = Register | StatusUpdate | OperationUpdate | ExecutorExited | ExecutorMessage | Oversubscribed | Goodbye | AgentHeartbeat
 MasterMessage = (
     Registered
     | ShutdownAgent

@@ -127,10 +127,10 @@ class Message(ProtoMessage, frozen=True):
 class ResourceRequest(ProtoMessage, frozen=True):
     """A shape of tasks that wait, the mesos.v1.Request; all but agent_id and resources is our extension.
 
-    resources: what one task needs. agent_id: the only agent it may run on. name: what to call it when explaining.
-    role: one of the framework's, None for its only one. count: how many wait. min: fewer at once are of no use.
-    constraints: groups as in OfferConstraints. priority: higher first within the framework. prefer: agents it would
-    rather run on, best first.
+    resources: what one task needs; of a name that is marked revocable, slack. agent_id: the only agent it may run on. name: what to
+    call it when explaining. role: one of the framework's, None for its only one. count: how many wait. min: fewer at once are of no
+    use. constraints: groups as in OfferConstraints. priority: higher first within the framework. prefer: agents it would rather run
+    on, best first.
     """
 
     agent_id: AgentID | None = None

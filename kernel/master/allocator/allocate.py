@@ -24,6 +24,7 @@ from kernel.master.allocator.rescue import Rescue
 from kernel.master.allocator.sorter import Leaf, shared_amounts
 from kernel.master.allocator.state import Agent, Allocation, Search, State
 from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.revocable import revocable
 
 # A demand is spread over at least so many agents, where there are so many and unless it gets too little by that.
 SPREAD_AGENTS = 32
@@ -88,7 +89,7 @@ class _Turn:
             agent.dirty = False
             self._serve(agent)
             return True
-        if state.dirty_leaves and state.index.apply():
+        if state.dirty_leaves and (state.index.apply() or state.slack.apply()):
             return True
         if state.dirty_leaves or state.search is not None:
             self._search()
@@ -186,24 +187,30 @@ class _Turn:
 
     def _consider_capped(self, agent: Agent) -> None:
         """Those at a limit may have what is reserved for them, or revocable."""
+        state = self.state
         for leaf in self._reserved_for(agent):
             if leaf.capped:
-                self.state.uncap(leaf)
-        self.state.tree.refresh()
+                state.uncap(leaf)
+        if state.capped_takers and agent.revocable and revocable(agent.free):
+            takers, state.capped_takers = state.capped_takers, {}
+            for leaf in takers:
+                if leaf.capped:
+                    state.uncap(leaf)
+        state.tree.refresh()
 
     def _reserved_for(self, agent: Agent) -> dict[Leaf, None]:
-        """All who may be offered something there that is reserved or revocable."""
+        """All who may be offered something that is reserved there."""
         tree = self.state.tree
         nodes = [tree.roles[role] for role in agent.roles if role in tree.roles]
-        found = {leaf: None for node in nodes for leaf in tree.leaves(node)}
-        if agent.revocable:
-            found |= {leaf: None for leaf in tree.leaves(tree.root) if leaf.framework.options.revocable}
-        return found
+        return {leaf: None for node in nodes for leaf in tree.leaves(node)}
 
     def _serve_reserved(self, agent: Agent, made: dict[Leaf, _Grant]) -> None:
-        """What is not reserved is used up: offer what is, to those it is for. Each in turn gets an equal part of what fits."""
+        """The rest is used up: offer what is reserved or revocable to those it is for. Each in turn gets an equal part of what fits."""
         state = self.state
-        leaves = sorted((leaf for leaf in self._reserved_for(agent) if leaf.wants), key=lambda leaf: state.tree.path_key(leaf, turns=True))
+        found = self._reserved_for(agent)
+        if agent.revocable and revocable(agent.free):
+            found |= state.tree.slackers
+        leaves = sorted((leaf for leaf in found if leaf.wants), key=lambda leaf: state.tree.path_key(leaf, turns=True))
         while leaves:
             served = []
             for number, leaf in enumerate(leaves):
@@ -434,6 +441,7 @@ class _Turn:
         state = self.state
         state.tree.refresh()
         wanted: dict[tuple[int, int], None] = {}
+        slack: dict[tuple[int, int], None] = {}
         wanting: dict[Leaf, None] = {}
         preferred: dict[str, None] = {}
         for leaf in leaves:
@@ -445,13 +453,17 @@ class _Turn:
                     if not entry.settled:
                         preferred |= dict.fromkeys(entry.demand.prefer)
                         if entry.far or not entry.prefer:
-                            wanted[entry.shape.cpus, entry.shape.mem] = None
+                            (slack if entry.shape.slack else wanted)[entry.shape.corner] = None
             else:
                 wanted[0, 0] = None
+                if leaf.takes_slack:
+                    slack[0, 0] = None
         agents = state.index.matching(wanted) if wanted else iter(())
+        if slack:
+            agents = chain(agents, state.slack.matching(slack))
         if preferred:
             agents = chain([state.agents[agent_id] for agent_id in preferred if agent_id in state.agents], agents)
-        state.search = Search(wanting, agents, hurried) if wanted or preferred else None
+        state.search = Search(wanting, agents, hurried) if wanted or slack or preferred else None
 
     def _end_search(self, search: Search) -> None:
         state = self.state

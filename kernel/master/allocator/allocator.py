@@ -25,6 +25,7 @@ from kernel.wire.allocation import Snapshot
 from kernel.wire.constraints import Site
 from kernel.wire.conversion import Conversion, apply, unshared
 from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.revocable import firm
 from kernel.wire.values import to_milli
 
 REFUSE_S_MAX = 31_536_000.0
@@ -57,8 +58,9 @@ class Allocator:
             return
         if agent.site != site:
             drop_all(agent)
-        state.count_total(agent.total, -1)
-        state.count_total(total, 1)
+        if firm(agent.total) != firm(total):
+            state.count_total(agent.total, -1)
+            state.count_total(total, 1)
         state.unindex_reserved(agent)
         agent.describe(total, site)
         state.index_reserved(agent)

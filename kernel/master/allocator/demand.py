@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from kernel.wire.offer import RoleConstraints
 from kernel.wire.resources import EMPTY, Amount, Key, Resources
+from kernel.wire.revocable import firm, revocable
 from kernel.wire.values import ValueType, span_size, span_take
 
 if TYPE_CHECKING:
@@ -44,31 +45,43 @@ class Shape:
     """A demand's resources made ready for fitting.
 
     exact: what must be there as it is (certain ports, sets, volumes); such a shape fits once at most. scalars: names beyond the
-    four of the slots; wanted: those and the slots, as pairs. ports: how many of any.
+    four of the slots; wanted: those and the slots, as pairs. ports: how many of any. slack: revocable scalars by name. cpus, mem: not
+    revocable; all_cpus, all_mem: of either kind.
     """
 
-    __slots__ = ("cpus", "disk", "exact", "gpus", "mem", "plain", "ports", "resources", "scalars", "wanted")
+    __slots__ = (
+        "all_cpus", "all_mem", "cpus", "disk", "exact", "gpus", "mem", "plain", "ports", "resources", "scalars", "slack", "wanted",
+    )  # fmt: skip
 
     def __init__(self, resources: Resources) -> None:
         self.resources = resources
         self.cpus, self.mem, self.disk, self.gpus = resources.cpus, resources.mem, resources.disk, resources.gpus
         self.ports = 0
         self.scalars: dict[str, int] = {}
+        self.slack: dict[str, int] = {}
         exact: dict[Key, Amount] = {}
         for key, amount in (resources.other or {}).items():
             if key == _ANY_PORTS and isinstance(amount, int):
                 self.ports = -(-amount // 1000)
             elif key == Key(key.name) and isinstance(amount, int):
                 self.scalars[key.name] = amount
+            elif key == Key(key.name, revocable=True) and isinstance(amount, int):
+                self.slack[key.name] = amount
             else:
                 exact[key] = amount
         self.exact = Resources(other=exact or None)
         self.plain = resources.other is None
         named = [("cpus", self.cpus), ("mem", self.mem), ("disk", self.disk), ("gpus", self.gpus), *self.scalars.items()]
         self.wanted = [(name, wanted) for name, wanted in named if wanted]
+        self.all_cpus, self.all_mem = self.cpus + self.slack.get("cpus", 0), self.mem + self.slack.get("mem", 0)
+
+    @property
+    def corner(self) -> tuple[int, int]:
+        """The cpus and mem by which agents are looked for: of slack, where any is wanted."""
+        return (self.slack.get("cpus", 0), self.slack.get("mem", 0)) if self.slack else (self.cpus, self.mem)
 
     def fits(self, piece: Resources, uniform: bool) -> int:
-        """How many of this shape can be cut out of the piece. uniform: nothing in the piece is reserved."""
+        """How many of this shape can be cut out of the piece. uniform: nothing in the piece is reserved or revocable."""
         if not uniform:
             return self._fits_reserved(piece)
         times = MANY
@@ -83,6 +96,8 @@ class Shape:
         return times if self.plain or not times else self._fits_rest(piece, times)
 
     def _fits_rest(self, piece: Resources, times: int) -> int:
+        if self.slack:
+            return 0
         other = piece.other or {}
         if self.exact:
             if not piece.contains(self.exact):
@@ -109,6 +124,9 @@ class Shape:
             times = min(times, sum(amount for _, amount in sums.get(name, ())) // wanted)
         if self.ports:
             times = min(times, sum(span_size(spans) for _, spans in _port_spans(piece)) // self.ports)
+        for name, wanted in self.slack.items():
+            held = (piece.other or {}).get(Key(name, revocable=True), 0)
+            times = min(times, held // wanted if isinstance(held, int) else 0)
         return times
 
     def cut(self, piece: Resources, times: int, uniform: bool) -> Resources:
@@ -124,6 +142,8 @@ class Shape:
                 if part:
                     taken += _scalar(key, name, part)
                     missing -= part
+        for name, wanted in self.slack.items():
+            taken += Resources(other={Key(name, revocable=True): wanted * times})
         missing = self.ports * times
         for key, spans in _port_spans(rest):
             if missing:
@@ -271,6 +291,7 @@ class Entry:
         if times == 1:
             return shape.resources
         other: dict[Key, Amount] = {Key(name): amount * times for name, amount in shape.scalars.items()}
+        other |= {Key(name, revocable=True): amount * times for name, amount in shape.slack.items()}
         return Resources(shape.cpus * times, shape.mem * times, shape.disk * times, shape.gpus * times, other or None)
 
     @property
@@ -307,12 +328,18 @@ class Entry:
         """Have turns on single agents."""
         self.leaf.needed += needed
         self.leaf.open[self] = None
-        self.leaf.wanted.add(self.shape.cpus, self.shape.mem)
+        if self.shape.slack:
+            self.leaf.slack_open += 1
+        else:
+            self.leaf.wanted.add(self.shape.cpus, self.shape.mem)
 
     def _close(self, needed: int) -> None:
         self.leaf.needed -= needed
         del self.leaf.open[self]
-        self.leaf.wanted.remove(self.shape.cpus, self.shape.mem)
+        if self.shape.slack:
+            self.leaf.slack_open -= 1
+        else:
+            self.leaf.wanted.remove(self.shape.cpus, self.shape.mem)
 
     def end(self) -> None:
         """The framework does not want it any more."""
@@ -327,6 +354,9 @@ def likeness(resources: Resources) -> object:
     """Equal for a demand and a task launched for it, whichever ports or reservations the task got."""
     if resources.other is None:
         return resources
+    slack = revocable(resources)
+    if slack:
+        return (frozenset(firm(resources).scalars().items()), frozenset(slack.scalars().items()))
     return frozenset(resources.scalars().items())
 
 

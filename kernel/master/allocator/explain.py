@@ -24,6 +24,7 @@ class Why(enum.Enum):
     NO_AGENTS = "no agent is active"
     CONSTRAINT = "no active agent is allowed by the demand or may be offered to the framework"
     SIZE = "no agent is large enough"
+    SLACK = "no agent has so much to lend as revocable"
     RESERVED = "it would fit only with resources reserved for other roles"
     QUOTA_LIMIT = "the role, or one above it, is at a limit of its quota"
     GUARANTEED = "what is free is kept for the guarantees of other roles"
@@ -155,7 +156,9 @@ def _why(state: State, leaf: Leaf, entry: Entry) -> Why:
     if entry.claim is not None or entry.kept:
         return Why.CLAIMED
     if not any(_fits(agent, leaf, entry, agent.total) for agent in allowed()):
-        return Why.RESERVED if any(entry.shape.fits(agent.total, agent.uniform) for agent in allowed()) else Why.SIZE
+        if any(entry.shape.fits(agent.total, agent.uniform) for agent in allowed()):
+            return Why.RESERVED
+        return Why.SLACK if entry.shape.slack else Why.SIZE
     quota, shape = state.quota, entry.shape
     binding = quota.binding(leaf, shape.resources) is not None
     if binding:
@@ -180,7 +183,7 @@ def _fitting(state: State, entry: Entry) -> int:
     leaf, shape = entry.leaf, entry.shape
     return sum(
         shape.fits(open_part(agent, leaf, agent.free), agent.uniform)
-        for agent in state.index.likely(shape.cpus, shape.mem)
+        for agent in state.likely(shape)
         if agent.open and agent.claim is None and may_serve(agent, entry) and admits(agent, leaf, state)
     )
 
@@ -188,7 +191,7 @@ def _fitting(state: State, entry: Entry) -> int:
 def _why_of_free(state: State, leaf: Leaf, entry: Entry, binding: bool) -> Why:
     """What keeps it from what is free, by the agent that comes furthest."""
     quota, shape, found = state.quota, entry.shape, [Why.NO_FREE]
-    for agent in state.index.likely(shape.cpus, shape.mem):
+    for agent in state.likely(shape):
         if not agent.open or agent.claim is not None or not allows(agent, entry) or not admits(agent, leaf, state):
             continue
         piece = open_part(agent, leaf, agent.free)

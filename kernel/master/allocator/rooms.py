@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kernel.master.allocator.demand import Entry
+    from kernel.master.allocator.demand import Entry, Shape
     from kernel.master.allocator.state import Agent
 
 
@@ -61,12 +61,12 @@ class Rooms:
     def busy(self) -> bool:
         return bool(self.changed or self.ready or self.searching)
 
-    def add(self, entry: Entry, likely: Callable[[int, int], Iterable[Agent]], now_s: float) -> None:
-        """A gang waits, or may be luckier than before. likely: tells the agents where so much cpus and mem may fit."""
+    def add(self, entry: Entry, likely: Callable[[Shape], Iterable[Agent]], now_s: float) -> None:
+        """A gang waits, or may be luckier than before. likely: tells the agents where a shape may fit."""
         rooms, kind = entry.leaf.rooms, entry.kind
         room = entry.room = rooms.get(kind)
         if room is None:
-            room = entry.room = rooms[kind] = Room(entry, iter(likely(entry.shape.cpus, entry.shape.mem)))
+            room = entry.room = rooms[kind] = Room(entry, iter(likely(entry.shape)))
             self.all[room] = self.searching[room] = None
         room.least = min(room.least, entry.quorum)
         if room.total >= room.least or entry.kept:

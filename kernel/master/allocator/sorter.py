@@ -90,12 +90,13 @@ class Leaf(Node):
     where they may fit; alike: entries by `demand.likeness`; answered: what the offers covered that were closed last. generation,
     soft_generation: refusals made under an older number are void; refusals, soft_refusals: how many of either kind are in force.
     lines: what quotas bound it; apart: what of its resources is reserved or revocable, by name; capped: at a limit, so that it is
-    left out until it may have more; parked: where it waits for that.
+    left out until it may have more; parked: where it waits for that. slack_open: how many of `open` want something revocable.
     """
 
     __slots__ = (
         "alike", "answered", "apart", "capped", "constraints", "entries", "framework", "gangs", "generation", "lines", "minimums",
-        "needed", "offers", "open", "parked", "refusals", "role", "rooms", "soft_generation", "soft_refusals", "softly_refused",
+        "needed", "offers", "open", "parked", "refusals", "role", "rooms", "slack_open", "soft_generation", "soft_refusals",
+        "softly_refused",
         "subscribed", "suppressed", "wanted",
     )  # fmt: skip
 
@@ -112,7 +113,7 @@ class Leaf(Node):
         self.rooms: dict[object, Room] = {}
         self.answered: list[tuple[Entry, int]] = []
         self.alike: dict[object, list[Entry]] = {}
-        self.needed = 0
+        self.needed = self.slack_open = 0
         self.offers: dict[Allocation, None] = {}
         self.generation = self.soft_generation = 0
         self.refusals = self.soft_refusals = 0
@@ -133,6 +134,11 @@ class Leaf(Node):
     @property
     def wants(self) -> bool:
         return not self.capped and self.waits
+
+    @property
+    def takes_slack(self) -> bool:
+        """Whether what is revocable is of use to it."""
+        return self.framework.options.revocable and (self.slack_open > 0 or not self.framework.demands)
 
     @property
     def live(self) -> bool:
@@ -158,6 +164,7 @@ class RoleTree:
         self.wanted = Wanted()
         self.takers: set[Leaf] = set()  # Leaves in their places that want whole agents.
         self.picky: set[Leaf] = set()  # Those of them whose least offer is not the usual one.
+        self.slackers: dict[Leaf, None] = {}  # Leaves that want what is revocable, and some that did just before.
         self.minimums: tuple[Mapping[str, int], ...] = ()
         self.bounds: Mapping[str, tuple[Bound, ...]] = {}  # By role.
         self.owing = False  # Whether anything is guaranteed to anybody.
@@ -212,6 +219,7 @@ class RoleTree:
     def remove_leaf(self, leaf: Leaf) -> None:
         """Take a leaf out; what it still held no longer counts. Roles without anybody go too."""
         node: Node = leaf
+        self.slackers.pop(leaf, None)
         self.add(leaf, -leaf.cpus, -leaf.mem, -leaf.disk, -leaf.gpus, {name: -held for name, held in (leaf.extra or {}).items()})
         while node.parent is not None and _is_empty(node):
             parent = node.parent
@@ -350,10 +358,15 @@ class RoleTree:
             if self.owing and (node.owed or (node.bounds and node.owes)):
                 node.is_owed = True
                 insort(node.parent.owed, node.place)
-            if isinstance(node, Leaf) and not node.framework.demands:
-                self.takers.add(node)
-                if node.minimums is not self.minimums:
-                    self.picky.add(node)
+            if isinstance(node, Leaf):
+                if not node.framework.demands:
+                    self.takers.add(node)
+                    if node.minimums is not self.minimums:
+                        self.picky.add(node)
+                if node.framework.options.revocable and node.takes_slack:
+                    self.slackers[node] = None
+        elif isinstance(node, Leaf):
+            self.slackers.pop(node, None)
 
     def _unlist(self, node: Node) -> None:
         if node.place is not None and node.parent is not None:
@@ -366,6 +379,7 @@ class RoleTree:
             if isinstance(node, Leaf):
                 self.takers.discard(node)
                 self.picky.discard(node)
+                self.slackers.pop(node, None)
 
     def path_key(self, leaf: Leaf, turns: bool = False) -> tuple[tuple[float, int, str], ...]:
         """Compares two leaves by their shares, level by level: lower has less. turns: as the walk would, lower comes first."""
@@ -468,13 +482,13 @@ class RoleTree:
                 rest = limit * self._cpus - node.cpus - cpus
                 if rest < 0:
                     return 0
-                if shape.cpus and rest < math.inf:
-                    turns = min(turns, int(rest // shape.cpus) + 1)
+                if shape.all_cpus and rest < math.inf:
+                    turns = min(turns, int(rest // shape.all_cpus) + 1)
                 rest = limit * self._mem - node.mem - mem
                 if rest < 0:
                     return 0
-                if shape.mem and rest < math.inf:
-                    turns = min(turns, int(rest // shape.mem) + 1)
+                if shape.all_mem and rest < math.inf:
+                    turns = min(turns, int(rest // shape.all_mem) + 1)
                 if shape.disk and self._disk < math.inf:
                     turns = min(turns, int((limit * self._disk - node.disk) // shape.disk) + 1)
                 if shape.gpus and self._gpus < math.inf:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Iterator, Mapping
 
 from msgspec import Struct
 
 from kernel.master.allocator.chance import Chance
-from kernel.master.allocator.demand import Entry
+from kernel.master.allocator.demand import Entry, Shape
 from kernel.master.allocator.filters import Refusal, Refusals
+from kernel.master.allocator.free import FreeIndex, firm_amounts, slack_amounts
 from kernel.master.allocator.quota import Quota, Quotas, set_apart
 from kernel.master.allocator.rooms import Rooms
 from kernel.master.allocator.sorter import Leaf, RoleTree, shared_amounts
@@ -23,9 +23,8 @@ from kernel.wire.conversion import Conversion, apply
 from kernel.wire.framework import OfferFilters
 from kernel.wire.offer import OfferConstraints, RoleConstraints
 from kernel.wire.resources import EMPTY, Resources
+from kernel.wire.revocable import firm
 from kernel.wire.roles import ancestors
-
-APPLY_AT_ONCE = 256  # Changes of the index: some 300 us.
 
 Quantities = Mapping[str, int]  # Thousandths by name.
 VERDICTS_MAX = 1000  # Remembered of one agent.
@@ -72,7 +71,7 @@ class Agent:
     `Quotas.pools`."""
 
     __slots__ = (
-        "active", "agent_id", "bucket", "claim", "dirty", "free", "gpus", "held", "offers", "open", "refusals", "revocable", "roles",
+        "active", "agent_id", "claim", "dirty", "free", "gpus", "held", "offers", "open", "refusals", "revocable", "roles",
         "site", "spare", "total", "uniform", "verdicts",
     )  # fmt: skip
 
@@ -82,7 +81,6 @@ class Agent:
         self.offers: dict[Allocation, None] = {}
         self.refusals: dict[Leaf, list[Refusal]] = {}
         self.claim: Entry | None = None
-        self.bucket: tuple[int, int] | None = None
         self.spare: list[int] = []
         self.describe(total, site)
 
@@ -145,70 +143,6 @@ class Search:
         self.leaves, self.agents, self.hurried, self.spared = leaves, agents, hurried, False
 
 
-class FreeIndex:
-    """Active agents with something free, by the magnitude of their free cpus and mem: a shape is looked for only where it may fit.
-
-    Agents that changed go to the end of their bucket, so that work spreads. Changes are noted and applied at the next search.
-    """
-
-    def __init__(self) -> None:
-        self._buckets: dict[tuple[int, int], dict[Agent, None]] = {}
-        self._changed: dict[Agent, None] = {}
-
-    def touch(self, agent: Agent) -> None:
-        self._changed[agent] = None
-
-    def matching(self, wanted: Iterable[tuple[int, int]]) -> Iterator[Agent]:
-        """Agents where at least one of these (cpus, mem) may fit, the emptiest first. Agents may change meanwhile; a new search ends an
-        older one."""
-        while self.apply():
-            pass
-        corners = [(cpus.bit_length(), mem.bit_length()) for cpus, mem in wanted]
-        for bucket in sorted(self._buckets, reverse=True):
-            if any(bucket[0] >= cpus and bucket[1] >= mem for cpus, mem in corners):
-                yield from self._buckets[bucket]
-
-    def likely(self, cpus: int, mem: int) -> list[Agent]:
-        """Agents where this may fit, without a change to anything, so that whoever asks disturbs no search."""
-        least = cpus.bit_length(), mem.bit_length()
-        found = [agent for bucket, agents in self._buckets.items() if bucket[0] >= least[0] and bucket[1] >= least[1] for agent in agents]
-        return [*found, *self._changed]
-
-    def in_order(self) -> Iterator[Agent]:
-        """Agents as a search would come by them."""
-        buckets = {bucket: [agent for agent in agents if agent not in self._changed] for bucket, agents in self._buckets.items()}
-        for agent in self._changed:
-            bucket = _bucket_of(agent)
-            if bucket is not None:
-                buckets.setdefault(bucket, []).append(agent)
-        for bucket in sorted(buckets, reverse=True):
-            yield from buckets[bucket]
-
-    def apply(self) -> bool:
-        """Take in some of the changes; say whether there were any."""
-        some = list(islice(self._changed, APPLY_AT_ONCE))
-        for agent in some:
-            del self._changed[agent]
-            if agent.bucket is not None:
-                members = self._buckets[agent.bucket]
-                del members[agent]
-                if not members:
-                    del self._buckets[agent.bucket]
-                agent.bucket = None
-            agent.bucket = _bucket_of(agent)
-            if agent.bucket is not None:
-                self._buckets.setdefault(agent.bucket, {})[agent] = None
-        return bool(some)
-
-
-def _bucket_of(agent: Agent) -> tuple[int, int] | None:
-    """The magnitude of what is free there; None when nothing is to be had."""
-    if not agent.open or agent.claim is not None or not agent.free:
-        return None
-    cpus, mem, _, _, _ = (agent.free.cpus, agent.free.mem, 0, 0, None) if agent.uniform else shared_amounts(agent.free)
-    return (cpus.bit_length(), mem.bit_length())
-
-
 class State:
     """All of it. The methods keep the sums in step."""
 
@@ -222,8 +156,10 @@ class State:
         self.quota = Quotas(self.unsettle)
         self.paused = False
         self.reserving: dict[str, dict[Agent, None]] = {}  # Agents by role for which something is reserved; under "": with revocable.
+        self.capped_takers: dict[Leaf, None] = {}  # At a limit, though not for what is revocable.
         self.totals: dict[str, int] = {}
-        self.index = FreeIndex()
+        self.index = FreeIndex(firm_amounts)
+        self.slack = FreeIndex(slack_amounts)
         self.refusals = Refusals()
         self.whitelist: frozenset[str] | None = None
         self.totals_changed = False
@@ -251,7 +187,7 @@ class State:
         """Take from an agent's free part (an agent may report more than it has)."""
         agent.held += resources
         agent.free = EMPTY if agent.held == agent.total else agent.total.without(agent.held)
-        self.index.touch(agent)
+        self.touch(agent)
         if self.quota.pools:
             self.quota.recount(agent)
 
@@ -273,7 +209,7 @@ class State:
         self.unindex_reserved(agent)
         agent.describe(apply(agent.total, change), agent.site)
         self.index_reserved(agent)
-        self.index.touch(agent)
+        self.touch(agent)
         if self.quota.pools:
             self.quota.recount(agent)
 
@@ -288,7 +224,7 @@ class State:
 
     def look_at(self, agent: Agent) -> None:
         """Something there has become free, or open to somebody."""
-        self.index.touch(agent)
+        self.touch(agent)
         if self.quota.pools:
             self.quota.recount(agent)
         if self.rooms.all:
@@ -297,16 +233,29 @@ class State:
             agent.dirty = True
             self.dirty_agents.append(agent)
 
+    def touch(self, agent: Agent) -> None:
+        """What is free there, or whether it may be offered, has changed."""
+        self.index.touch(agent)
+        if agent.revocable:
+            self.slack.touch(agent)
+
+    def likely(self, shape: Shape) -> list[Agent]:
+        """Agents where one of a shape may fit."""
+        return (self.slack if shape.slack else self.index).likely(*shape.corner)
+
     def index_reserved(self, agent: Agent) -> None:
         for role in (*agent.roles, *("",) * agent.revocable):
             self.reserving.setdefault(role, {})[agent] = None
 
     def unindex_reserved(self, agent: Agent) -> None:
+        if agent.revocable:
+            self.slack.touch(agent)  # It may be the last time.
         for role in (*agent.roles, *("",) * agent.revocable):
             del self.reserving[role][agent]
 
     def count_total(self, resources: Resources, sign: int) -> None:
-        cpus, mem, disk, gpus, extra = shared_amounts(resources)
+        """Shares are parts of what agents have. Slack is no such part: it comes and goes, and each time all shares would change."""
+        cpus, mem, disk, gpus, extra = shared_amounts(firm(resources))
         for name, amount in (("cpus", cpus), ("mem", mem), ("disk", disk), ("gpus", gpus), *(extra or {}).items()):
             self.totals[name] = self.totals.get(name, 0) + sign * amount
         self.totals_changed = True
@@ -358,7 +307,7 @@ class State:
             return
         if entry.waits_since_s is None:
             entry.waits_since_s = self.now_s
-        if not entry.timed:
+        if not entry.timed and not entry.shape.slack:  # No agent is kept from others for what may be taken back.
             entry.timed = True
             self.time(entry, self.now_s + self.starvation_s(entry.leaf))
         if entry.claim is not None if entry.gang else entry.kept:  # It is a gang, or is none, since it was said again.
@@ -366,7 +315,7 @@ class State:
         if entry.prefer:
             self.delay(entry)
         if entry.gang:
-            self.rooms.add(entry, self.index.likely, self.now_s)
+            self.rooms.add(entry, self.likely, self.now_s)
             return
         self.demanding[entry.leaf] = None
         if not entry.settled:
@@ -430,7 +379,7 @@ class State:
         else:
             entry.claim, entry.awaited = agent, awaited
         self.claimed += 1
-        self.index.touch(agent)
+        self.touch(agent)
         if self.quota.pools:
             self.quota.recount(agent)
 
@@ -444,6 +393,8 @@ class State:
         counts against them can be taken back."""
         self.quota.park_capped(leaf)
         leaf.capped = True
+        if leaf.takes_slack:
+            self.capped_takers[leaf] = None
         for entry in leaf.open:
             self.release(entry)
         searched = self.search is not None and leaf in self.search.leaves
@@ -451,7 +402,7 @@ class State:
             self.dirty_leaves.pop(leaf, None)
             if self.search is not None:
                 self.search.leaves.pop(leaf, None)
-            for role in (leaf.role, *ancestors(leaf.role), *("",) * leaf.framework.options.revocable):
+            for role in (leaf.role, *ancestors(leaf.role), *("",) * leaf.takes_slack):
                 for agent in self.reserving.get(role, ()):
                     if agent.free:
                         self.look_at(agent)
@@ -500,6 +451,7 @@ class State:
         """The leaf is no more."""
         self.quota.forget(leaf)
         self.dirty_leaves.pop(leaf, None)
+        self.capped_takers.pop(leaf, None)
         self.tree.remove_leaf(leaf)
 
     def forget(self, leaf: Leaf) -> None:

@@ -10,6 +10,7 @@ from kernel.master.allocator.quota import unreserved_amount
 from kernel.wire.common import DomainInfo
 from kernel.wire.constraints import Site
 from kernel.wire.resources import EMPTY, Resources, quantity
+from kernel.wire.revocable import firm, revocable
 from kernel.wire.roles import is_same_or_below
 from kernel.wire.task import Attribute
 
@@ -113,6 +114,12 @@ class TestCluster:
     def update_agent(self, agent_id: str, total: str) -> None:
         self.totals[agent_id] = parse(total)
         self.allocator.update_agent(agent_id, parse(total), Site(agent_id), self.now)
+
+    def lend(self, agent_id: str, slack: Resources) -> None:
+        """So much of the agent is revocable now; what of it is offered comes back."""
+        self.rescind(*(offer for offer in self.offers if offer.agent_id == agent_id and revocable(offer.resources)))
+        self.totals[agent_id] = firm(self.totals[agent_id]) + slack
+        self.allocator.update_agent(agent_id, self.totals[agent_id], Site(agent_id), self.now)
 
     def quota(self, role: str, guarantee: str = "", limit: str = "") -> list[Allocation]:
         """Set a role's quota, as `cpus:1;mem:2`, and take back what is offered beyond it; without any: remove it."""
@@ -236,9 +243,9 @@ class TestCluster:
         sums: dict[str, int] = {}
         for agent_id, total in self.totals.items():
             expected = held.get(agent_id, EMPTY)
-            assert total.contains(expected)
+            assert firm(total).contains(firm(expected))  # Of what is revocable there may be less than is used.
             assert state.agents[agent_id].held == expected
-            assert state.agents[agent_id].free == total - expected
+            assert state.agents[agent_id].free == total.without(expected)
             for name, amount in expected.scalars().items():
                 sums[name] = sums.get(name, 0) + amount
         root = state.tree.root
