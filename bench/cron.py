@@ -22,11 +22,11 @@ from bench.master import DaemonProcess, MasterProcess
 from bench.report import BenchError, Report, percentile
 from chronos.book import JOBS, STATUS, Status
 from chronos.core import ChronosScheduler, chronos_info
-from chronos.job import job_of, write_job
+from chronos.job import job_of, kept_job
 from kernel.net import loop as event_loop
 from kernel.store.sqlite import SqliteStore
 
-NAME = "NAME-OF-THE-JOB"
+NAME, WHEN, WHO = "NAME-OF-THE-JOB", "30 2 1 1 *", "OWNER-OF-THE-JOB"
 WRITTEN_AT_ONCE = 20_000
 FAR_MS = 30 * 86_400_000
 DUE_IN_S = 8.0  # After the scheduler leads.
@@ -65,17 +65,22 @@ class Chronos(DaemonProcess):
 
 
 def _entries(count: int, due: int, due_ms: int) -> Iterator[tuple[str, bytes]]:
-    """What a store holds of jobs, as the scheduler writes it."""
+    """What a store holds of jobs, as the scheduler writes it: of many owners, at every minute of a day of the month."""
     now_ms = int(time.time() * 1000)
-    fields = {"name": NAME, "command": f"echo {NAME}", "cpus": 1, "mem": 64, "schedule": "30 2 1 * *", "owner": "bench@example.org"}
-    far = write_job(msgspec.structs.replace(job_of(fields), disk=0.0))
-    once = write_job(msgspec.structs.replace(job_of({**fields, "schedule": f"R1/{_text(due_ms)}/PT1H"}), disk=0.0))
-    later = msgspec.msgpack.encode(Status(now_ms, next_ms=now_ms + FAR_MS))
+    fields = {"name": NAME, "command": f"echo {NAME}", "cpus": 1, "mem": 64, "schedule": WHEN, "owner": WHO}
+    far = kept_job(msgspec.structs.replace(job_of(fields), disk=0.0))
+    once = kept_job(msgspec.structs.replace(job_of({**fields, "schedule": f"R1/{_text(due_ms)}/PT1H"}), disk=0.0))
     soon = msgspec.msgpack.encode(Status(now_ms, next_ms=due_ms, left=1))
     for number in range(count):
         name = f"job-{number:07}"
-        yield JOBS + name, (once if number < due else far).replace(NAME.encode(), name.encode())
-        yield STATUS + name, soon if number < due else later
+        hour, minute = divmod(number % 1440, 60)
+        body = (once if number < due else far).replace(NAME.encode(), name.encode())
+        body = body.replace(WHEN.encode(), f"{minute} {hour} 1 * *".encode()).replace(
+            WHO.encode(), f"team-{number % 1000}@example.org".encode()
+        )
+        yield JOBS + name, body
+        later = Status(now_ms, next_ms=now_ms + FAR_MS + number % 1440 * 60_000)
+        yield STATUS + name, soon if number < due else msgspec.msgpack.encode(later)
 
 
 def _text(at_ms: int) -> str:
@@ -109,7 +114,7 @@ async def _load(path: Path, count: int) -> dict[str, float]:
     core = ChronosScheduler(info, await store.load(), fresh_id="bench")
     took_s, cpu_s = time.perf_counter() - began_s, time.process_time() - cpu_s
     await store.close()
-    if len(core.book.entries) != count or core.book.next_due_ms() is None:
+    if len(core.book.entries) != count or core.book.due_ms(int(time.time() * 1000) + 2 * FAR_MS) is None:
         raise BenchError(f"{count} jobs were written, {len(core.book.entries)} were loaded")
     return {"load_s": took_s, "load_cpu_s": cpu_s}
 

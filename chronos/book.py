@@ -9,18 +9,20 @@ A job that cannot be read, or no longer makes sense, is quarantined: it is shown
 
 from __future__ import annotations
 
-import heapq
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, MutableMapping
 
 import msgspec
 from msgspec import UNSET, Struct
 
 from chronos import catch_up
+from chronos.agenda import Agenda
+from chronos.catalog import Catalog
 from chronos.graph import Graph
-from chronos.job import Job, stored_job, write_job
+from chronos.job import Job, kept_job, stored_job
 from chronos.schedule import Calendar, Schedule, compile_calendar, last_run, moved, next_run, read_instant, show_time
 from chronos.schedule.zones import UTC_ZONE
+from chronos.sharing import Shared
 from chronos.validation import LIMITS, NAME, NAME_CHARS_MAX, Limits, schedule_of
 from kernel.errors import CallError
 from kernel.mainloop import Persist
@@ -28,6 +30,7 @@ from kernel.mainloop import Persist
 log = logging.getLogger(__name__)
 
 JOBS, STATUS, CALENDARS = "jobs/", "status/", "calendars/"
+LAPSED_MAX = 1000  # Places in the agenda that stand for nothing; beside those, as many as there are jobs.
 
 
 class Status(Struct, frozen=True, gc=False, omit_defaults=True):
@@ -45,14 +48,13 @@ class Status(Struct, frozen=True, gc=False, omit_defaults=True):
     last_error_ms: int = 0
 
 
-class Entry:
-    """One job. schedule: None for a dependent or quarantined one. fault: why it is quarantined. generation: of its place in the heap."""
+class Entry(Struct, eq=False, gc=False):
+    """One job. schedule: None for a dependent or quarantined one. fault: why it is quarantined."""
 
-    __slots__ = ("fault", "generation", "job", "schedule", "status")
-
-    def __init__(self, job: Job, schedule: Schedule | None, status: Status, fault: str = "") -> None:
-        self.job, self.schedule, self.status, self.fault = job, schedule, status, fault
-        self.generation = 0
+    job: Job
+    schedule: Schedule | None
+    status: Status
+    fault: str = ""
 
     @property
     def name(self) -> str:
@@ -64,7 +66,7 @@ class Entry:
 
 
 class Book:
-    """The jobs. Methods that change return what to persist; they raise CallError before the first change."""
+    """The jobs. Methods that change return what to persist; they raise CallError before the first change. catalog: the same by name."""
 
     def __init__(self, limits: Limits = LIMITS) -> None:
         self.limits = limits
@@ -72,43 +74,44 @@ class Book:
         self.unreadable: dict[str, str] = {}  # Stored under a name, with what is wrong.
         self.calendars: dict[str, Calendar] = {}
         self.graph = Graph()
-        self._due: list[tuple[int, str, int]] = []
-        self._generations = 0
+        self.catalog = Catalog()
+        self._agenda = Agenda(self._due_of)
+        self._shared = Shared()
 
     # ---- Loading ----------------------------------------------------------------------------------------
 
-    def load(self, kept: Mapping[str, bytes]) -> None:
-        """Take in what a store held."""
-        for key, value in kept.items():
-            if key.startswith(CALENDARS):
-                self.calendars[key.removeprefix(CALENDARS)] = msgspec.json.decode(value, type=Calendar)
-        for key, value in kept.items():
-            if key.startswith(JOBS):
-                self._load_job(key.removeprefix(JOBS), value, kept.get(STATUS + key.removeprefix(JOBS)))
+    def load(self, kept: MutableMapping[str, bytes]) -> None:
+        """Take jobs and calendars out of what a store held."""
+        for key in [key for key in kept if key.startswith(CALENDARS)]:
+            self.calendars[key.removeprefix(CALENDARS)] = msgspec.json.decode(kept.pop(key), type=Calendar)
+        for key in [key for key in kept if key.startswith(JOBS)]:
+            name = key.removeprefix(JOBS)
+            self._load_job(name, kept.pop(key), kept.pop(STATUS + name, None))
         self._load_graph()
-        self._due = [(entry.status.next_ms, name, 0) for name, entry in self.entries.items() if entry.status.next_ms is not None]
-        heapq.heapify(self._due)
+        self.catalog = Catalog(self.entries.values())
+        self._plan()
 
     def _load_job(self, name: str, body: bytes, status: bytes | None) -> None:
         try:
-            job = stored_job(body)
+            job = self._shared.job(stored_job(body))
             known = _decoder.decode(status) if status is not None else Status(0)
+            if job.name != name:
+                raise msgspec.ValidationError(f"it calls itself {job.name[:100]!r}")
         except msgspec.MsgspecError as error:
             log.error("job %s is quarantined: it cannot be read: %s", name, error)
             self.unreadable[name] = f"it cannot be read: {error}"
             return
         try:
             schedule = None if job.dependent else schedule_of(job, known.posted_ms, self.calendars, self.limits)
-            self.entries[name] = Entry(job, schedule, known)
+            self.entries[job.name] = Entry(job, schedule, known)
         except CallError as error:
             log.error("job %s is quarantined: %s", name, error)
-            self.entries[name] = Entry(job, None, msgspec.structs.replace(known, next_ms=None), str(error))
+            self.entries[job.name] = Entry(job, None, msgspec.structs.replace(known, next_ms=None), str(error))
 
     def _load_graph(self) -> None:
         """Parents first. Whoever hangs in the air, or in a cycle, is quarantined with all below it."""
-        waiting = {name: entry.job.parent_names for name, entry in self.entries.items()}
-        graph = Graph({name: () for name, parents in waiting.items() if not parents})
-        missing = {name: parents for name, parents in waiting.items() if parents}
+        missing = {name: parents for name, entry in self.entries.items() if (parents := entry.job.parent_names)}
+        graph = Graph({name: () for name in self.entries if name not in missing})
         while missing:
             ready = [name for name, parents in missing.items() if all(parent in graph for parent in parents)]
             if not ready:
@@ -148,12 +151,14 @@ class Book:
         elif schedule is not None:
             status = msgspec.structs.replace(status, next_ms=_first(job, schedule, now_ms), left=schedule.repeats)
         self.unreadable.pop(job.name, None)
-        entry = self.entries[job.name] = Entry(job, schedule, status)
+        entry = self.entries[job.name] = Entry(self._shared.job(job), schedule, status)
+        self.catalog.put(entry)
         self._push(entry)
-        return [Persist(JOBS + job.name, write_job(job)), self._kept(entry)]
+        return [Persist(JOBS + job.name, kept_job(job)), self._kept(entry)]
 
     def remove(self, name: str) -> list[Persist]:
         self.graph.remove(name)
+        self.catalog.remove(name)
         del self.entries[name]
         return [Persist(JOBS + name, None), Persist(STATUS + name, None)]
 
@@ -201,20 +206,15 @@ class Book:
             raise CallError(f"job: there is no job {name[:200]!r}")
         return entry
 
-    def next_due_ms(self) -> int | None:
-        """The earliest slot of a job that is not disabled."""
-        while self._due:
-            at_ms, name, generation = self._due[0]
-            entry = self.entries.get(name)
-            if entry is not None and entry.generation == generation and entry.status.next_ms == at_ms and not entry.status.disabled:
-                return at_ms
-            heapq.heappop(self._due)
-        return None
+    def due_ms(self, now_ms: int) -> int | None:
+        """The earliest slot that is due by now; None when none is."""
+        first = self._agenda.first(now_ms)
+        return first[0] if first is not None else None
 
     def due(self, now_ms: int) -> Iterator[Entry]:
         """Jobs with a due slot, the earliest first; each must get another `next_ms` before the next is asked for."""
-        while (at_ms := self.next_due_ms()) is not None and at_ms <= now_ms:
-            yield self.entries[heapq.heappop(self._due)[1]]
+        while (name := self._agenda.take(now_ms)) is not None:
+            yield self.entries[name]
 
     def snapshot(self) -> list[Entry]:
         """All jobs as they are now, in values that stay so."""
@@ -241,10 +241,21 @@ class Book:
         )
 
     def _push(self, entry: Entry) -> None:
-        self._generations += 1
-        entry.generation = self._generations
-        if entry.status.next_ms is not None:
-            heapq.heappush(self._due, (entry.status.next_ms, entry.name, entry.generation))
+        if len(self._agenda) > 2 * len(self.entries) + LAPSED_MAX:
+            self._plan()
+        elif entry.status.next_ms is not None:
+            self._agenda.add(entry.status.next_ms, entry.name)
+
+    def _plan(self) -> None:
+        """Make the agenda anew, without what has lapsed."""
+        self._agenda.clear()
+        for name, entry in self.entries.items():
+            if entry.status.next_ms is not None:
+                self._agenda.add(entry.status.next_ms, name)
+
+    def _due_of(self, name: str) -> int | None:
+        entry = self.entries.get(name)
+        return None if entry is None or entry.fault or entry.status.disabled else entry.status.next_ms
 
     def _kept(self, entry: Entry) -> Persist:
         return Persist(STATUS + entry.name, _encoder.encode(entry.status))

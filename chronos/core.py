@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
 import msgspec
@@ -37,20 +37,21 @@ KILLED_BY_OTHERS = frozenset({Reason.REASON_FRAMEWORK_REMOVED, Reason.REASON_AGE
 
 
 class ChronosScheduler(Scheduler):
-    """The framework. started: after it, what the store held is taken in."""
+    """The framework. kept: what its store held; the jobs are taken out of it, as a million need not be held in both forms."""
 
     def __init__(
         self,
         info: FrameworkInfo,
-        kept: Mapping[str, bytes],
+        kept: MutableMapping[str, bytes],
         *,
         fresh_id: str,
         spread: float = 0.5,
         settings: Settings | None = None,
         limits: Limits = LIMITS,
     ) -> None:
-        super().__init__(info, kept, fresh_id=fresh_id, spread=spread)
         self.book = Book(limits)
+        self.book.load(kept)
+        super().__init__(info, kept, fresh_id=fresh_id, spread=spread)
         self.life = Life(self.book, self, settings or Settings())
         self._due = False
         self._unrecorded: list[Run] = []
@@ -58,11 +59,10 @@ class ChronosScheduler(Scheduler):
 
     def _restore(self) -> None:
         own = self.kept.own
-        self.book.load(own)
         self._unrecorded = self.life.load(own)
         if PAUSES in own:
             self.life.pauses = msgspec.json.decode(own[PAUSES], type=Pauses)
-        self.kept = msgspec.structs.replace(self.kept, own={})  # A million jobs need not be held in both forms.
+        self.kept = msgspec.structs.replace(self.kept, own={})
 
     # ---- Hooks of the SDK -------------------------------------------------------------------------------
 

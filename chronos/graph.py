@@ -23,18 +23,18 @@ class Graph:
     def __init__(self, jobs: Mapping[str, Collection[str]] | None = None) -> None:
         """jobs: the parents of each, in any order. Raises CallError at the first that is wrong."""
         self._parents: dict[str, tuple[str, ...]] = {}
-        self._children: dict[str, dict[str, None]] = {}  # Ordered.
+        self._children: dict[str, dict[str, None]] = {}  # Ordered; of those that have any: most jobs of many have none.
         self._roots: dict[str, frozenset[str]] = {}
         jobs = jobs or {}
         for name, parents in jobs.items():
             self._parents[name] = ()
-            self._children[name] = {}
             self._check_known(name, parents, jobs)
         for name, parents in jobs.items():
             self._connect(name, tuple(parents))
-        order = self.order()
-        if len(order) < len(jobs):
-            raise _cycle(self._circle(set(jobs) - set(order)))
+        tied = [name for name, parents in jobs.items() if parents]
+        order = self.order(tied)
+        if len(order) < len(tied):
+            raise _cycle(self._circle(set(tied) - set(order)))
 
     def __contains__(self, name: str) -> bool:
         return name in self._parents
@@ -46,7 +46,7 @@ class Graph:
         return self._parents[name]
 
     def children(self, name: str) -> tuple[str, ...]:
-        return tuple(self._children[name])
+        return tuple(self._children.get(name, ()))
 
     def put(self, name: str, parents: Collection[str] = ()) -> None:
         """Add a job, or give one other parents. Raises CallError naming a missing parent or the cycle."""
@@ -55,14 +55,13 @@ class Graph:
         if path is not None:
             raise _cycle([*path, name])
         self._disconnect(name)
-        self._children.setdefault(name, {})
         self._connect(name, tuple(parents))
 
     def remove(self, name: str) -> None:
         """Take a job out. What its children become is for `without`."""
         self._roots.clear()
         self._disconnect(name)
-        for child in self._children.pop(name):
+        for child in self._children.pop(name, ()):
             self._parents[child] = tuple(parent for parent in self._parents[child] if parent != name)
         del self._parents[name]
 
@@ -91,7 +90,7 @@ class Graph:
         found: dict[str, None] = {}
         waiting = list(names)
         while waiting:
-            for child in self._children[waiting.pop()]:
+            for child in self._children.get(waiting.pop(), ()):
                 if child not in found:
                     found[child] = None
                     waiting.append(child)
@@ -125,7 +124,7 @@ class Graph:
             following: list[str] = []
             for name in ready:
                 ordered.append(name)
-                for child in self._children[name]:
+                for child in self._children.get(name, ()):
                     if child in missing:
                         missing[child] -= 1
                         if missing[child] == 0:
@@ -150,11 +149,15 @@ class Graph:
         self._roots.clear()
         self._parents[name] = parents
         for parent in parents:
-            self._children[parent][name] = None
+            self._children.setdefault(parent, {})[name] = None
 
     def _disconnect(self, name: str) -> None:
         for parent in self._parents.get(name, ()):
-            self._children[parent].pop(name, None)
+            siblings = self._children.get(parent)
+            if siblings is not None:
+                siblings.pop(name, None)
+                if not siblings:
+                    del self._children[parent]
 
     def _circle(self, cyclic: set[str]) -> list[str]:
         """One cycle among jobs that `order` left out: each of them has a parent there, so going up comes round."""

@@ -336,11 +336,6 @@ class Life:
 
     # ---- Time -------------------------------------------------------------------------------------------
 
-    def next_ms(self) -> int | None:
-        """When `take_due` has something to do next."""
-        dues = [self.book.next_due_ms(), *(heap[0][0] for heap in (self._timers, self._deadlines) if heap)]
-        return min((due for due in dues if due is not None), default=None)
-
     def _time(self, run: Run) -> None:
         """Look at it again when what it waits for is due."""
         at_ms = {RunState.WAITING: max(run.due_ms, run.not_before_ms), RunState.UNREACHABLE: run.not_before_ms}.get(run.state)

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -161,7 +161,7 @@ async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
         raise
     made: list[ChronosScheduler] = []
 
-    def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
+    def make(kept: dict[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
         info = chronos_info(
             config.mesos_framework_name,
             user=config.user,

@@ -11,6 +11,7 @@ from msgspec import UNSET, Struct
 from chronos.extension import ENTRIES_MAX, nearest, one_of
 from chronos.job import Container, Job
 from chronos.schedule import (
+    ALWAYS,
     INTERVAL_MS_MIN,
     Calendar,
     Gap,
@@ -170,11 +171,13 @@ def schedule_of(job: Job, posted_ms: int, calendars: Mapping[str, Calendar] | No
         if named is None:
             raise CallError(f"meseta.calendar: there is no calendar {more.calendar[:100]!r}{nearest(more.calendar, calendars or ())}")
         days = compile_calendar(named, f"calendar {more.calendar}")
-    window = Window(
-        read_instant(more.start, known, "meseta.start") if more.start else None,
-        read_instant(more.end, known, "meseta.end", end=True) if more.end else None,
-        days,
-    )
+    window = ALWAYS
+    if more.start or more.end or days is not None:
+        window = Window(
+            read_instant(more.start, known, "meseta.start") if more.start else None,
+            read_instant(more.end, known, "meseta.end", end=True) if more.end else None,
+            days,
+        )
     return parse(
         job.schedule,
         job.schedule_time_zone or "",

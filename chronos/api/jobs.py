@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -13,8 +14,8 @@ from msgspec import UNSET, Struct
 
 from chronos import inputs
 from chronos.api import answers
-from chronos.api.search import SearchIndex
 from chronos.book import Book, Entry
+from chronos.catalog import Wanted
 from chronos.history import Query
 from chronos.job import Defaults, Job, cross_filled, read_job, write_job
 from chronos.joins import Outcome
@@ -43,7 +44,6 @@ class JobsApi:
 
     def __init__(self, leadership: Leadership, defaults: Defaults, history_limit: int) -> None:
         self._leadership, self._defaults, self._history_limit = leadership, defaults, history_limit
-        self._index = SearchIndex()
 
     async def _look(self, read: Any) -> Any:
         return await self._leadership.working().ask(inputs.Look(read))
@@ -81,10 +81,10 @@ class JobsApi:
 
     async def search(self, request: Request) -> web.StreamResponse:
         limit, offset = answers.number(request, "limit", SEARCH_LIMIT), answers.number(request, "offset", 0)
-        name, command, either = (answers.text(request, field) for field in ("name", "command", "any"))
+        wanted = Wanted(*(answers.text(request, field) for field in ("name", "command", "any")))
 
         def read(book: Book, life: Life, now_ms: int) -> list[Entry]:
-            return [entry.copy() for entry in self._index.find(book, name, command, either, offset, limit)]
+            return [entry.copy() for entry in islice(book.catalog.walk(wanted=wanted), offset, offset + limit)]
 
         entries: list[Entry] = await self._look(read)
         return await answers.listed(request, (write_job(Book.shown(entry)) for entry in entries))

@@ -3,9 +3,8 @@ the epoch; where one is sent, text of ISO 8601 (UTC where it says none) will do,
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable
-from operator import attrgetter
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -17,6 +16,7 @@ from chronos.api import answers
 from chronos.api.runs import shown_record
 from chronos.api.times import instant
 from chronos.book import Book, Entry
+from chronos.catalog import Catalog, Wanted
 from chronos.extension import one_of
 from chronos.history import PAGE_MAX
 from chronos.job import write_job
@@ -68,16 +68,14 @@ class MoreApi:
         if label is not None and "=" not in label:
             raise CallError(f"label: {label[:100]!r} is no label: KEY=VALUE is due")
         key, _, value = (label or "").partition("=")
-        part = name.lower() if name is not None else None
+        wanted = Wanted(name)
 
         def read(book: Book, life: Life, now_ms: int) -> tuple[list[bytes], str]:
-            entries: Iterable[Entry] = book.entries.values()
+            entries: Iterable[Entry]
             if state in (QUEUED, "running"):  # Only those with runs.
-                entries = (book.entries[known] for known in life.by_job if known in book.entries)
-            if after is not None:
-                entries = (entry for entry in entries if entry.job.name > after)
-            if part is not None:
-                entries = (entry for entry in entries if part in entry.job.name.lower())
+                entries = Catalog(book.entries[known] for known in life.by_job if known in book.entries).walk(after, wanted)
+            else:
+                entries = book.catalog.walk(after, wanted)
             if owner is not None:
                 entries = (entry for entry in entries if owner in entry.job.owner.replace(" ", "").split(","))
             if label is not None:
@@ -86,7 +84,7 @@ class MoreApi:
                 entries = (entry for entry in entries if entry.job.dependent == (kind == "dependent"))
             if state is not None:
                 entries = (entry for entry in entries if has_state(entry, life, state))
-            page = heapq.nsmallest(limit + 1, entries, key=attrgetter("name"))
+            page = list(islice(entries, limit + 1))
             following = page[limit - 1].name if len(page) > limit else ""
             return [msgspec.json.encode(_shown(entry, life)) for entry in page[:limit]], following
 

@@ -95,7 +95,7 @@ async def _counted(working: Working) -> dict[str, float]:
 
 
 def _all(book: Book, life: Life, now_ms: int) -> tuple[list[Entry], list[Run], int, int | None, int]:
-    return list(book.entries.values()), list(life.runs.values()), len(book.unreadable), book.next_due_ms(), now_ms
+    return list(book.entries.values()), list(life.runs.values()), len(book.unreadable), book.due_ms(now_ms), now_ms
 
 
 def _counters(book: Book, life: Life, now_ms: int) -> list[tuple[str, int, int]]:

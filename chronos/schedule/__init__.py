@@ -31,8 +31,8 @@ from chronos.schedule.zones import DAY_S, FIRST_S, LAST_S, UTC_ZONE, Gap, Zone, 
 from kernel.errors import CallError
 
 __all__ = [
-    "Calendar", "Gap", "Schedule", "Window", "clock_note", "compile_calendar", "jitter_ms", "last_run", "moved", "next_run", "next_runs",
-    "parse", "read_duration", "read_instant", "show_time", "zone",
+    "ALWAYS", "Calendar", "Gap", "Schedule", "Window", "clock_note", "compile_calendar", "jitter_ms", "last_run", "moved", "next_run",
+    "next_runs", "parse", "read_duration", "read_instant", "show_time", "zone",
 ]  # fmt: skip
 
 INTERVAL_MS_MIN = 1000
@@ -41,7 +41,7 @@ _BARE_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 _HORIZON_MS = 41 * 366 * DAY_S * 1000  # As far as a calendar and an expression may miss each other.
 
 
-class Window(Struct, frozen=True):
+class Window(Struct, frozen=True, gc=False):
     """What takes slots away. end_ms: the first instant that is too late."""
 
     start_ms: int | None = None
@@ -53,7 +53,7 @@ ALWAYS = Window()
 Rule: TypeAlias = Cron | Elapsed | ByCalendar
 
 
-class Schedule(Struct, frozen=True):
+class Schedule(Struct, frozen=True, gc=False):
     """A compiled schedule. Equal texts of cron share one. repeats: how many runs there are to be, None for without end."""
 
     text: str
@@ -93,10 +93,9 @@ def parse(
         reason = ": a cluster does not start as a machine does" if text.lower() == "@reboot" else ""
         raise CallError(f"schedule: {text[:100]!r} is not allowed{reason}; {allowed} are")
     else:
-        schedule = _cron(text, zone_name, gap)
-        assert isinstance(schedule.rule, Cron)
-        _check_interval(text, schedule.rule.shortest_s * 1000, interval_ms_min)
-    if window == ALWAYS:
+        schedule, shortest_ms = _cron(text, zone_name, gap)
+        _check_interval(text, shortest_ms, interval_ms_min)
+    if window is ALWAYS or window == ALWAYS:
         return schedule
     schedule = Schedule(schedule.text, schedule.rule, schedule.zone, gap, schedule.repeats, window)
     if schedule.repeats != 0 and next_run(schedule, FIRST_S * 1000 if window.start_ms is None else window.start_ms - 1) is None:
@@ -105,8 +104,10 @@ def parse(
 
 
 @lru_cache(1 << 16)
-def _cron(text: str, zone_name: str, gap: Gap) -> Schedule:
-    return Schedule(text, compile_cron(ALIASES.get(text.lower(), text)), zone(zone_name), gap, None, ALWAYS)
+def _cron(text: str, zone_name: str, gap: Gap) -> tuple[Schedule, int]:
+    """An expression, and how near two of its runs may lie, in ms."""
+    rule = compile_cron(ALIASES.get(text.lower(), text))
+    return Schedule(text, rule, zone(zone_name), gap, None, ALWAYS), rule.shortest_s * 1000
 
 
 def _repeating(text: str, zone_name: str, now_ms: int, gap: Gap, interval_ms_min: int) -> Schedule:

@@ -12,7 +12,7 @@ import logging
 import random
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 from urllib.parse import urljoin
 
@@ -42,8 +42,8 @@ REFUSED = frozenset({400, 401, 403, 406, 409, 413, 415})  # Asking again would n
 WRONG_CALL = frozenset({400, 409, 413, 501})  # The call is to blame, unless the text says that the subscription is:
 _OF_SESSION = re.compile(r"stream[ -]?id|framework (cannot be found|is not subscribed)", re.IGNORECASE)
 
-Make = Callable[[Mapping[str, bytes], str, float], Scheduler]
-"""Makes the core from what the store kept, a fresh framework id and a random number of [0, 1)."""
+Make = Callable[[dict[str, bytes], str, float], Scheduler]
+"""Makes the core from what the store kept, which is its to use up, a fresh framework id and a random number of [0, 1)."""
 
 
 class FrameworkStopped(KernelError):

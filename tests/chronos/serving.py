@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,7 +38,7 @@ class Work:
     """As `chronos.leadership.Working`, without main loop."""
 
     def __init__(self, history: History, **settings: Any) -> None:
-        def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
+        def make(kept: dict[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
             info = chronos_info("chronos", user="", roles=("*",), failover_timeout_s=604_800.0, webui_url=None, principal=None)
             return ChronosScheduler(info, kept, fresh_id=fresh_id, spread=spread, settings=Settings(**settings))
 

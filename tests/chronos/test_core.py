@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -34,7 +33,7 @@ class World:
         self.missed: list[str] = []
         self.records = True
 
-        def make(kept: Mapping[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
+        def make(kept: dict[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
             info = chronos_info("chronos", user="", roles=("*",), failover_timeout_s=604_800.0, webui_url=None, principal=None)
             return ChronosScheduler(info, kept, fresh_id=fresh_id, spread=spread, settings=Settings(**settings))
 
@@ -448,11 +447,14 @@ class TestRestarts:
         world.post("bad")
         world.post("good")
         world.post("below", parents=["bad"])
+        world.post("other")
         world.master.kept["jobs/bad"] = b"{"
+        world.master.kept["jobs/other"] = world.master.kept["jobs/good"]
         world.master.restart()
         world.wait(61)
         assert world.tasks == [f"ct:{slot(60)}:0:good:"]
-        assert set(world.core.book.unreadable) == {"bad"}
+        assert set(world.core.book.unreadable) == {"bad", "other"}
+        assert "it calls itself 'good'" in world.core.book.unreadable["other"]
         assert "bad does not exist" in world.core.book.entries["below"].fault
 
 

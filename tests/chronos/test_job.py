@@ -10,7 +10,7 @@ import pytest
 from msgspec import UNSET
 
 from chronos.extension import Retry
-from chronos.job import Defaults, cross_filled, job_of, read_job, stored_job, unknown, write_job
+from chronos.job import Defaults, cross_filled, job_of, kept_job, read_job, stored_job, unknown, write_job
 from chronos.schedule import Calendar, next_runs, show_time
 from chronos.schedule.zones import UTC_ZONE
 from chronos.validation import Limits, check_job, check_new_job, run_once, schedule_of
@@ -119,7 +119,14 @@ def test_what_was_submitted_comes_back_unchanged_on_one_line(fields: dict[str, A
     check_job(job)
     assert contains(written(fields), fields)
     assert b"\n" not in write_job(job)
-    assert stored_job(write_job(job)) == job
+    assert stored_job(write_job(job)) == stored_job(kept_job(job)) == job
+
+
+def test_a_store_gets_what_a_job_has_of_its_own() -> None:
+    job = read({"name": "a", "command": "true", "schedule": "@daily", "cpus": 1, "mem": 64, "disk": 8})
+    assert kept_job(job) == (
+        b'{"name":"a","command":"true","cpus":1.0,"disk":8.0,"mem":64.0,"runAsUser":"root","schedule":"@daily","scheduleTimeZone":""}'
+    )
 
 
 def test_fields_are_in_the_order_of_chronos_and_all_there() -> None:
@@ -224,7 +231,7 @@ EXTENDED: dict[str, Any] = {
 def test_what_meseta_adds_comes_back_too() -> None:
     check_job(read(EXTENDED))
     assert contains(written(EXTENDED), EXTENDED)
-    assert stored_job(write_job(read(EXTENDED))) == read(EXTENDED)
+    assert stored_job(write_job(read(EXTENDED))) == stored_job(kept_job(read(EXTENDED))) == read(EXTENDED)
     assert "meseta" not in written(NIGHTLY)
 
 
