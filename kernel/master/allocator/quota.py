@@ -21,16 +21,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from msgspec import Struct
 
 from kernel.master.allocator.demand import MANY
-from kernel.wire.resources import Key, Resources, quantity
+from kernel.wire.resources import EMPTY, Key, Resources, quantity
 from kernel.wire.roles import ancestors
-from kernel.wire.values import ValueType
 
 if TYPE_CHECKING:
     from kernel.master.allocator.sorter import Leaf
     from kernel.master.allocator.state import Agent, Allocation
 
 _WHOLE = 1000  # GPUs are not divided.
-_PORTS = Key("ports", ValueType.RANGES)  # All that most agents have beside the slots: looked for without a loop.
 
 
 class Quota(Struct, frozen=True):
@@ -184,7 +182,8 @@ class Quotas:
 
     def recount(self, agent: Agent) -> None:
         """What is free on an agent, or whether it may be offered, has changed."""
-        counts, spare, free = agent.open and agent.claim is None, agent.spare, agent.free
+        spare, free = agent.spare, agent.free
+        counts = free is not EMPTY and agent.open and agent.claim is None
         for index, pool in enumerate(self.pools):
             now = unreserved_amount(free, pool.name) if counts else 0
             if now != spare[index]:
@@ -198,12 +197,8 @@ class Quotas:
         itself if it is all. limits_only: as if nothing were guaranteed."""
         for name, bound, pool in leaf.lines:
             have = unreserved_amount(piece, name)
-            if have:
-                room, _ = _limit_room(bound)
-                if pool is not None and not limits_only:
-                    room = min(room, _headroom(bound, pool))
-                if room < have:
-                    piece = cut_to(piece, name, room)
+            if have and (room := _room(bound, None if limits_only else pool)) < have:
+                piece = cut_to(piece, name, room)
         return piece
 
     def allowance(self, leaf: Leaf, kept: Iterable[Agent]) -> dict[str, int]:
@@ -376,7 +371,11 @@ def _consume(bound: Bound, amount: int) -> None:
         climbing.consumed += amount
         if pool is not None:
             climbing.below += change
-            unmet = max(climbing.guarantee - climbing.consumed, climbing.below, 0)
+            unmet = climbing.guarantee - climbing.consumed
+            if unmet < climbing.below:  # max() would cost twice as much, for each grant and level.
+                unmet = climbing.below
+            if unmet < 0:
+                unmet = 0
             change = unmet - climbing.unmet
             climbing.unmet = unmet
         if climbing.parent is None:
@@ -411,6 +410,31 @@ def _headroom(bound: Bound | None, pool: Pool) -> int:
     return max(pool.free, pool.below) - _kept_for_others(bound, pool)
 
 
+def _room(bound: Bound | None, pool: Pool | None) -> int:
+    """The least of `_limit_room` and, with a pool, `_headroom`, in one climb: asked for each piece and resource."""
+    if pool is None:
+        return _limit_room(bound)[0]
+    free, below = pool.free, pool.below
+    if free < below:
+        free = below
+    if bound is None:
+        return free - below
+    room, others = MANY, bound.below
+    while True:
+        limit = bound.limit
+        if limit is not None and limit - bound.consumed < room:
+            room = limit - bound.consumed
+        above = bound.parent
+        if above is None:
+            break
+        others += above.below - bound.unmet
+        bound = above
+    free -= others + below - bound.unmet
+    if free < room:
+        room = free
+    return room if room > 0 else 0
+
+
 # ---- resources ------------------------------------------------------------------------------------------
 
 
@@ -425,9 +449,8 @@ def unreserved_amount(resources: Resources, name: str) -> int:
         amount = resources.disk
     elif name == "gpus":
         amount = resources.gpus
-    other = resources.other
-    if other is not None and (len(other) > 1 or _PORTS not in other):
-        for key, held in other.items():
+    if resources.other is not None:
+        for key, held in resources.other.items():  # Mostly of one: ports.
             if key.name == name and isinstance(held, int) and not key.reservations and not key.revocable:
                 amount += quantity(key, held)
     return amount
@@ -436,10 +459,7 @@ def unreserved_amount(resources: Resources, name: str) -> int:
 def set_apart(resources: Resources) -> dict[str, int] | None:
     """Scalars that are reserved or revocable, thousandths by name; None when there are none."""
     found: dict[str, int] | None = None
-    other = resources.other
-    if other is None or (len(other) == 1 and _PORTS in other):
-        return None
-    for key, held in other.items():
+    for key, held in (resources.other or {}).items():
         if isinstance(held, int) and (key.reservations or key.revocable):
             found = found or {}
             found[key.name] = found.get(key.name, 0) + quantity(key, held)

@@ -333,11 +333,13 @@ class RoleTree:
         if not self._stale:
             return
         stale, self._stale = self._stale, {}
-        for node in stale:
-            climbing: Node | None = node
-            while climbing is not None and climbing.parent is not None:
-                self._relist(climbing)
-                climbing = climbing.parent
+        while stale:
+            above: dict[Node, None] = {}
+            for node in stale:
+                if node.parent is not None:
+                    self._relist(node)
+                    above[node.parent] = None
+            stale = above
 
     def _replace_all(self, node: Node) -> None:
         for child in [place[3] for place in node.wanting]:
@@ -430,8 +432,14 @@ class RoleTree:
         """The leaf, just returned by `next`, gets so much more; it and the roles above take their new places. Its quota must have been
         charged."""
         node: Node = leaf
+        share, wants = self.share, leaf.wants
         while True:
-            _change(node, cpus, mem, disk, gpus, extra)
+            node.cpus += cpus
+            node.mem += mem
+            node.disk += disk
+            node.gpus += gpus
+            if extra is not None:
+                _change_extra(node, extra)
             node.count += 1
             parent = node.parent
             if parent is None:
@@ -442,16 +450,20 @@ class RoleTree:
             both = lane is not parent.wanting or node.is_owed  # It stands, or may stand, in both lists.
             if both:
                 self._leave_other(node, parent)
-            del lane[at]
-            if node.wants:
-                node.place = (self._rank(node), node.count, node.name, node)
+            if wants:
+                node.place = place = (node.lot if node.drawn else share(node), node.count, node.name, node)
                 if both or node.owed or (node.bounds and node.owes):
+                    del lane[at]
                     self._take_both(node, parent)
+                elif at + 1 == len(lane) or place < lane[at + 1]:  # Its turn still, as often above those that got it.
+                    lane[at] = place
                 else:
-                    insort(lane, node.place, at)
+                    del lane[at]
+                    insort(lane, place, at)
             else:
+                del lane[at]
                 node.place = None
-            node = parent
+            node, wants = parent, bool(parent.wanting)
 
     def _leave_other(self, node: Node, parent: Node) -> None:
         """Take the place out of the list that is not walked."""
@@ -511,10 +523,14 @@ def _change(node: Node, cpus: int, mem: int, disk: int, gpus: int, extra: Mappin
     node.disk += disk
     node.gpus += gpus
     if extra:
-        held = node.extra if node.extra is not None else {}
-        for name, amount in extra.items():
-            held[name] = held.get(name, 0) + amount
-        node.extra = {name: amount for name, amount in held.items() if amount} or None
+        _change_extra(node, extra)
+
+
+def _change_extra(node: Node, extra: Mapping[str, int]) -> None:
+    held = node.extra if node.extra is not None else {}
+    for name, amount in extra.items():
+        held[name] = held.get(name, 0) + amount
+    node.extra = {name: amount for name, amount in held.items() if amount} or None
 
 
 def shared_amounts(resources: Resources) -> tuple[int, int, int, int, dict[str, int] | None]:
