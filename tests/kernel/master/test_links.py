@@ -60,7 +60,7 @@ def test_frames_of_any_size_arrive(size: int) -> None:
         async with edge(answer) as master, connect(master) as agent:
             await agent.send_bytes(encode(AgentFrame(1, (ExecutorMessage("f", "e", bytes(size)),))))
             message = await agent.receive()
-            assert msgspec.msgpack.decode(message.data) == [1, [["KillTask", "f", "t" * size, None]]]
+            assert msgspec.msgpack.decode(message.data) == [1, [["KillTask", "f", "t" * size, None, ""]]]
             (taken,) = master.told(FromAgent)
             assert taken.message.data == bytes(size)
 
