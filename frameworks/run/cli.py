@@ -47,6 +47,7 @@ def _ports(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 @click.option("--mem", type=click.FloatRange(min=1), default=32.0, show_default=True, help="MiB of memory for each task.")
 @click.option("--disk", type=click.FloatRange(min=0), default=0.0, help="MiB of disk for each task.")
 @click.option("--gpus", type=click.IntRange(min=0), default=0, help="GPUs for each task.")
+@click.option("--revocable", is_flag=True, help="Run on cpus that others were given and do not use; it may be ended when they do.")
 @click.option("--role", default="*", show_default=True, help="The role whose share is used.")
 @click.option("--image", metavar="IMAGE", help="Run inside this container image.")
 @click.option(
@@ -83,6 +84,7 @@ def run(
     mem: float,
     disk: float,
     gpus: int,
+    revocable: bool,
     role: str,
     image: str | None,
     containerizer: str | None,
@@ -120,7 +122,7 @@ def run(
     job = Job(
         argv=command,
         name=_task_name(name or os.path.basename(command[0])),
-        wants=resources(cpus, mem, disk, gpus),
+        wants=resources(cpus, mem, disk, gpus, revocable=("cpus",) if revocable else ()),
         role=role,
         image=image,
         containerizer=containerizer or "oci",

@@ -18,6 +18,7 @@ from frameworks.sdk.tasks import HOST, TERMINAL, Port, Shape, TaskRecord, comman
 from kernel.clock import Now
 from kernel.wire.offer import InverseOffer
 from kernel.wire.resources import Resources
+from kernel.wire.revocable import revocable
 from kernel.wire.scheduler import Event
 from kernel.wire.task import TaskState, TaskStatus
 
@@ -122,6 +123,7 @@ class RunScheduler(Scheduler):
             roles=(job.role,),
             failover_timeout_s=DETACHED_S if job.detach else FAILOVER_S,
             gpus=job.wants.gpus > 0,
+            revocable=bool(revocable(job.wants)),
             # Nobody acknowledges what a detached task reports: TASK_KILLING would hold up the news of its end.
             killing=not job.detach,
             ends_with_tasks=job.detach,
@@ -166,7 +168,8 @@ class RunScheduler(Scheduler):
         if self.connected and self.phase is Phase.RUNNING:
             self._told_waiting = True
             reasons = sorted({f"{refusal.hostname}: {refusal.reason}" for refusal in self.refusals})
-            hint = "; ".join(reasons) if reasons else "no agent offers so much; see what there is by `meseta node list`"
+            nowhere = "no agent lends so much as revocable" if revocable(self.job.wants) else "no agent offers so much"
+            hint = "; ".join(reasons) if reasons else f"{nowhere}; see what there is by `meseta node list`"
             self.emit(Notice(f"waiting for {self.job.wants}: {hint}"))
 
     def heard(self, event: Event, now: Now) -> None:

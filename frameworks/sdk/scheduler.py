@@ -62,6 +62,7 @@ def framework_info(
     roles: Sequence[str] = ("*",),
     failover_timeout_s: float = 604_800.0,
     gpus: bool = False,
+    revocable: bool = False,
     killing: bool = True,
     ends_with_tasks: bool = False,
     webui_url: str | None = None,
@@ -70,12 +71,15 @@ def framework_info(
     """A FrameworkInfo with the capabilities the SDK deals with.
 
     user: whom tasks run as, "" the agent's own. failover_timeout_s: how long its tasks outlive it. gpus: whether machines
-    with gpus are offered to it. killing: whether a kill is reported when it begins (TASK_KILLING). ends_with_tasks: whether the master
-    forgets it when its last task ends while it is away.
+    with gpus are offered to it. revocable: whether it may ask for what agents may take back at any time. killing: whether a
+    kill is reported when it begins (TASK_KILLING). ends_with_tasks: whether the master forgets it when its last task ends while
+    it is away.
     """
     wanted = [*CAPABILITIES]
     if gpus:
         wanted.append(FrameworkCapability.GPU_RESOURCES)
+    if revocable:
+        wanted.append(FrameworkCapability.REVOCABLE_RESOURCES)
     if killing:
         wanted.append(FrameworkCapability.TASK_KILLING_STATE)
     return FrameworkInfo(

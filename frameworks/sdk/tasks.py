@@ -6,7 +6,7 @@ Pure. A task waits until an offer fits, lives from its launch to a terminal stat
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 import msgspec
 from msgspec import Struct
@@ -17,7 +17,7 @@ from kernel.wire.common import DurationInfo, Image, ImageDocker, ImageType, Labe
 from kernel.wire.container import DockerPortMapping, Network, NetworkInfo, PortMapping
 from kernel.wire.ids import AgentID, TaskID, validate_id
 from kernel.wire.offer import RoleConstraints
-from kernel.wire.resources import Resource, Resources
+from kernel.wire.resources import Key, Resource, Resources
 from kernel.wire.scheduler import ResourceRequest
 from kernel.wire.task import (
     CommandInfo,
@@ -227,9 +227,11 @@ class TaskBook:
             del self._waiting[record.shape]
 
 
-def resources(cpus: float = 0.0, mem: float = 0.0, disk: float = 0.0, gpus: float = 0.0) -> Resources:
-    """Amounts as people say them: cores, MiB, MiB, devices."""
-    return Resources(cpus=round(cpus * 1000), mem=round(mem * 1000), disk=round(disk * 1000), gpus=round(gpus * 1000))
+def resources(cpus: float = 0.0, mem: float = 0.0, disk: float = 0.0, gpus: float = 0.0, *, revocable: Collection[str] = ()) -> Resources:
+    """Amounts as people say them: cores, MiB, MiB, devices. revocable: names of those of which slack will do, which may be taken back
+    at any time (`framework_info(revocable=True)`)."""
+    amounts = {"cpus": cpus, "mem": mem, "disk": disk, "gpus": gpus}
+    return Resources.made_of((Key(name, revocable=name in revocable), round(amount * 1000)) for name, amount in amounts.items())
 
 
 def command(

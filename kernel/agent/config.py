@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from msgspec import Meta, Struct
 
 from kernel.agent.images.collection import ImageGcConfig
+from kernel.agent.oversubscription.config import ControllerParameters, EstimatorParameters
 from kernel.config import Setting
 
 Duration = Annotated[float, Meta(ge=0)]
@@ -67,6 +68,29 @@ class AgentConfig(Struct, frozen=True, kw_only=True):
         Setting("How an agent with running tasks may differ from what it was: not at all, by what it gains (additive), or any way."),
     ] = "equal"
     strict: Annotated[bool, Setting("Do not start when part of what was kept cannot be read; else go on without it.")] = True
+    resource_estimator: Annotated[
+        Literal["noop", "fixed", "usage"],
+        Setting("How much is lent as revocable of what tasks were given: nothing, always as much, or what they do not use."),
+    ] = "noop"
+    resource_estimator_parameters: Annotated[
+        EstimatorParameters, Setting('JSON, e.g. {"resources": "cpus:4"} for fixed, {"share": 0.5, "memory": true} for usage.', kind="json")
+    ] = EstimatorParameters()
+    oversubscribed_resources_interval_s: Annotated[
+        float,
+        Setting("How often it is measured what tasks use, for both.", kind="duration", flag="oversubscribed_resources_interval"),
+        Meta(ge=0.1),
+    ] = 15.0
+    qos_controller: Annotated[
+        Literal["", "noop", "load", "usage"],
+        Setting("When it is taken back: never, by the machine's load, or as others need it (default: usage, where anything is lent)."),
+    ] = ""
+    qos_controller_parameters: Annotated[
+        ControllerParameters, Setting('JSON, e.g. {"load_threshold_5min": 6} for load, {"memory_least": 0.1} for usage.', kind="json")
+    ] = ControllerParameters()
+    qos_correction_interval_min_s: Annotated[
+        Duration, Setting("The least time between two corrections.", kind="duration", flag="qos_correction_interval_min")
+    ] = 0.0
+    revocable_cpu_low_priority: Annotated[bool, Setting("Who has revocable cpus gets the least of what is left to share.")] = True
     isolation: Annotated[
         tuple[str, ...] | None,
         Setting(

@@ -31,6 +31,7 @@ from kernel.agent.effects import (
     LaunchOperated,
     MasterConnected,
     MasterLost,
+    Measured,
     Probed,
     RemoveOperated,
     Stop,
@@ -44,6 +45,7 @@ from kernel.agent.frameworks import Frameworks
 from kernel.agent.operations import Operations
 from kernel.agent.operator_containers import OperatorContainers
 from kernel.agent.orders import Orders
+from kernel.agent.oversubscription.oversubscription import Oversubscription
 from kernel.agent.registration import Registration
 from kernel.agent.state import AgentState, Identity, Kind, Node
 from kernel.agent.tasks import Tasks
@@ -90,7 +92,17 @@ class AgentCore:
         self.operations = Operations(state)
         self.draining = Draining(state, self.tasks, self.executors)
         self.operators = OperatorContainers(state)
-        self.registration = Registration(state, self.updates, self.frameworks, self.orders, self.draining, self.operators, self.operations)
+        self.oversubscription = Oversubscription(state, self.tasks, self.executors)
+        self.registration = Registration(
+            state,
+            self.updates,
+            self.frameworks,
+            self.orders,
+            self.draining,
+            self.operators,
+            self.operations,
+            self.oversubscription,
+        )
         self.containers = Containers(state, self.tasks, self.executors, self.operators)
         self._recover(entries)
         registration, orders = self.registration, self.orders
@@ -101,6 +113,7 @@ class AgentCore:
             ContainerExited: self.containers.exited,
             ContainerLimited: self.containers.limited,
             Probed: self.tasks.checks.probed,
+            Measured: self.oversubscription.measured,
             Tick: lambda _: self._tick(),
             MasterConnected: lambda _: registration.connected(),
             MasterLost: lambda _: registration.lost(),

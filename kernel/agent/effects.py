@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from kernel.agent.containerizer.kinds import LAUNCHED, Containerizer
 from kernel.agent.gpus import Gpu
-from kernel.agent.isolators.limits import Limits
+from kernel.agent.isolators.limits import Limits, Usage
+from kernel.agent.oversubscription.controller import Machine
 from kernel.agent.token import Claims
 from kernel.agent.volumes.places import Mount, VolumePlace
 from kernel.executor.checks import HttpTarget, TcpTarget
@@ -27,6 +29,14 @@ class MasterConnected(Struct, frozen=True):
 
 class MasterLost(Struct, frozen=True):
     """The link ended. What was sent on it may or may not have arrived."""
+
+
+class Measured(Struct, frozen=True):
+    """What containers use, by id, and the machine as a whole, at an instant of the edge's monotonic clock."""
+
+    at_s: float
+    usages: Mapping[str, Usage]
+    machine: Machine
 
 
 class FromMaster(Struct, frozen=True, gc=False):

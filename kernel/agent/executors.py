@@ -287,6 +287,12 @@ class Executors:
         self._tell(executor, SHUTDOWN)
         self._await(executor, shutdown_grace_s(self.state, executor))
 
+    def preempt(self, executor: Executor, why: str) -> None:
+        """End its container at once: others need what it has."""
+        if executor.state is not ExecutorState.TERMINATING:
+            executor.cause = Cause(TaskState.TASK_LOST, TaskState.TASK_GONE, Reason.REASON_CONTAINER_PREEMPTED, why)
+            self._destroy(executor)
+
     def _await(self, executor: Executor, timeout_s: float) -> None:
         executor.due_s = self.state.now.mono_s + timeout_s
         self.state.look_at(executor.due_s, self._check, executor)

@@ -192,7 +192,14 @@ def executor_limits(state: AgentState, executor: Executor) -> Limits:
 
 def limits_on(state: AgentState, given: Iterable[Resource], beyond: Mapping[str, Scalar], owner: Task | Executor | None = None) -> Limits:
     """What a container is held to with these resources. owner: who may have GPUs."""
-    limits = limits_of(given, beyond, quota=state.config.cgroups_enable_cfs, pids_max=state.config.container_pids_max or None)
+    config = state.config
+    limits = limits_of(
+        given,
+        beyond,
+        quota=config.cgroups_enable_cfs,
+        pids_max=config.container_pids_max or None,
+        low_priority=config.revocable_cpu_low_priority,
+    )
     if not state.node.gpus or (owner is not None and owner.containerizer is not Containerizer.PROCESS):
         return limits  # In an image there are only the devices it is given.
     held = state.gpus_of(owner) if owner is not None else ()

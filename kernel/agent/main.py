@@ -15,6 +15,7 @@ import signal
 import socket
 import stat
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ from kernel.agent.launch import containers
 from kernel.agent.links import MasterLink
 from kernel.agent.nested import operator_containers
 from kernel.agent.networks.networks import Networks
+from kernel.agent.oversubscription.config import fixed_slack
+from kernel.agent.oversubscription.measuring import Measuring
 from kernel.agent.probes import Prober
 from kernel.agent.sandboxes.collection import InUse
 from kernel.agent.sandboxes.collector import Collector
@@ -108,6 +111,7 @@ def complete(config: AgentConfig) -> AgentConfig:
     unknown = sorted({*(config.containerizers or ())} - CONTAINERIZERS)
     if unknown:
         raise ConfigError(f"--containerizers: {unknown[0]!r} is unknown; allowed are {', '.join(sorted(CONTAINERIZERS))}")
+    fixed_slack(config.resource_estimator, config.resource_estimator_parameters)
     advertise_ip = config.advertise_ip or (_own_address() if address.is_unspecified else "")
     switch_user = config.switch_user and os.geteuid() == 0
     try:
@@ -269,6 +273,7 @@ class Agent:
         self.rotator = Rotator(config)
         self.disk: DiskWatch
         self.volumes: Volumes
+        self.measuring: Measuring
 
     def perform(self, effect: Any) -> None:
         """Carry out one effect of the core, without waiting."""
@@ -342,6 +347,11 @@ class Agent:
         if launched.beside is None:  # Else it is counted with that.
             self.disk.watch(launched.container_id, launched.directory, launched.limits)
 
+    async def processes(self) -> Mapping[str, int]:
+        """The first process of each container."""
+        found: Mapping[str, int] = await self.loop.submit(View("processes"))
+        return found
+
     async def in_use(self) -> InUse:
         """Which sandboxes must stay."""
         found: InUse = await self.loop.submit(View("sandboxes"))
@@ -390,6 +400,7 @@ class Agent:
             self.disk = DiskWatch(config, self.loop.post)
             for launched in (*containers(core.state), *operator_containers(core.state)):
                 self.watch(launched)
+            self.measuring = Measuring(config, self.processes, self.containerizer.usage, self.loop.post)
             self.volumes = Volumes(bases(config.work_dir, core.state.total), self.loop.post)
             self.link = MasterLink(detector, credential, self.loop.post, self.loop.room)
             gc.collect()
@@ -405,7 +416,7 @@ class Agent:
     async def _work(self) -> Leave:
         deciding = asyncio.create_task(self.loop.run())
         collecting = self.collector.run(), self.images.run(), self.volumes.run()
-        working = (self.containerizer.run(), self.link.run(), *collecting, self.rotator.run(), self.disk.run())
+        working = (self.containerizer.run(), self.link.run(), *collecting, self.rotator.run(), self.disk.run(), self.measuring.run())
         helpers = [asyncio.create_task(work) for work in working]
         asked = {signal.SIGTERM: Stop(False), signal.SIGINT: Stop(False), signal.SIGUSR1: Stop(True), signal.SIGUSR2: Stop(False, True)}
         for number, stop in asked.items():

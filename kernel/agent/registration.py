@@ -10,6 +10,7 @@ from kernel.agent.frameworks import Frameworks
 from kernel.agent.operations import Operations
 from kernel.agent.operator_containers import OperatorContainers
 from kernel.agent.orders import Orders
+from kernel.agent.oversubscription.oversubscription import Oversubscription
 from kernel.agent.state import AgentState, Departure, Kind
 from kernel.agent.updates import Updates
 from kernel.errors import CallError, PeerError
@@ -42,9 +43,11 @@ class Registration:
         draining: Draining,
         operators: OperatorContainers,
         operations: Operations,
+        oversubscription: Oversubscription,
     ) -> None:
         self.state, self.updates, self.frameworks, self.orders = state, updates, frameworks, orders
         self.draining, self.operators, self.operations = draining, operators, operations
+        self.oversubscription = oversubscription
 
     # ---- The link --------------------------------------------------------------------------------------
 
@@ -86,7 +89,9 @@ class Registration:
             state.capabilities,
             state.total.messages(),
             self.operations.reports(),
+            state.slack.messages(),
         )
+        state.slack_told = state.slack
         state.emit(ToMaster(message))
         state.silence_due_s = state.now.mono_s + ANSWER_S
 
@@ -113,6 +118,7 @@ class Registration:
             state.registered = True
             self.updates.send_all()
             self.operations.send_all()
+            self.oversubscription.tell()
             if state.departure is not None:
                 state.emit(ToMaster(Goodbye(False)))  # This link has not heard it yet.
         self.draining.follow(message.drain)

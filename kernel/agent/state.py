@@ -27,7 +27,7 @@ from kernel.wire.container import NetworkInfo
 from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability, DrainConfig
 from kernel.wire.offer import Operation as OperationInfo
 from kernel.wire.offer import OperationStatus
-from kernel.wire.resources import Resource, Resources
+from kernel.wire.resources import EMPTY, Resource, Resources
 from kernel.wire.task import (
     TERMINAL,
     Attribute,
@@ -330,6 +330,7 @@ class AgentState:
         self.out: list[Any] = []
         self.agent_id = ""
         self.total = Resources.of(node.resources)  # As operations have left it.
+        self.slack = self.slack_told = EMPTY  # What is lent as revocable, and what of that the master was told on this link.
         self.volumes: dict[str, VolumePlace] = {}  # Persistent ones, by path.
         self.doomed: dict[str, VolumePlace] = {}  # Those that are still to be removed from the disk.
         self.operations: dict[bytes, Operation] = {}

@@ -25,7 +25,6 @@ SANDBOX_LABEL = "meseta.sandbox"  # Where its output goes.
 
 CPU_PERIOD_US = 100_000
 CPU_QUOTA_US_MIN = 1_000  # The kernel takes no less.
-SHARES_MIN = 2
 MEMORY_MIB_MIN = 32  # As in Mesos; below some 6 MiB the engine starts nothing.
 MIB = 1 << 20
 PROTOCOLS = ("tcp", "udp", "sctp")
@@ -97,7 +96,7 @@ def image(info: ContainerInfo) -> str:
 
 def held_to(limits: Limits) -> Body:
     """The engine's words for limits. Swap counts as memory: a container gets none."""
-    body: Body = {"CpuShares": max(SHARES_MIN, limits.cpu_milli * 1024 // 1000)}
+    body: Body = {"CpuShares": limits.cpu_shares}
     if limits.cpu_limit_milli is not None:
         quota = max(CPU_QUOTA_US_MIN, limits.cpu_limit_milli * CPU_PERIOD_US // 1000)
         body |= {"CpuPeriod": CPU_PERIOD_US, "CpuQuota": quota}

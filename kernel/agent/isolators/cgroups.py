@@ -24,8 +24,6 @@ from kernel.errors import KernelError
 
 CPU_PERIOD_US = 100_000
 QUOTA_US_MIN = 1_000
-SHARES_A_CPU = 1024
-SHARES_MIN = 2
 MEM_MIB_MIN = 32  # What a program needs to be started at all.
 MAKE_TRIES = 10
 KILL_TRIES = 50
@@ -294,13 +292,16 @@ def _put(path: str, value: str) -> None:
 
 
 def _cpu_1(limits: Limits) -> Iterator[Setting]:
-    yield "cpu.shares", str(max(SHARES_MIN, limits.cpu_milli * SHARES_A_CPU // 1000)), False
+    yield "cpu.shares", str(limits.cpu_shares), False
     yield "cpu.cfs_quota_us", "-1" if limits.cpu_limit_milli is None else _quota_us(limits.cpu_limit_milli), limits.cpu_limit_milli is None
 
 
 def _cpu_2(limits: Limits) -> Iterator[Setting]:
-    shares = max(SHARES_MIN, limits.cpu_milli * SHARES_A_CPU // 1000)
-    yield "cpu.weight", str(1 + (min(shares, 262_144) - 2) * 9_999 // 262_142), False  # The kernel's own way from shares to weights.
+    yield (
+        "cpu.weight",
+        str(1 + (min(limits.cpu_shares, 262_144) - 2) * 9_999 // 262_142),
+        False,
+    )  # The kernel's own way from shares to weights.
     quota = "max" if limits.cpu_limit_milli is None else _quota_us(limits.cpu_limit_milli)
     yield "cpu.max", f"{quota} {CPU_PERIOD_US}", limits.cpu_limit_milli is None
 

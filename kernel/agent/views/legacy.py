@@ -122,7 +122,7 @@ class ContainerObject(Struct, omit_defaults=True):
 def state(s: AgentState, query: Query) -> bytes:
     """`/state`."""
     config, node, version = s.config, s.node, version_info()
-    total, used = s.total, Resources()
+    total, used = s.total + s.slack, Resources()
     shown = [_framework(s, framework) for framework in s.frameworks.values()]
     for framework in s.frameworks.values():
         for executor in executors(s, framework)[0]:

@@ -62,7 +62,7 @@ def _of_resources(state: AgentState) -> dict[str, float]:
     for framework in state.frameworks.values():
         for executor in executors(state, framework)[0]:
             used += executor.resources
-    total, taken = _by_name(state.total), _by_name(used)
+    total, taken = _by_name(state.total + state.slack), _by_name(used)
     found = {}
     for name in (*_RESOURCES, *(f"{name}_revocable" for name in _RESOURCES)):
         found[f"slave/{name}_total"] = total[name] / 1000
