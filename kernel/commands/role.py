@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,10 +13,12 @@ from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import CommandError, credential, master_options, masters
 from kernel.commands.lookup import SHOWN_MAX, value
+from kernel.wire.roles import is_same_or_below
 
 HEADINGS = ("ROLE", "WEIGHT", "FRAMEWORKS", "CPUS", "MEM", "GPUS")
 TREE = ("ROLE", "WEIGHT", "SHARE", "GUARANTEE", "LIMIT", "ALLOCATED", "OFFERED", "RESERVED", "FRAMEWORKS")
 FRAMEWORKS = ("FRAMEWORK", "NAME", "ROLE", "OFFERS")
+PREEMPTIONS = ("PREEMPTED", "NAME", "ROLE", "FOR WHAT IS GUARANTEED TO", "ENDS", "ANSWER")
 SHOWN = ("cpus", "mem", "gpus", "disk")  # First, in this order.
 
 
@@ -71,6 +74,10 @@ def role_show(role: str, master: str | None, credential_file: str | None, as_jso
         click.echo()
         depth = role.count("/")
         output.table(TREE, [_branch(one, one["name"].count("/") - depth) for one in (shown, *below)], empty="")
+    preempted = _preemptions(asked, role)
+    if preempted:
+        click.echo()
+        output.table(PREEMPTIONS, preempted, empty="")
     frameworks = _frameworks(asked, (shown, *below))
     if frameworks:
         click.echo()
@@ -140,6 +147,25 @@ def _frameworks(master: Master, roles: Sequence[dict[str, Any]]) -> list[tuple[s
         (framework_id, names.get(framework_id, ""), role["name"], "suppressed" if framework_id in role.get("suppressed", ()) else "wanted")
         for role in roles
         for framework_id in role["frameworks"]
+    ]
+
+
+def _preemptions(master: Master, role: str) -> list[tuple[str, ...]]:
+    """The tasks of the role, or below it, that are to end for others, and those of others that are to end for it."""
+    found = master.get("/explain?limit=0").get("preemptions", [])
+    now_s = time.time()
+    return [
+        (
+            task_id,
+            one["framework"],
+            one["role"],
+            one["guarantee"],
+            "now" if one["ending"] else f"in {max(0.0, one['due'] - now_s):.0f}s",
+            one["answer"].lower() if one["answer"] != "UNKNOWN" else "",
+        )
+        for one in found
+        if any(is_same_or_below(of, role) for of in (one["role"], one["guarantee"]))
+        for task_id in one["tasks"]
     ]
 
 

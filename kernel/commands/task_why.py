@@ -80,11 +80,28 @@ def _where_to_look(silent: list[dict[str, Any]]) -> str:
 def _show(one: dict[str, Any]) -> None:
     amounts = ", ".join(f"{name} {output.number(amount)}" for name, amount in one["resources"].items())
     offered = f", {one['offered']} more are offered" if one.get("offered") else ""
+    room = one.get("room")
     output.details({
         "task": one["name"] or "(no name)",
         "framework": f"{one['framework']} ({one['framework_id']})",
         "role": one["role"],
         "waiting": f"{one['waiting']} of {amounts}, for {output.age(one['since'], time.time())}{offered}",
         "why": one["reason"],
+        **({"guarantee": _room(room, time.time())} if room is not None else {}),
         "unblocks": one["unblocks"],
     })  # fmt: skip
+
+
+def _room(room: dict[str, Any], now_s: float) -> str:
+    """What is done so that the task gets what its role is guaranteed."""
+    told = []
+    if room["tasks"]:
+        tasks = "1 task" if room["tasks"] == 1 else f"{room['tasks']} tasks"
+        when = f"within {room['due'] - now_s:.0f}s" if room["due"] > now_s else "now"
+        told.append(f"{tasks} of {', '.join(room['frameworks'])} must end {when} for what role {room['guarantee']} is guaranteed")
+    if room["lacks"]:
+        told.append(
+            f"role {room['guarantee']} has less than it is guaranteed, and {'no more' if told else 'no'} tasks may be ended for it: none "
+            "that would help are on revocable resources or of roles above their limit"
+        )
+    return "; ".join(told)

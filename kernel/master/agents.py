@@ -180,6 +180,8 @@ def _lose_task(
     if to is not AgentState.UNREACHABLE:
         framework.completed.append(task)
         return
+    if task.preempted:  # When the agent is back, it may be needless.
+        task.killing, task.preempted = False, ""
     framework.unreachable[task.task_id] = task
     while len(framework.unreachable) > s.config.max_unreachable_tasks_per_framework:
         framework.unreachable.popitem(last=False)

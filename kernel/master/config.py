@@ -121,6 +121,15 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
     ] = "drf"
     framework_sorter: Annotated[Literal["drf", "random"], Setting("Which framework of a role is next.")] = "drf"
     filter_gpu_resources: Annotated[bool, Setting("Offer agents with GPUs only to frameworks that say they use them.")] = True
+    preempt_for_guarantees: Annotated[
+        bool,
+        Setting("When what a role is guaranteed cannot be had, end tasks on revocable resources and of roles above their limit for it."),
+    ] = False
+    preemption_notice_s: Annotated[
+        float,
+        Setting("How long before that their frameworks are asked to give way.", kind="duration", flag="preemption_notice"),
+        Meta(ge=0),
+    ] = 30.0
     allocator_agent_recovery_factor: Annotated[
         float,
         Setting("With quotas, which part of the agents must be back after the master's start before anything is offered."),
@@ -174,6 +183,7 @@ class MasterConfig(Struct, frozen=True, kw_only=True):
             drawn_frameworks=self.framework_sorter == "random",
             filter_gpu_resources=self.filter_gpu_resources,
             region=Site("", domain=self.domain).region,
+            preempts=self.preempt_for_guarantees,
         )
 
 

@@ -22,6 +22,7 @@ from kernel.master import (
     maintenance,
     operations,
     oversubscription,
+    preemption,
     quotas,
     reconciliation,
     registration,
@@ -351,5 +352,6 @@ _DEADLINES: dict[str, Callable[[MasterState, str, Now], None]] = {
     "forsaken": frameworks.forsaken_due,
     "framework": frameworks.failover_due,
     "inverse": inverse_offers.due,
+    "preemption": preemption.due,
     "recovery": quotas.recovery_due,
 }

@@ -1,4 +1,5 @@
-"""Inverse offers: who uses an agent that is to be unavailable is asked to leave it (spec: mesos-v1, section 7.6).
+"""Inverse offers: who uses an agent that is to be unavailable is asked to leave it (spec: mesos-v1, section 7.6). Others are made by
+`kernel.master.preemption`.
 
 One is out at a time for a framework and an agent. It is made again when it was answered and the filter of the answer is over, or when
 it has expired. What a framework answered last is shown to operators and has no other effect; it is not in the registry, so the next
@@ -7,7 +8,7 @@ master asks anew.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from kernel.clock import Now
@@ -17,8 +18,9 @@ from kernel.master.render import inverse_offer_message, time_info
 from kernel.master.state import MasterState
 from kernel.wire import scheduler
 from kernel.wire.ids import FrameworkID, OfferID
-from kernel.wire.nodes import MachineID
+from kernel.wire.nodes import MachineID, Unavailability
 from kernel.wire.operator import ClusterStatus, DrainingMachine, InverseOfferAnswer, InverseOfferStatus
+from kernel.wire.resources import EMPTY, Resources
 
 ASK_S = 1.0  # How often it is looked at an agent whom to ask.
 AGENTS_AT_ONCE = 2000  # That many are looked at in a row.
@@ -36,16 +38,14 @@ def due(s: MasterState, key: str, now: Now) -> None:
     for offer in list(islice(s.inverse_offers.values(), EXPIRED_AT_ONCE_MAX)):  # The oldest first: so they were put in.
         if now.mono_s < offer.made_s + s.config.offer_timeout_s:
             break
-        _withdraw(s, offer, tell=True)
+        withdraw(s, offer, tell=True)
     made: dict[str, list[InverseOffer]] = {}
     slices = 1 + len(s.agents) // AGENTS_AT_ONCE
     s.asked_slice = (s.asked_slice + 1) % slices
     for agent in islice(s.agents.values(), s.asked_slice, None, slices):
         if agent.unavailability is not None:
             _ask(s, agent, made, now)
-    for framework_id, offers in made.items():
-        messages = tuple(map(inverse_offer_message, offers))
-        s.tell(s.frameworks[framework_id], scheduler.Event("INVERSE_OFFERS", inverse_offers=scheduler.InverseOffers(messages)))
+    send(s, made)
     if s.machines or s.inverse_offers:
         s.deadlines.push(now.mono_s + ASK_S / slices, "inverse", key)
 
@@ -62,9 +62,24 @@ def _ask(s: MasterState, agent: Agent, made: dict[str, list[InverseOffer]], now:
             continue
         if inquiry is None:
             inquiry = agent.inquiries[framework_id] = Inquiry(now.wall_s)
-        offer = inquiry.offer = InverseOffer(s.next_offer_id(), framework, agent, now.mono_s)
-        s.inverse_offers[offer.offer_id] = framework.inverse_offers[offer.offer_id] = offer
-        made.setdefault(framework_id, []).append(offer)
+        assert agent.unavailability is not None, "who asks to leave an agent knows when it is unavailable"
+        made.setdefault(framework_id, []).append(make(s, framework, agent, inquiry, agent.unavailability, EMPTY, now))
+
+
+def make(
+    s: MasterState, framework: Framework, agent: Agent, inquiry: Inquiry, unavailability: Unavailability, resources: Resources, now: Now
+) -> InverseOffer:
+    """One that is still to be sent; resources: as of `InverseOffer`."""
+    offer = inquiry.offer = InverseOffer(s.next_offer_id(), framework, agent, inquiry, unavailability, resources, now.mono_s)
+    s.inverse_offers[offer.offer_id] = framework.inverse_offers[offer.offer_id] = offer
+    return offer
+
+
+def send(s: MasterState, made: Mapping[str, Iterable[InverseOffer]]) -> None:
+    """Tell frameworks, by id, what they are asked."""
+    for framework_id, offers in made.items():
+        messages = tuple(map(inverse_offer_message, offers))
+        s.tell(s.frameworks[framework_id], scheduler.Event("INVERSE_OFFERS", inverse_offers=scheduler.InverseOffers(messages)))
 
 
 def _users(agent: Agent) -> dict[str, None]:
@@ -96,7 +111,7 @@ def _answer(
     for offer_id in call.inverse_offer_ids:
         offer = framework.inverse_offers.get(offer_id.value)
         if offer is not None:
-            inquiry = _withdraw(s, offer, tell=False)
+            inquiry = withdraw(s, offer, tell=False)
             inquiry.answer, inquiry.wall_s, inquiry.quiet_until_s = answer, now.wall_s, quiet_until_s
 
 
@@ -111,14 +126,14 @@ def revive(s: MasterState, framework: Framework) -> None:
 def take_back(s: MasterState, framework: Framework) -> None:
     """Its stream is over, so nobody is there to be told."""
     for offer in list(framework.inverse_offers.values()):
-        _withdraw(s, offer, tell=False)
+        withdraw(s, offer, tell=False)
 
 
 def withdraw_all(s: MasterState, agent: Agent) -> None:
     """Nobody is asked to leave the agent for now."""
     for inquiry in agent.inquiries.values():
         if inquiry.offer is not None:
-            _withdraw(s, inquiry.offer, tell=True)
+            withdraw(s, inquiry.offer, tell=True)
 
 
 def forget_agent(s: MasterState, agent: Agent) -> None:
@@ -127,15 +142,15 @@ def forget_agent(s: MasterState, agent: Agent) -> None:
     agent.inquiries.clear()
 
 
-def _withdraw(s: MasterState, offer: InverseOffer, tell: bool) -> Inquiry:
+def withdraw(s: MasterState, offer: InverseOffer, tell: bool) -> Inquiry:
+    """It is over. tell: the framework hears of that."""
     del s.inverse_offers[offer.offer_id]
     del offer.framework.inverse_offers[offer.offer_id]
-    inquiry = offer.agent.inquiries[offer.framework.framework_id]
-    inquiry.offer = None
+    offer.inquiry.offer = None
     if tell:
         body = scheduler.RescindInverseOffer(OfferID(offer.offer_id))
         s.tell(offer.framework, scheduler.Event("RESCIND_INVERSE_OFFER", rescind_inverse_offer=body))
-    return inquiry
+    return offer.inquiry
 
 
 # ---- Status ---------------------------------------------------------------------------------------------

@@ -37,14 +37,15 @@ STATUSES_MAX = 100  # Kept of one task, the newest; a task whose agent comes and
 
 
 class Task:
-    """One task. resources: what it holds on its agent while not freed; state: the newest known;
+    """One task. resources: what it holds on its agent while not freed; state: the newest known; preempted: for whom it is being
+    killed, if nobody asked for that;
     sent: the last status a scheduler was sent by way of an agent's update (None: none yet); owed: the newest of its
     agent's updates that no scheduler has acknowledged; rendered: as /state shows it, kept there by `kernel.master.views`
     until it changes."""
 
     __slots__ = (
-        "agent_id", "executor_id", "framework_id", "freed", "info", "kill", "killing", "owed", "rendered", "resources", "role",
-        "sent", "state", "statuses", "task_id", "unreachable_wall_s",
+        "agent_id", "executor_id", "framework_id", "freed", "info", "kill", "killing", "owed", "preempted", "rendered",
+        "resources", "role", "sent", "state", "statuses", "task_id", "unreachable_wall_s",
     )  # fmt: skip
 
     def __init__(self, framework_id: str, info: TaskInfo, role: str, resources: Resources, executor_id: str) -> None:
@@ -62,6 +63,7 @@ class Task:
         self.owed: TaskStatus | None = None
         self.kill: KillPolicy | None = None
         self.killing = False  # Somebody asked for its end: told again to an agent that comes back.
+        self.preempted = ""
         self.unreachable_wall_s: float | None = None
         self.rendered: bytes | None = None
 
@@ -125,12 +127,23 @@ class Offer:
 
 
 class InverseOffer:
-    """A framework is asked to leave an agent before that is unavailable."""
+    """A framework is asked to leave an agent before that is unavailable, or to give back some of its resources. unavailability: from when
+    on; resources: all, when empty."""
 
-    __slots__ = ("agent", "framework", "made_s", "offer_id")
+    __slots__ = ("agent", "framework", "inquiry", "made_s", "offer_id", "resources", "unavailability")
 
-    def __init__(self, offer_id: str, framework: Framework, agent: Agent, made_s: float) -> None:
-        self.offer_id, self.framework, self.agent, self.made_s = offer_id, framework, agent, made_s
+    def __init__(
+        self,
+        offer_id: str,
+        framework: Framework,
+        agent: Agent,
+        inquiry: Inquiry,
+        unavailability: Unavailability,
+        resources: Resources,
+        made_s: float,
+    ) -> None:
+        self.offer_id, self.framework, self.agent, self.inquiry, self.made_s = offer_id, framework, agent, inquiry, made_s
+        self.unavailability, self.resources = unavailability, resources
 
 
 class Inquiry:

@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from kernel.clock import Now
 from kernel.errors import CallError
+from kernel.master import preemption, registry
 from kernel.master import quota_validation as validation
-from kernel.master import registry
 from kernel.master.allocator import Quota
 from kernel.master.roles import consumed_by
 from kernel.master.state import MasterState
@@ -88,6 +88,7 @@ def _set(s: MasterState, updates: Mapping[str, Quota | None], now: Now) -> None:
             s.quotas[role] = quota
         s.out.append(registry.keep_quota(role, quota if quota != Quota() else None))
     s.allocator.set_quotas(s.quotas)
+    preemption.begin(s, now)
     if not s.quotas:
         _resume(s)
     for allocation in s.allocator.offers_beyond_quota() if any(updates.values()) else ():
@@ -105,6 +106,7 @@ def recover(s: MasterState, recorded: registry.Registry, now: Now) -> None:
         s.allocator.set_weight(role, weight)
     s.quotas.update(recorded.quotas)
     s.allocator.set_quotas(s.quotas)
+    preemption.begin(s, now)
     awaited = int(len(s.recovered) * s.config.allocator_agent_recovery_factor)
     if s.quotas and awaited:
         s.paused_until = len(s.recovered) - awaited

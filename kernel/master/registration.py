@@ -240,7 +240,7 @@ def _ask_for_missing(s: MasterState, agent: Agent, reported: set[tuple[str, str]
         framework = s.frameworks[key[0]]
         if key in reported:
             if task.killing and not task.terminal:
-                s.tell_agent(agent, KillTask(task.framework_id, task.task_id, task.kill), framework)
+                s.tell_agent(agent, KillTask(task.framework_id, task.task_id, task.kill, task.preempted), framework)
         elif task.terminal:  # Acknowledged at the agent, which has forgotten it.
             s.complete_task(framework, agent, task, now)
         elif lacks:

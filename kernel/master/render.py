@@ -72,13 +72,13 @@ def _agent_url(agent: Agent) -> URL:
 
 
 def inverse_offer_message(offer: InverseOffer) -> InverseOfferMessage:
-    assert offer.agent.unavailability is not None, "who asks to leave an agent knows when it is unavailable"
     return InverseOfferMessage(
         OfferID(offer.offer_id),
         FrameworkID(offer.framework.framework_id),
-        offer.agent.unavailability,
+        offer.unavailability,
         _agent_url(offer.agent),
         AgentID(offer.agent.agent_id),
+        offer.resources.messages(),
     )
 
 

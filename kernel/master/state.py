@@ -18,6 +18,7 @@ from kernel.master.deadlines import Deadlines
 from kernel.master.effects import CloseLink, ToAgent, ToStream
 from kernel.master.machines import Machines
 from kernel.master.model import Address, Agent, Executor, Framework, InverseOffer, Offer, Task, Unreachable
+from kernel.master.notices import Notices
 from kernel.master.pictures import Pictures
 from kernel.master.waits import Waits
 from kernel.metrics import Timer
@@ -75,6 +76,7 @@ class MasterState:
         self.allocator = Allocator(config.allocator, seed=zlib.crc32(master.id.encode()))
         self.quotas: dict[str, Quota] = {}  # By role; one that says nothing was reset and is still told.
         self.weights: dict[str, float] = {}  # By role: those that were set.
+        self.notices = Notices()  # To tasks that stand in the way of guarantees.
         self.paused_until: int | None = None  # Nothing is offered until no more than so many are `recovered`.
         self.deadlines = Deadlines()
         self.counts: Counter[str] = Counter()

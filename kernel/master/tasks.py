@@ -106,7 +106,7 @@ def kill(s: MasterState, framework: Framework, call: scheduler.Kill, now: Now) -
         return
     if call.agent_id is not None and call.agent_id.value != task.agent_id:
         return
-    task.killing, task.kill = True, call.kill_policy
+    task.killing, task.kill, task.preempted = True, call.kill_policy, ""
     s.tell_agent(s.agents[task.agent_id], KillTask(framework.framework_id, task.task_id, call.kill_policy), framework)
 
 
@@ -119,6 +119,12 @@ def kill_by_operator(s: MasterState, call: KillTaskByOperator, now: Now) -> None
     if task is None:
         raise NotFound(f"task_id: framework '{call.framework_id}' has no live task '{call.task_id}'")
     kill(s, framework, scheduler.Kill(task.info.task_id, kill_policy=call.kill_policy), now)
+
+
+def preempt(s: MasterState, framework: Framework, task: Task, why: str) -> None:
+    """End a task as others need the room; told again like any kill."""
+    task.killing, task.preempted = True, why
+    s.tell_agent(s.agents[task.agent_id], KillTask(framework.framework_id, task.task_id, None, why), framework)
 
 
 def shutdown(s: MasterState, framework: Framework, call: scheduler.Shutdown, now: Now) -> None:

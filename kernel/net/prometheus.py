@@ -13,7 +13,7 @@ _OF_FRAMEWORK = re.compile(r"(?:master/)?frameworks/(?P<framework>[^/]+)/(?P<fra
 # Roles may have slashes: what can follow one is known.
 _OF_ROLE = re.compile(
     r"(?P<before>|(?:allocator/mesos/)?(?:quota/|offer_filters/)?)roles/(?P<role>.+)/"
-    r"(?:resources/(?P<resource>[^/]+)/(?P<amount>[a-z_]+)|(?P<rest>shares/dominant|weight|active|suppressed|[a-z_]+_ms(?:/[a-z0-9]+)?))"
+    r"(?:resources/(?P<resource>[^/]+)/(?P<amount>[a-z_]+)|(?P<rest>shares/dominant|weight|active|suppressed|preempted(?:_for)?|[a-z_]+_ms(?:/[a-z0-9]+)?))"
 )
 _NOT_IN_NAMES = re.compile(r"[^a-zA-Z0-9_]+")
 

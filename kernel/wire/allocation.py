@@ -95,7 +95,7 @@ class RolePart(_Part, frozen=True):
 
 class Rules(_Part, frozen=True):
     """What of the master's settings decides. drawn_roles, drawn_frameworks: the order is drawn by weight: what is planned is then one of
-    many ways it may go."""
+    many ways it may go. preempts: tasks end for guarantees (`--preempt_for_guarantees`)."""
 
     min_allocatable: tuple[dict[str, int], ...] = ()
     excluded_names: tuple[str, ...] = ()
@@ -104,6 +104,7 @@ class Rules(_Part, frozen=True):
     interval_s: float = 1.0
     drawn_roles: bool = False
     drawn_frameworks: bool = False
+    preempts: bool = False
 
 
 class Snapshot(_Part, frozen=True):

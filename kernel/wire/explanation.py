@@ -24,6 +24,32 @@ class Guarantee(Struct, frozen=True):
     roles: tuple[str, ...]
 
 
+class Preemption(Struct, frozen=True):
+    """Tasks of one framework and agent that end for what a role is guaranteed. due: when at the latest, if that cannot be had before;
+    ending: they are being ended; answer: what the framework said when it was asked to give way (UNKNOWN: nothing yet)."""
+
+    guarantee: str
+    framework_id: str
+    framework: str
+    role: str
+    agent_id: str
+    tasks: tuple[str, ...]
+    due: float
+    ending: bool
+    answer: str
+
+
+class RoomMade(Struct, frozen=True):
+    """How a demand comes to what its role is guaranteed: so many tasks of these frameworks end, the last at `due`. lacks: not enough of
+    those that may be ended are left."""
+
+    guarantee: str
+    tasks: int
+    frameworks: tuple[str, ...]
+    due: float | None
+    lacks: bool
+
+
 class WaitingDemand(Struct, frozen=True, omit_defaults=True):
     """waiting: how many tasks of this shape are neither launched nor offered; offered: for how many an offer is open. why: a word for
     programs; reason and unblocks for people."""
@@ -41,6 +67,7 @@ class WaitingDemand(Struct, frozen=True, omit_defaults=True):
     unblocks: str
     limit: Limit | None = None
     guarantee: Guarantee | None = None
+    room: RoomMade | None = None
 
 
 class Silent(Struct, frozen=True):
@@ -51,8 +78,10 @@ class Silent(Struct, frozen=True):
 
 
 class Explanation(Struct, frozen=True):
-    """The demands that have waited longest. more: how many others there are. silent: connected frameworks of which nothing can be said."""
+    """The demands that have waited longest. more: how many others there are. silent: connected frameworks of which nothing can be said.
+    preemptions: with `--preempt_for_guarantees`, whose tasks are to end for guarantees."""
 
     demands: tuple[WaitingDemand, ...]
     more: int
     silent: tuple[Silent, ...] = ()
+    preemptions: tuple[Preemption, ...] = ()

@@ -23,9 +23,9 @@ from frameworks.sdk import scheduler as sdk
 from kernel.agent import checkpoint, registration, updates
 from kernel.agent.launcher import core as launcher
 from kernel.mainloop import Persist
-from kernel.master import draining, model, registry, state
+from kernel.master import draining, model, preemption, registry, state
 from kernel.master import registration as admission
-from kernel.master.allocator import quota
+from kernel.master.allocator import preempt, quota
 from kernel.master.transitions import AgentState
 from kernel.wire.link import FrameOrder, Verdict
 
@@ -188,6 +188,25 @@ QUOTAS: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
 }
 
 
+def _anything(original: Any) -> Any:
+    return lambda self, item, guarantees: True
+
+
+def _at_once(original: Any) -> Any:
+    def give(s: Any, wanted: Any, now: Any) -> None:
+        original(s, wanted, now)
+        for notice in s.notices.all():
+            notice.due_s = min(notice.due_s, now.mono_s + 2.0)
+
+    return give
+
+
+PREEMPTION: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "a task ends before its notice is over": (preemption, "_give", _at_once),
+    "tasks end whose role is within its limit": (preempt._Search, "_may_take", _anything),
+}
+
+
 def _keep_but(*unwritten: RunState) -> Callable[[Any], Any]:
     """Runs are not written down while they are so."""
 
@@ -286,7 +305,7 @@ CRON: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Let one bug be in force."""
-    owner, attribute, change = {**MUTATIONS, **MAINTENANCE, **QUOTAS, **CRON}[name]
+    owner, attribute, change = {**MUTATIONS, **MAINTENANCE, **QUOTAS, **PREEMPTION, **CRON}[name]
     original = getattr(owner, attribute)
     setattr(owner, attribute, change(original))
     try:

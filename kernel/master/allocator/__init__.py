@@ -8,6 +8,8 @@ from kernel.master.allocator.explain import Reason as Reason
 from kernel.master.allocator.explain import RoleLoad as RoleLoad
 from kernel.master.allocator.explain import RoleView as RoleView
 from kernel.master.allocator.explain import Why as Why
+from kernel.master.allocator.preempt import Relief as Relief
+from kernel.master.allocator.preempt import Run as Run
 from kernel.master.allocator.quota import Quota as Quota
 from kernel.master.allocator.snapshot import Held as Held
 from kernel.master.allocator.state import Allocation as Allocation

@@ -7,6 +7,7 @@ is told without the time happened at the last time told.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 
 from kernel.clock import Now
@@ -17,6 +18,7 @@ from kernel.master.allocator.demand import MANY, Demand, Entry, likeness, merged
 from kernel.master.allocator.enforce import LimitPassed, beyond_quota, limit_passed
 from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reason_of, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
+from kernel.master.allocator.preempt import Relief, Run, claimants, reliefs, roles_over_limit
 from kernel.master.allocator.quota import Quota
 from kernel.master.allocator.snapshot import AgentSeen, Held
 from kernel.master.allocator.sorter import Leaf
@@ -179,6 +181,41 @@ class Allocator:
     def pause(self, paused: bool) -> None:
         """While paused, nothing is offered."""
         self._state.paused = paused
+
+    # ---- room for guarantees ----------------------------------------------------------------------------
+
+    @property
+    def is_owed(self) -> bool:
+        """Whether anybody wants something that is guaranteed and not consumed. Cost: see `preempt.claimants`."""
+        return not self._state.paused and bool(claimants(self._state))
+
+    def roles_over_limit(self) -> list[str]:
+        """The roles that consume more than their limit."""
+        return roles_over_limit(self._state)
+
+    def reliefs(self, runs: Iterable[Run]) -> list[Relief]:
+        """What would have to end so that those have what is guaranteed who cannot have it out of what is free, unless nothing would."""
+        return reliefs(self._state, runs)
+
+    def keep(self, entry: Entry, agent: Agent) -> bool:
+        """Keep an agent, where room is being made, for a demand: nothing there goes to others. False, and nothing done, when that cannot
+        be. Ended by `give_up`, or when it fits."""
+        state = self._state
+        if entry.claim is agent:
+            return True
+        if not entry.needed or entry.awaited is not None or agent.claim is not None or not agent.open:
+            return False
+        if any(other.claim is not None for other in entry.leaf.open if other is not entry) or not state.quota.may_keep(entry.leaf, agent):
+            return False
+        state.release(entry)
+        state.claim(entry, agent, None)
+        entry.lack = math.inf  # Whether something becomes free there is seen at the first look.
+        return True
+
+    def give_up(self, entry: Entry, agent: Agent) -> None:
+        """No room is made there any more."""
+        if entry.claim is agent:
+            self._state.release(entry)
 
     # ---- demand -----------------------------------------------------------------------------------------
 

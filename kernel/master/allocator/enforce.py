@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
+from kernel.master.allocator.books import Books
 from kernel.master.allocator.quota import Bound, Pool, unreserved_amount
 from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Allocation, State
@@ -35,25 +36,25 @@ def beyond_quota(state: State) -> list[Allocation]:
 
     Cost: one look at each offer for each limit that is passed, and at each for all guarantees.
     """
-    books = _Books(state)
+    recall = _Recall(state)
     for bounds in state.quota.bounds.values():
         for bound in bounds:
             if bound.limit is not None and bound.consumed > bound.limit and bound.role in state.tree.roles:
-                books.enforce(bound, bound.limit)
+                recall.enforce(bound, bound.limit)
     if any(pool.free < pool.below for pool in state.quota.pools):
         for agent in state.agents.values():
             if agent.open and agent.claim is None:
                 for allocation in agent.offers:
-                    books.free_for_guarantees(allocation)
-    books.undo()
-    return books.taken
+                    recall.free_for_guarantees(allocation)
+    recall.books.undo()
+    return recall.taken
 
 
-class _Books:
-    """Takes offers back on the books of quota only, so as to see what that gives."""
+class _Recall:
+    """Takes offers back on the books only, so as to see what that gives."""
 
     def __init__(self, state: State) -> None:
-        self.state = state
+        self.state, self.books = state, Books(state)
         self.taken: list[Allocation] = []
         self._known: set[Allocation] = set()
 
@@ -65,7 +66,7 @@ class _Books:
                 if bound.consumed <= limit:
                     return
                 if allocation not in self._known and unreserved_amount(allocation.resources, bound.name):
-                    self._take(allocation, 1)
+                    self._take(allocation)
                     self._note(allocation)
 
     def free_for_guarantees(self, allocation: Allocation) -> None:
@@ -75,26 +76,19 @@ class _Books:
         lacking = [(pool, pool.below - pool.free) for pool in pools if pool.free < pool.below]
         if not lacking:
             return
-        self._take(allocation, 1)
+        mark = self.books.mark
+        self._take(allocation)
         if any(_lack(pool) < lack for pool, lack in lacking):
             self._note(allocation)
         else:  # It is offered on a guarantee: to take it back would only make that wanting.
-            self._take(allocation, -1)
-
-    def undo(self) -> None:
-        for allocation in self.taken:
-            self._take(allocation, -1)
+            self.books.undo(mark)
 
     def _note(self, allocation: Allocation) -> None:
         self._known.add(allocation)
         self.taken.append(allocation)
 
-    def _take(self, allocation: Allocation, sign: int) -> None:
-        quota = self.state.quota
-        quota.lend(allocation.leaf, allocation.resources, sign)
-        if allocation.agent.open and allocation.agent.claim is None:
-            for pool in quota.pools:
-                pool.free += sign * unreserved_amount(allocation.resources, pool.name)
+    def _take(self, allocation: Allocation) -> None:
+        self.books.change(allocation.leaf, allocation.agent, allocation.resources, 1)
 
 
 def _lack(pool: Pool) -> int:

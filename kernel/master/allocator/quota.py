@@ -363,6 +363,10 @@ class Quotas:
         """The bounds of a resource whose guarantees are not met, those at the top."""
         return [bound for (_, of), bound in self._nearest.items() if of == name and bound.parent is None and bound.unmet]
 
+    def owing(self) -> Iterator[Bound]:
+        """The bounds on whose own guarantees something may be taken."""
+        return (bound for bound in self._nearest.values() if bound.guarantee and bound.owes)
+
 
 def _consume(bound: Bound, amount: int) -> None:
     """Adjust the consumption of a bound and of those above, and what must be kept."""

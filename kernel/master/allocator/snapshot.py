@@ -31,6 +31,7 @@ def rules_of(config: AllocatorConfig) -> Rules:
         config.interval_s,
         config.drawn_roles,
         config.drawn_frameworks,
+        config.preempts,
     )
 
 
@@ -43,6 +44,7 @@ def config_of(rules: Rules) -> AllocatorConfig:
         region=rules.region,
         drawn_roles=rules.drawn_roles,
         drawn_frameworks=rules.drawn_frameworks,
+        preempts=rules.preempts,
         locality_s=0.0,
     )
 

@@ -37,7 +37,8 @@ class AllocatorConfig(Struct, frozen=True):
     reaches all amounts of one of these. excluded_names: do not count into shares. locality_s: a demand waits so long for agents it
     prefers. starvation_by_role: other times than starvation_s, for a role and those below it. drawn_roles, drawn_frameworks: their order
     is random, by weight, and not by shares. filter_gpu_resources: agents with GPUs are
-    offered only to frameworks that know of them. region: agents of another one only to frameworks that know of regions."""
+    offered only to frameworks that know of them. region: agents of another one only to frameworks that know of regions. preempts: the
+    caller acts on `Allocator.reliefs`, as who looks at a snapshot is told."""
 
     offer_hold_s: float = 5.0
     starvation_s: float = 60.0
@@ -50,6 +51,7 @@ class AllocatorConfig(Struct, frozen=True):
     drawn_frameworks: bool = False
     filter_gpu_resources: bool = True
     region: str | None = None
+    preempts: bool = False
 
 
 class FrameworkOptions(Struct, frozen=True):

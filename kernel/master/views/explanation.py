@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from itertools import islice
 
 from kernel.master.allocator import Reason, Why
+from kernel.master.notices import Notice
 from kernel.master.state import MasterState
 from kernel.wire.codec import encode
-from kernel.wire.explanation import Explanation, Guarantee, Limit, Silent, WaitingDemand
+from kernel.wire.explanation import Explanation, Guarantee, Limit, Preemption, RoomMade, Silent, WaitingDemand
+from kernel.wire.roles import is_same_or_below
 
 DEMANDS_MAX = 100
 SILENT_MAX = 100
+PREEMPTIONS_MAX = 1000
 
 # What would let a demand go on.
 UNBLOCKS: Mapping[Why, str] = {
@@ -54,7 +57,8 @@ def explain(s: MasterState, query: Mapping[str, str]) -> tuple[bytes]:
         for framework in frameworks
         if framework.connected and not s.allocator.states_demand(framework.framework_id)
     )
-    return (encode(Explanation(shown, len(waiting) - len(shown), tuple(islice(silent, SILENT_MAX)))),)
+    preemptions = tuple(islice(map(_preemption, s.notices.all()), PREEMPTIONS_MAX))
+    return (encode(Explanation(shown, len(waiting) - len(shown), tuple(islice(silent, SILENT_MAX)), preemptions)),)
 
 
 def _shown(s: MasterState, framework_id: str, framework: str, reason: Reason) -> WaitingDemand:
@@ -73,6 +77,39 @@ def _shown(s: MasterState, framework_id: str, framework: str, reason: Reason) ->
         unblocks=UNBLOCKS[reason.why].format(role=reason.role if limit is None else limit.role),
         limit=None if limit is None else Limit(limit.role, limit.name, limit.limit / 1000, limit.consumed / 1000, limit.frameworks),
         guarantee=None if kept is None else Guarantee(kept.name, kept.free / 1000, kept.kept / 1000, kept.roles),
+        room=_room(s, framework_id, reason.role),
+    )
+
+
+def _room(s: MasterState, framework_id: str, role: str) -> RoomMade | None:
+    """What is done for a framework that waits in a role to which something is owed; None when nothing is, or has to be."""
+    if (framework_id, role) not in s.notices.wanting:
+        return None
+    missing = s.notices.lacking.get((framework_id, role))
+    notices = [notice for notice in s.notices.all() if is_same_or_below(role, notice.guarantees[-1])]
+    if not notices and missing is None:
+        return None
+    return RoomMade(
+        missing[0] if missing is not None else notices[0].guarantees[0],
+        sum(len(notice.tasks) for notice in notices),
+        tuple(dict.fromkeys(notice.framework.info.name for notice in notices)),
+        max((round(notice.due_wall_s, 3) for notice in notices), default=None),
+        missing is not None,
+    )
+
+
+def _preemption(notice: Notice) -> Preemption:
+    framework, task = notice.framework, next(iter(notice.tasks.values()))
+    return Preemption(
+        notice.guarantees[0],
+        framework.framework_id,
+        framework.info.name,
+        task.role,
+        notice.agent.agent_id,
+        tuple(task_id for _, task_id in notice.tasks),
+        round(notice.due_wall_s, 3),
+        notice.killed,
+        notice.inquiry.answer.value,
     )
 
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from msgspec import Struct
 
 from kernel.master.model import Framework
+from kernel.master.notices import Notices
 from kernel.master.quantities import Quantities
 from kernel.master.roles import RoleSums, role_sums
 from kernel.master.state import MasterState
@@ -109,6 +110,7 @@ def numbers(state: MasterState, arguments: Any = None) -> Iterator[Numbers]:
     found["master/operator_event_stream_subscribers"] = float(len(state.operators))
     roles = [(role, state.allocator.headroom(role.name)) for role in role_sums(state)]
     waits = [(name, of_role.copy()) for name, of_role in state.waits]
+    found |= _of_preemption(state.notices)
     frameworks = [_seen(state, framework) for framework in state.frameworks.values()]
     return chain((found,), starmap(_of_role, roles), starmap(_of_waits, waits), map(_of_framework, frameworks))
 
@@ -223,6 +225,12 @@ def _of_role(role: RoleSums, headroom: dict[str, int]) -> Numbers:
 def _of_waits(role: str, waits: RoleWaits) -> Numbers:
     prefix = f"allocator/mesos/roles/{role}/"
     return waits.first_offer.numbers(f"{prefix}first_offer_ms") | waits.allocation.numbers(f"{prefix}allocation_latency_ms")
+
+
+def _of_preemption(notices: Notices) -> Numbers:
+    """Tasks that were ended for guarantees: of which role they were, and which was to have their room."""
+    found = {f"allocator/mesos/roles/{role}/preempted": float(count) for role, count in notices.ended.items()}
+    return found | {f"allocator/mesos/roles/{role}/preempted_for": float(count) for role, count in notices.gained.items()}
 
 
 def _of_frameworks(state: MasterState) -> Numbers:

@@ -248,6 +248,17 @@ def quotas(cluster: Cluster) -> None:
     ]
 
 
+def test_role_show_says_whose_tasks_end_for_guarantees(cluster: Cluster, meseta: Run) -> None:
+    quotas(cluster)
+    one = {"guarantee": "web", "framework": "batch", "role": "eng/batch", "tasks": ["t1", "t2"], "due": 4e9, "ending": False}
+    other = {**one, "guarantee": "x", "role": "y", "tasks": ["t3"]}
+    cluster.explained["preemptions"] = [{**one, "answer": "DECLINE"}, {**one, "tasks": ["t4"], "ending": True, "answer": "UNKNOWN"}, other]
+    out = meseta("role", "show", "eng")[1]
+    assert re.search(r"^t1 +batch +eng/batch +web +in \d+s +decline$", out, re.MULTILINE)
+    assert re.search(r"^t4 +batch +eng/batch +web +now$", out, re.MULTILINE)
+    assert "t3" not in out
+
+
 def test_role_show_is_a_tree(cluster: Cluster, meseta: Run) -> None:
     quotas(cluster)
     status, out, _ = meseta("role", "show", "eng")

@@ -62,3 +62,13 @@ def test_of_what_nobody_knows_it_is_said_where_to_look(cluster: Cluster, meseta:
     _, _, err = meseta("task", "why", "nothing")
     assert "a framework that states no demand (marathon)" in err
     assert "`meseta role show ROLE`" in err
+
+
+def test_what_is_done_for_its_guarantee_is_told(cluster: Cluster, meseta: Run) -> None:  # noqa: F811
+    room = {"guarantee": "eng", "tasks": 2, "frameworks": ["web", "ci"], "due": 4e9, "lacks": True}
+    cluster.explained["demands"] = [{**WAITING, "room": room}]
+    _, out, _ = meseta("task", "why", "report")
+    assert "2 tasks of web, ci must end within" in out
+    assert "for what role eng is guaranteed; role eng has less than it is guaranteed, and no more tasks may be ended for it" in out
+    cluster.explained["demands"] = [{**WAITING, "room": {**room, "tasks": 0, "due": None}}]
+    assert "guarantee:  role eng has less than it is guaranteed, and no tasks may be ended for it" in meseta("task", "why", "report")[1]

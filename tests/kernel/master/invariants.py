@@ -144,7 +144,12 @@ def _check_maintenance(state: MasterState) -> None:
                 assert state.inverse_offers[offer.offer_id] is offer
                 assert (offer.agent, offer.framework) == (agent, state.frameworks[framework_id])
                 assert agent.link is not None
-    out = {i.offer.offer_id for agent in state.agents.values() for i in agent.inquiries.values() if i.offer is not None}
+    for key, notice in state.notices.of.items():
+        assert key in notice.tasks
+        assert notice.inquiry.offer is None or not notice.killed
+    inquiries = [inquiry for agent in state.agents.values() for inquiry in agent.inquiries.values()]
+    inquiries += [notice.inquiry for notice in state.notices.all()]
+    out = {inquiry.offer.offer_id for inquiry in inquiries if inquiry.offer is not None}
     assert out == set(state.inverse_offers)
     assert out == {offer_id for framework in state.frameworks.values() for offer_id in framework.inverse_offers}
     for framework in state.frameworks.values():

@@ -106,6 +106,7 @@ TOTALS = [
 OPTIONS: Sequence[dict[str, Any]] = (
     {"max_completed_frameworks": 2, "max_unreachable_tasks_per_framework": 3},
     {"offer_timeout_s": 30.0, "framework_recovery_s": 0.0, "allocation_interval_s": 0.0},
+    {"preempt_for_guarantees": True, "preemption_notice_s": 5.0},
 )
 
 

@@ -10,6 +10,7 @@ from kernel.wire import operator, scheduler
 from kernel.wire.resources import Scalar
 from tests.builders import framework_info, register, resources
 from tests.kernel.master.conductor import Conductor
+from tests.kernel.master.test_preemption import asked, crowded, steps
 
 
 def explained(c: Conductor, **query: str) -> dict[str, Any]:
@@ -75,3 +76,41 @@ def test_frameworks_that_state_no_demand_are_named():
     assert explained(c)["silent"] == [{"framework_id": other, "framework": "whole"}]
     request(c, other, "cpus:1", stream="t")
     assert explained(c)["silent"] == []
+
+
+def test_whose_tasks_end_for_a_guarantee_and_when() -> None:
+    c, _ = asked()
+    (one,) = waiting(c)
+    assert one["room"] == {"guarantee": "b", "tasks": 1, "frameworks": ["a"], "due": one["room"]["due"], "lacks": False}
+    (told,) = explained(c, limit="0")["preemptions"]
+    assert told == {
+        "guarantee": "b",
+        "framework_id": "M-0000",
+        "framework": "a",
+        "role": "a",
+        "agent_id": "M-S0",
+        "tasks": ["t3"],
+        "due": one["room"]["due"],
+        "ending": False,
+        "answer": "UNKNOWN",
+    }
+    steps(c, 31)
+    (told,) = explained(c)["preemptions"]
+    assert told["ending"]
+    numbers: dict[str, float] = {}
+    for part in views.render(c.core.state, "metrics"):
+        numbers |= part
+    assert (numbers["allocator/mesos/roles/a/preempted"], numbers["allocator/mesos/roles/b/preempted_for"]) == (1.0, 1.0)
+
+
+def test_that_not_enough_may_end_is_said() -> None:
+    c = crowded()
+    c.give(operator.UpdateQuota(True, (operator.QuotaConfig("a", limits={"cpus": Scalar(4)}),)))
+    steps(c, 8)
+    (one,) = waiting(c)
+    assert one["room"] == {"guarantee": "b", "tasks": 0, "frameworks": [], "due": None, "lacks": True}
+
+
+def test_nothing_of_that_is_said_where_nobody_is_in_need() -> None:
+    (one,) = waiting(wanting("cpus:8"))
+    assert "room" not in one

@@ -1,0 +1,31 @@
+"""Room made for guarantees, while everything else fails."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+
+import pytest
+
+from tests.sim.mutations import PREEMPTION, planted
+from tests.sim.preemption import live
+
+SEED = os.environ.get("SEED")
+SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("SEEDS", "8")))
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_nothing_ends_without_notice_or_within_a_limit_and_guarantees_are_met(seed: int) -> None:
+    """Whatever is lost, late or doubled, whoever fails; each task has one end, and when all is well a guarantee is met soon."""
+    assert live(seed).master.preempted
+
+
+@pytest.mark.parametrize("name", PREEMPTION)
+def test_a_planted_bug_is_found(name: str) -> None:
+    with planted(name):
+        for seed in range(20):
+            with contextlib.suppress(AssertionError):
+                live(seed, 60.0)
+                continue
+            return
+    raise AssertionError("not found")
