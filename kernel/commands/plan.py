@@ -112,6 +112,9 @@ def _show(found: dict[str, Any]) -> None:
         click.echo(f"{output.number(one['guaranteed'])} {one['resource']} guaranteed of {output.number(one['total'])}: {state}")
     for framework, count in found["lost"].items():
         click.echo(f"framework {framework} would lose {count} task{'s' if count > 1 else ''}")
+    for one in found["preempted"]:
+        tasks = "1 task" if one["tasks"] == 1 else f"{one['tasks']} tasks"
+        click.echo(f"framework {one['framework']} would lose {tasks} in role {one['role']} for what others are guaranteed")
     for role in found["beyond_limits"]:
         click.echo(f"role {role} would hold more than its limit until tasks of it end")
 

@@ -1,7 +1,8 @@
 """What a change would do: the allocator made anew from a snapshot, with the change and without. Pure.
 
-Two answers. *At once*: what would be offered then, when all that is offered is taken; nothing that runs ends for it. *In the long run*:
-how the cluster is shared when everything that runs has ended and is asked for again, beside all that waits.
+Two answers. *At once*: what would be offered then, when all that is offered is taken; nothing that runs ends for it, but what the master
+would end for guarantees (`--preempt_for_guarantees`). *In the long run*: how the cluster is shared when everything that runs has ended and
+is asked for again, beside all that waits.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from msgspec import Struct
 
 from kernel.clock import Now
 from kernel.errors import CallError
-from kernel.master.allocator import Allocation, Allocator, RoleView
+from kernel.master.allocator import Allocation, Allocator, RoleView, Run
 from kernel.master.allocator import Quota as Quota
 from kernel.master.allocator.snapshot import demand_of, options_of
 from kernel.wire.allocation import Awaited, FrameworkPart, RolePart, Snapshot
@@ -69,12 +70,14 @@ class Capacity(Struct, frozen=True):
 
 
 class Plan(Struct):
-    """lost: how many tasks would be lost with their agents, by framework."""
+    """lost: how many tasks would be lost with their agents, by framework. preempted: how many would end for guarantees, by framework and
+    role, where the master is set to do that."""
 
     roles: list[RolePlan]
     capacity: list[Capacity]
     lost: Counter[str]
     beyond: list[str]
+    preempted: Counter[tuple[str, str]]
 
 
 def plan(snapshot: Snapshot, change: Change) -> Plan:
@@ -86,6 +89,7 @@ def plan(snapshot: Snapshot, change: Change) -> Plan:
     then.change(snapshot, changed)
     for standing in (then, before, after):
         standing.settle()
+    preempted = then.make_room(changed) if changed.rules.preempts else Counter[tuple[str, str]]()
     roles = [
         RolePlan(
             role,
@@ -98,7 +102,7 @@ def plan(snapshot: Snapshot, change: Change) -> Plan:
         )
         for role in sorted({*now.roles(), *then.roles()})
     ]
-    return Plan(roles, _capacity(changed), lost, then.beyond_limits(changed.roles))
+    return Plan(roles, _capacity(changed), lost, then.beyond_limits(changed.roles), preempted)
 
 
 def apply(snapshot: Snapshot, change: Change) -> tuple[Snapshot, Counter[str]]:
@@ -236,6 +240,23 @@ class Standing:
                 self._take(allocation)
         raise AssertionError(f"after {ROUNDS_MAX} passes there is still something to decide")
 
+    def make_room(self, snapshot: Snapshot) -> Counter[tuple[str, str]]:
+        """Let end what stands in the way of guarantees; how many, by framework and role. Of what a role has, nobody knows here what is
+        newest, or a pod."""
+        runs: dict[object, Run] = {}
+        for agent in snapshot.agents:
+            for held in agent.held:
+                for _ in range(0 if held.offered else held.count):
+                    runs[len(runs)] = Run(len(runs), held.framework_id, held.role, agent.id, Resources.of(held.resources), 0.0)
+        ended: Counter[tuple[str, str]] = Counter()
+        while chosen := [run for relief in self.allocator.reliefs(runs.values()) for run in relief.ended]:
+            for run in chosen:
+                del runs[run.key]
+                self.allocator.recover(run.framework_id, run.role, run.agent_id, run.resources, self.now)
+                ended[run.framework_id, run.role] += 1
+            self.settle()
+        return ended
+
     def _take(self, allocation: Allocation) -> None:
         """Use all of an offer."""
         self.allocator.close_offers((allocation,), allocation.resources, None, self.now)
@@ -288,6 +309,7 @@ def figures(found: Plan) -> dict[str, Any]:
         ],
         "lost": dict(found.lost),
         "beyond_limits": found.beyond,
+        "preempted": [{"framework": framework, "role": role, "tasks": count} for (framework, role), count in found.preempted.items()],
     }
 
 

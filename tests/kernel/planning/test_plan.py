@@ -91,9 +91,9 @@ class Cluster:
         return sum(entry.needed for name in self.names for entry in self.allocator.waiting(name))
 
 
-def shared(**quotas: Quota) -> Cluster:
+def shared(preempts: bool = False, **quotas: Quota) -> Cluster:
     """Two roles that want more than there is; what runs is mostly of the first."""
-    cluster = Cluster()
+    cluster = Cluster(preempts=preempts)
     cluster.agent("s1", "cpus:8;mem:8192")
     cluster.agent("s2", "cpus:8;mem:8192")
     cluster.framework("f", "a")
@@ -227,3 +227,13 @@ def test_what_is_planned_is_what_then_happens() -> None:
 def test_what_is_planned_is_what_then_happens_in_ten_thousand_clusters() -> None:
     for seed in range(10_000):
         check(seed)
+
+
+@pytest.mark.parametrize("preempts", [False, True])
+def test_what_ends_for_a_guarantee_where_that_is_switched_on(preempts: bool) -> None:
+    change = Change(quotas={"a": Quota({}, {"cpus": 12_000}), "b": Quota({"cpus": 6_000})})
+    found = plan(shared(preempts).snapshot(), change)
+    assert found.preempted == ({("f", "a"): 2} if preempts else {})
+    (b,) = (one for one in found.roles if one.role == "b")
+    assert (b.held["cpus"], b.after["cpus"]) == (2_000, 4_000 if preempts else 2_000)
+    assert planning.figures(found)["preempted"] == ([{"framework": "f", "role": "a", "tasks": 2}] if preempts else [])
