@@ -221,5 +221,6 @@ def run(load: Load, peers_python: str) -> Report:
         results |= event_loop.run(_lateness(master, load))
         results |= _lists(master, load)
         results |= _idle(master, load)
-    measured, missing = cron_peers.measure(peers_python, load.jobs, load.due)
-    return Report("cron", msgspec.structs.asdict(load), results | measured, PEERS | missing)
+    measured, notes = cron_peers.measure(peers_python, load.jobs, load.due)
+    results |= measured
+    return Report("cron", msgspec.structs.asdict(load), results | cron_peers.ratios(results, load.jobs), PEERS | notes)

@@ -30,7 +30,7 @@ from kernel.wire.offer import Offer
 from kernel.wire.task import FrameworkInfo, Reason, TaskInfo, TaskState, TaskStatus
 
 PAUSES = "pauses"
-AT_ONCE = 500  # Due jobs that are dealt with before others are served: some 20 ms.
+AT_ONCE = 5000  # Due jobs that are dealt with before others are served: some 0.2 s. Each turn waits for the store, so few turns are quick.
 BACKFILL_MAX = 10_000
 ARGUMENTS_BYTES_MAX = 8 * 1024  # With the longest command they are still one argument of a program.
 KILLED_BY_OTHERS = frozenset({Reason.REASON_FRAMEWORK_REMOVED, Reason.REASON_AGENT_DRAINING, Reason.REASON_AGENT_REMOVED})

@@ -7,7 +7,8 @@ from typing import Any
 from chronos.core import ChronosScheduler
 from chronos.history import History
 from frameworks.sdk.framework import Framework
-from kernel.election.election import Detector, Leader
+from kernel.election.candidacy import Standing
+from kernel.election.election import Leader
 from kernel.errors import Unavailable
 
 
@@ -22,18 +23,12 @@ class Working:
         return await self.framework.submit(message)
 
 
-class Leadership:
-    """me: this process. leader: who is known to lead."""
+class Leadership(Standing):
+    """work: there once this one leads and has taken in its state."""
 
     def __init__(self, me: Leader) -> None:
-        self.me = me
-        self.leader: Leader | None = None
+        super().__init__(me)
         self.work: Working | None = None
-        self._elected = False
-
-    def elected(self) -> None:
-        """This one leads from now on, whatever a detector says that hears of it a little later."""
-        self._elected, self.leader = True, self.me
 
     def working(self) -> Working:
         """Raises Unavailable while this one does not work."""
@@ -45,11 +40,3 @@ class Leadership:
     def elsewhere(self) -> Leader | None:
         """The leader, when it is another."""
         return self.leader if self.work is None and self.leader is not None and self.leader.id != self.me.id else None
-
-    async def follow(self, detector: Detector) -> None:
-        """Keep `leader` up to date, for ever."""
-        known = None
-        while True:
-            known = await detector.detect(known)
-            if not self._elected:
-                self.leader = known

@@ -13,7 +13,7 @@ import logging
 import signal
 import socket
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,9 +33,10 @@ from chronos.recording import Recorder
 from frameworks.sdk.framework import Framework, run_framework
 from frameworks.sdk.masters import Masters
 from kernel.clock import SystemClock
+from kernel.election.candidacy import lead
 from kernel.election.election import Contender, Detector, Leader
 from kernel.election.standalone import FixedDetector, StandaloneContender
-from kernel.errors import ConfigError, Unavailable
+from kernel.errors import ConfigError
 from kernel.flags import daemon_command
 from kernel.net import loop as event_loop
 from kernel.net.auth import Authenticator, Credential, load_credentials
@@ -118,17 +119,10 @@ async def serve(config: ChronosConfig) -> None:
     me = leadership.me = _address(config, leadership.me.id, port)
     log.info("chronos listens on %s port %d", config.http_address, port)
     contender, detector, open_store = election(config, me)
-    following = asyncio.create_task(leadership.follow(detector))
     try:
-        if await _first(contender.contend(), stop.wait()) == 0:
-            leadership.elected()
-            if await _first(_lead(config, leadership, edge, contender, open_store), stop.wait(), contender.lost()) == 2:
-                raise Unavailable("the leadership is lost")
+        await lead(leadership, contender, detector, lambda: _work(config, leadership, edge, contender, open_store), stop)
     finally:
-        following.cancel()
         await server.stop()
-        await contender.withdraw()
-        await detector.close()
     log.info("stopped")
 
 
@@ -150,7 +144,7 @@ def election(config: ChronosConfig, me: Leader) -> tuple[Contender, Detector, Ca
     return contender, ZookeeperDetector(candidates, session_s), open_store
 
 
-async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, contender: Contender, open_store: Callable[[], Store]) -> None:
+async def _work(config: ChronosConfig, leadership: Leadership, edge: Edge, contender: Contender, open_store: Callable[[], Store]) -> None:
     """Work until cancelled. Raises KernelError: StoreError, FrameworkStopped."""
     credential = config.principal
     store = open_store()
@@ -211,7 +205,7 @@ async def _lead(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
             work.framework.end()
         await asyncio.wait((running,), timeout=STOP_S)  # Then what came last is not waited for: no answer was given to it.
         running.cancel()
-        await _ended(running)
+        await asyncio.gather(running, return_exceptions=True)
         await edge.close()
         await history.close()
 
@@ -233,25 +227,6 @@ class _LateCelery:
     async def close(self) -> None:
         if self._caller is not None:
             await self._caller.close()
-
-
-async def _first(*awaitables: Awaitable[object]) -> int:
-    """Wait until one is done, cancel the others and let them end; return its index. Raises what it raised."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        index = next(index for index, task in enumerate(tasks) if task.done())
-        tasks[index].result()
-        return index
-    finally:
-        for task in tasks:
-            task.cancel()
-        await _ended(*tasks)
-
-
-async def _ended(*tasks: asyncio.Future[Any]) -> None:
-    """Wait for all; what they raised is of no more interest."""
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _basic(credentials: str) -> str:

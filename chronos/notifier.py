@@ -6,7 +6,6 @@ import asyncio
 import logging
 import smtplib
 import ssl
-from collections import deque
 from collections.abc import Sequence
 from email.message import EmailMessage
 from email.utils import formatdate, make_msgid
@@ -16,9 +15,10 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from chronos.notify import Message
+from chronos.workers import Workers
 from kernel.errors import PeerError
 from kernel.net.backoff import delay_s
-from kernel.net.session import Session, fetch, open_session
+from kernel.net.session import Session, fetch
 
 log = logging.getLogger(__name__)
 
@@ -49,40 +49,23 @@ class Notifier:
 
     def __init__(self, mail: Mail, authorization: str = "", first_s: float = 1.0) -> None:
         self._mail, self._authorization, self._first_s = mail, authorization, first_s
-        self._waiting: deque[Message] = deque()
-        self._wake = asyncio.Event()
+        self._queue: Workers[Message] = Workers(self._deliver, at_once=AT_ONCE, waiting_max=WAITING_MAX)
         self.sent = self.failed = 0
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting)
+        return len(self._queue)
 
     def put(self, messages: Sequence[Message]) -> None:
         """Take messages in. Where there are too many, these are given up."""
         for message in messages:
-            if len(self._waiting) >= WAITING_MAX:
+            if not self._queue.put(message):
                 self.failed += 1
                 log.error("%d messages wait already: %r is not sent", WAITING_MAX, message.subject)
-            else:
-                self._waiting.append(message)
-        self._wake.set()
 
     async def run(self) -> None:
         """Send for ever."""
-        async with open_session({}) as http:
-            workers = [asyncio.create_task(self._work(http)) for _ in range(AT_ONCE)]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
-
-    async def _work(self, http: Session) -> None:
-        while True:
-            while not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-            await self._deliver(http, self._waiting.popleft())
+        await self._queue.run()
 
     async def _deliver(self, http: Session, message: Message) -> None:
         for number in range(1, TRIES + 1):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Iterable
 
 import msgspec
@@ -12,16 +11,17 @@ from msgspec import Struct
 
 from chronos.history import History, Output
 from chronos.records import Record
+from chronos.workers import Workers
 from kernel.errors import PeerError
 from kernel.net.auth import Credential
-from kernel.net.session import Session, base_url, open_session, post
+from kernel.net.session import Session, base_url, post
 from kernel.wire.operator_common import ReadFile, ReadFileCall
 
 log = logging.getLogger(__name__)
 
 TAIL_BYTES = 8 * 1024
 AT_ONCE = 8
-WAITING_MAX = 20_000  # The oldest of more are given up.
+WAITING_MAX = 20_000  # More are given up.
 TRIES = 3
 WAIT_S = 2.0
 ANSWER_S = 10.0
@@ -38,34 +38,23 @@ class Outputs:
 
     def __init__(self, history: History, credential: Credential | None) -> None:
         self._history = history
-        self._headers = {"Authorization": credential.header()} if credential is not None else {}
-        self._waiting: deque[Record] = deque(maxlen=WAITING_MAX)
-        self._wake = asyncio.Event()
+        headers = {"Authorization": credential.header()} if credential is not None else {}
+        self._queue: Workers[Record] = Workers(self._take, at_once=AT_ONCE, waiting_max=WAITING_MAX, headers=headers)
 
     def put(self, records: Iterable[Record]) -> None:
         """Fetch what these have printed; those that never were on an agent are passed over."""
-        self._waiting.extend(record for record in records if record.attempts and record.attempts[-1].agent_url)
-        self._wake.set()
+        for record in records:
+            if record.attempts and record.attempts[-1].agent_url and not self._queue.put(record):
+                log.info("the output of %s stays where it is: %d wait already", record.id, WAITING_MAX)
 
     async def run(self) -> None:
         """Fetch for ever."""
-        async with open_session(self._headers) as http:
-            workers = [asyncio.create_task(self._work(http)) for _ in range(AT_ONCE)]
-            try:
-                await asyncio.gather(*workers)
-            finally:
-                for worker in workers:
-                    worker.cancel()
+        await self._queue.run()
 
-    async def _work(self, http: Session) -> None:
-        while True:
-            while not self._waiting:
-                self._wake.clear()
-                await self._wake.wait()
-            record = self._waiting.popleft()
-            output = await self._fetch(http, record)
-            if output is not None:
-                await self._history.put_output(record.id, output)
+    async def _take(self, http: Session, record: Record) -> None:
+        output = await self._fetch(http, record)
+        if output is not None:
+            await self._history.put_output(record.id, output)
 
     async def _fetch(self, http: Session, record: Record) -> Output | None:
         attempt = record.attempts[-1]

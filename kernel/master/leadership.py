@@ -4,30 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kernel.election.election import Detector, Leader
+from kernel.election.candidacy import Standing
+from kernel.election.election import Leader
 from kernel.errors import Unavailable
 from kernel.mainloop import MainLoop
 from kernel.net.errors import Redirect
 
 
-class Leadership:
-    """me: this master. leader: who is known to lead. loop: this master's main loop, once it leads and has recovered.
-    registrar: tells what is measured of its registry, then."""
+class Leadership(Standing):
+    """loop: this master's main loop, once it leads and has recovered. registrar: tells what is measured of its registry, then."""
 
     def __init__(self, me: Leader) -> None:
-        self.me = me
-        self.leader: Leader | None = None
-        self._elected = False
+        super().__init__(me)
         self.registrar: Callable[[], dict[str, float]] = dict
         self._loop: MainLoop | None = None
 
     @property
     def leading(self) -> bool:
         return self._loop is not None
-
-    def elected(self) -> None:
-        """This master leads from now on, whatever a detector says that hears of it a little later."""
-        self._elected, self.leader = True, self.me
 
     def begin(self, loop: MainLoop, registrar: Callable[[], dict[str, float]] = dict) -> None:
         """This master leads and has recovered."""
@@ -49,11 +43,3 @@ class Leadership:
         if self.leader.id == self.me.id:
             raise Unavailable("Master has not finished recovery")
         raise Redirect(self.leader.address)
-
-    async def follow(self, detector: Detector) -> None:
-        """Keep `leader` up to date, for ever."""
-        known = None
-        while True:
-            known = await detector.detect(known)
-            if not self._elected:
-                self.leader = known

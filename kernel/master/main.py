@@ -13,14 +13,15 @@ import signal
 import socket
 import time
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 from kernel.clock import SystemClock
 from kernel.config import shown
+from kernel.election.candidacy import lead
 from kernel.election.election import Contender, Detector, Leader
 from kernel.election.standalone import FixedDetector, StandaloneContender
-from kernel.errors import ConfigError, Unavailable
+from kernel.errors import ConfigError
 from kernel.flags import MASTER_FLAGS, daemon_command
 from kernel.mainloop import MainLoop
 from kernel.master import registry, views
@@ -104,15 +105,9 @@ async def serve(config: MasterConfig) -> None:
     me = leadership.me = public_address(config, leadership.me.id, port)
     log.info("master %s listens on %s port %d", me.id, config.ip, port)
     contender, detector, open_registry = election(config, me)
-    following = asyncio.create_task(leadership.follow(detector))
     try:
-        if await _first(contender.contend(), stop.wait()) == 0:
-            leadership.elected()
-            await _lead(config, server, leadership, contender, MeasuredStore(open_registry()), stop)
+        await lead(leadership, contender, detector, lambda: _work(config, server, leadership, contender, open_registry), stop)
     finally:
-        following.cancel()
-        await contender.withdraw()
-        await detector.close()
         await server.stop()
     log.info("stopped")
 
@@ -136,60 +131,32 @@ def election(config: MasterConfig, me: Leader) -> tuple[Contender, Detector, Cal
     return contender, ZookeeperDetector(ensemble, session_s), open_registry
 
 
-async def _lead(
-    config: MasterConfig, server: MasterServer, leadership: Leadership, contender: Contender, store: MeasuredStore, stop: asyncio.Event
+async def _work(
+    config: MasterConfig, server: MasterServer, leadership: Leadership, contender: Contender, open_registry: Callable[[], Store]
 ) -> None:
+    """Recover, and decide until cancelled. Raises KernelError: StoreError, Unavailable."""
+    store = MeasuredStore(open_registry())
     try:
-        loading = asyncio.ensure_future(store.load())
-        ended = await _first(loading, stop.wait(), contender.lost())
-        if ended == 0:
-            ended = await _work(config, server, leadership, contender, store, loading.result(), stop)
-        if ended == 2:
-            raise Unavailable("the leadership is lost")
+        clock = SystemClock()
+        recorded = registry.load((await store.load()).items())
+        core = MasterCore(config, master_info(leadership.me, config.domain), recorded, clock.now(), views.render, time.perf_counter)
+        loop = MainLoop(core, store, server.perform, server.flush, clock, contender.confirm)
+        gc.collect()
+        gc.freeze()  # What was loaded stays: full collections need not look at it.
+        running = asyncio.create_task(loop.run())
+        leadership.begin(loop, store.numbers)
+        log.info("leading with %d agents and %d frameworks on record", len(recorded.agents), len(recorded.frameworks))
+        try:
+            await asyncio.shield(running)
+        finally:
+            loop.stop()
+            try:
+                async with asyncio.timeout(STOP_S):
+                    await running
+            except TimeoutError:
+                log.warning("the registry does not answer: what came last may be lost")
     finally:
         await store.close()
-
-
-async def _work(
-    config: MasterConfig,
-    server: MasterServer,
-    leadership: Leadership,
-    contender: Contender,
-    store: MeasuredStore,
-    records: dict[str, bytes],
-    stop: asyncio.Event,
-) -> int:
-    """Decide until that ends: 1 because it is told to, 2 because another may lead."""
-    clock = SystemClock()
-    recorded = registry.load(records.items())
-    core = MasterCore(config, master_info(leadership.me, config.domain), recorded, clock.now(), views.render, time.perf_counter)
-    loop = MainLoop(core, store, server.perform, server.flush, clock, contender.confirm)
-    gc.collect()
-    gc.freeze()  # What was loaded stays: full collections need not look at it.
-    running = asyncio.create_task(loop.run())
-    leadership.begin(loop, store.numbers)
-    log.info("leading with %d agents and %d frameworks on record", len(recorded.agents), len(recorded.frameworks))
-    ended = await _first(asyncio.shield(running), stop.wait(), contender.lost())
-    loop.stop()
-    try:
-        async with asyncio.timeout(STOP_S):
-            await running
-    except TimeoutError:
-        log.warning("the registry does not answer: what came last may be lost")
-    return ended
-
-
-async def _first(*awaitables: Awaitable[object]) -> int:
-    """Wait until one is done, cancel the others; return its index. Raises what it raised."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        index = next(index for index, task in enumerate(tasks) if task.done())
-        tasks[index].result()
-        return index
-    finally:
-        for task in tasks:
-            task.cancel()
 
 
 def open_store(config: MasterConfig) -> Store:
