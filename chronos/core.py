@@ -15,7 +15,8 @@ from chronos.extension import LABEL_CHARS_MAX
 from chronos.graph import without
 from chronos.job import Job
 from chronos.joins import Outcome, known_outcomes
-from chronos.life import DELETED, Life, Pauses, Settings
+from chronos.life import DELETED, Life, Settings
+from chronos.pauses import Pauses
 from chronos.run import Attempt, Cause, Run, RunState
 from chronos.schedule import next_run
 from chronos.tasks import on_host, shape_of, task_of

@@ -1,8 +1,8 @@
 """When a child runs: what its parents came to, counted per run. Pure and made to be stored: plain values, one record for a child and run.
 
 Jobs below one root share the identity of its run (`nightly@1790000000000`): there a child waits for what its parents came to in
-*that* run, whichever runs overtake each other. Parents of different roots have no run in common; their child counts edges as Chronos did
-(spec: chronos-v1, 7), under the identity "".
+*that* run, whichever runs overtake each other. A job in the middle that is run by hand begins a run of its own, of what is below it.
+Parents of different roots have no run in common; their child counts edges as Chronos did (spec: chronos-v1, 7), under the identity "".
 """
 
 from __future__ import annotations
@@ -58,21 +58,26 @@ def shares_run(graph: Graph, child: str) -> bool:
     return len(graph.roots(child)) == 1
 
 
+def taking_part(graph: Graph, child: str, identity: str) -> Collection[str]:
+    """The parents of a child that take part in a run: all of them in one of their root. In one that was begun further down, by hand, those
+    that it began at or that are below: nobody runs the others in it, so nobody waits for them."""
+    parents, start = graph.parents(child), identity.partition("@")[0]
+    if len(parents) == 1 or start not in graph or start in graph.roots(child):
+        return parents
+    below = {start, *graph.descendants((start,))}
+    return tuple(parent for parent in parents if parent in below) or parents
+
+
 def report(join: str, parents: Collection[str], edges: Edges, parent: str, outcome: Outcome) -> Decision:
     """A parent has come to an end in a run that all parents of the child share.
 
-    join: `all`, `any`, `onFailure`, `onCompletion`. parents: of the child, as they are now.
+    join: `all`, `any`, `onFailure`, `onCompletion`. parents: of the child, as they are now, those that take part.
     """
     outcomes = {name: known for name, known in edges.outcomes.items() if name in parents} | {parent: outcome}
     verdict, reason = (Verdict.DECIDED, "") if edges.decided is not None else _verdict(join, parents, outcomes)
     decided = edges.decided if verdict is Verdict.DECIDED else verdict if verdict is not Verdict.WAIT else None
     over = decided is not None and len(outcomes) == len(parents)
     return Decision(verdict, None if over else Edges(outcomes, {}, decided), reason)
-
-
-def reopen(edges: Edges, again: Collection[str]) -> Edges:
-    """The same before some parents run again in the same run: what they came to is forgotten, and so is the decision."""
-    return Edges({name: outcome for name, outcome in edges.outcomes.items() if name not in again})
 
 
 def known_outcomes(outcomes: Iterable[tuple[str, Outcome]]) -> Edges:

@@ -6,24 +6,27 @@ children, and it is forgotten here only when history has it.
 
 from __future__ import annotations
 
-import heapq
 import logging
 from collections import deque
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Protocol
 
 import msgspec
 from msgspec import UNSET, Struct
 
-from chronos import catch_up, joins
+from chronos import catch_up
+from chronos.below import tell
 from chronos.book import Book, Entry
 from chronos.edges import EdgeBook
 from chronos.gates import Gate, Gates, Ticket
 from chronos.job import Job
 from chronos.joins import Outcome, Verdict
+from chronos.pauses import Pauses
 from chronos.retrying import delay_ms, tries_again
-from chronos.run import OUTCOMES, Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
+from chronos.run import Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
 from chronos.schedule import jitter_ms, read_duration
+from chronos.timers import Timers, goes_on_ms
 from kernel.mainloop import Persist
 
 log = logging.getLogger(__name__)
@@ -41,23 +44,6 @@ class Settings(Struct, frozen=True):
     retry_ms: int = 60_000
     disable_after: int = 0
     limits: Mapping[Gate, int] = {}
-
-
-class Pauses(Struct, frozen=True):
-    """Whose slots are skipped: of all jobs, of some, of those with some label (`KEY=VALUE`)."""
-
-    everything: bool = False
-    jobs: frozenset[str] = frozenset()
-    labels: frozenset[str] = frozenset()
-
-    def of(self, job: Job) -> str:
-        """Why a job is paused, "" if it is not."""
-        if self.everything:
-            return "all jobs are paused"
-        if job.name in self.jobs:
-            return "the job is paused"
-        label = next((f"{key}={value}" for key, value in job.more.labels.items() if f"{key}={value}" in self.labels), None)
-        return f"jobs with the label {label} are paused" if label is not None else ""
 
 
 class Host(Protocol):
@@ -88,10 +74,8 @@ class Life:
         self.by_job: dict[str, dict[str, None]] = {}
         self.gates = Gates()
         self.edges = EdgeBook(host.emit)
-        self._timers: list[tuple[int, int, str, RunState]] = []
-        self._deadlines: list[tuple[int, str]] = []
+        self._timers = Timers()
         self._stamps: dict[str, int] = {}  # By job: what its last run that was called for is named from.
-        self._numbers = 0
         self._reports: deque[tuple[Entry, Run]] = deque()
         self._telling = False
 
@@ -112,7 +96,7 @@ class Life:
             else:
                 if run.live:
                     self.gates.place(self._ticket(run))
-                self._time(run)
+                self._timers.wait(run)
         self.edges.load(kept)
         return over
 
@@ -156,7 +140,7 @@ class Life:
             self._watch(run)
             if due_ms > now_ms:
                 self._keep(run)
-                self._time(run)
+                self._timers.wait(run)
             else:
                 self._admit(entry.job, run, now_ms)
 
@@ -307,7 +291,7 @@ class Life:
             entry = self.book.entries.get(run.job)
             wait_ms = read_duration(entry.job.more.unreachable_after if entry is not None else 0.0, "meseta.unreachableAfter")
             run = moved(run, RunState.UNREACHABLE, not_before_ms=now_ms + wait_ms)
-            self._time(run)
+            self._timers.wait(run)
         self._keep(run)
 
     def ended(self, run: Run, now_ms: int, attempt: Attempt, outcome: Outcome, *, lost: bool = False) -> None:
@@ -321,7 +305,7 @@ class Life:
         elif entry is not None and tries_again(entry.job, entry.status, len(run.attempts), lost=lost):
             wait_ms = delay_ms(entry.job, run.run_id, len(run.attempts), self.settings.retry_ms, lost=lost)
             run = self._keep(moved(run, RunState.WAITING, not_before_ms=now_ms + wait_ms, reason=f"to be tried again: {attempt.message}"))
-            self._time(run)
+            self._timers.wait(run)
         else:
             self._finish(moved(run, RunState.FAILED, reason=attempt.message), now_ms)
 
@@ -336,18 +320,11 @@ class Life:
 
     # ---- Time -------------------------------------------------------------------------------------------
 
-    def _time(self, run: Run) -> None:
-        """Look at it again when what it waits for is due."""
-        at_ms = {RunState.WAITING: max(run.due_ms, run.not_before_ms), RunState.UNREACHABLE: run.not_before_ms}.get(run.state)
-        if at_ms is not None:
-            self._numbers += 1
-            heapq.heappush(self._timers, (at_ms, self._numbers, run.run_id, run.state))
-
     def _watch(self, run: Run) -> None:
         """Look at it again when its deadline has passed."""
         at_ms = self._deadline_ms(run)
         if at_ms is not None and not run.missed:
-            heapq.heappush(self._deadlines, (at_ms, run.run_id))
+            self._timers.watch(run.run_id, at_ms)
 
     def _deadline_ms(self, run: Run) -> int | None:
         entry = self.book.entries.get(run.job)
@@ -358,17 +335,14 @@ class Life:
         return from_ms + read_duration(deadline, "meseta.deadline")
 
     def _ring(self, now_ms: int, most: int) -> bool:
-        while self._deadlines and self._deadlines[0][0] <= now_ms:
-            _, run_id = heapq.heappop(self._deadlines)
+        """Look at runs whose time has come; say whether there are more."""
+        for run_id in self._timers.passed(now_ms):
             late = self.runs.get(run_id)
             if late is not None and not late.over and not late.missed:
                 self._miss(late)
-        for _ in range(most):
-            if not self._timers or self._timers[0][0] > now_ms:
-                return False
-            at_ms, _, run_id, state = heapq.heappop(self._timers)
+        for run_id, state, at_ms in islice(self._timers.due(now_ms), most):
             run = self.runs.get(run_id)
-            if run is None or run.state is not state or max(run.not_before_ms, run.due_ms if state is RunState.WAITING else 0) != at_ms:
+            if run is None or run.state is not state or goes_on_ms(run) != at_ms:
                 continue
             if state is RunState.UNREACHABLE:
                 self._give_up(run, now_ms)
@@ -376,7 +350,7 @@ class Life:
                 self._launch(self.book.entries[run.job].job, run, now_ms)
             else:
                 self._admit(self.book.entries[run.job].job, run, now_ms)
-        return True
+        return self._timers.any_due(now_ms)
 
     def _miss(self, run: Run) -> None:
         entry = self.book.entries.get(run.job)
@@ -460,27 +434,16 @@ class Life:
     # ---- Those below ------------------------------------------------------------------------------------
 
     def _report(self, entry: Entry, run: Run, now_ms: int) -> None:
-        """Tell the children what a parent came to."""
-        outcome = OUTCOMES[run.state]
-        if outcome is Outcome.FAILURE and entry.job.soft_error:
-            outcome = Outcome.SUCCESS
-        graph = self.book.graph
-        for name in graph.children(entry.name):
-            child = self.book.entries[name]
-            shared = joins.shares_run(graph, name)
-            identity = run.identity if shared else ""
-            known = self.edges.of(name, identity)
-            decide = joins.report if shared else joins.count
-            decision = decide(child.job.more.join, graph.parents(name), known, entry.name, outcome)
-            self.edges.keep(name, identity, decision.edges)
+        """Tell the children what a parent came to, and do what is decided."""
+        for told in tell(self.book, self.edges, entry, run):
+            child, decision = told.child, told.decision
             if decision.verdict is Verdict.RUN:
-                parents = {**known.outcomes, entry.name: outcome}
-                key = run.key if shared else ""
-                self.call(child, Cause.PARENT, now_ms, slot_ms=run.slot_ms if shared else None, identity=identity, key=key, parents=parents)
+                key, slot_ms = (run.key, run.slot_ms) if told.shared else ("", None)
+                self.call(child, Cause.PARENT, now_ms, slot_ms=slot_ms, identity=told.identity, key=key, parents=told.parents)
             elif decision.verdict is Verdict.NEVER:
-                key = run.key if f"{name}@{run.key}" not in self.runs else f"{run.slot_ms}~{self._stamp(child, now_ms)}"
+                key = run.key if f"{child.name}@{run.key}" not in self.runs else f"{run.slot_ms}~{self._stamp(child, now_ms)}"
                 skipped = self._new(child.job, run.slot_ms, Cause.PARENT, now_ms, key)
-                self._skip(msgspec.structs.replace(skipped, identity=identity), decision.reason, now_ms)
+                self._skip(msgspec.structs.replace(skipped, identity=told.identity), decision.reason, now_ms)
 
     def changed(self, entry: Entry, now_ms: int) -> None:
         """A job says something else: those of its runs that wait for others do so by what holds now."""

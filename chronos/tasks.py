@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import lru_cache
+
 import msgspec
 from msgspec import UNSET
 
@@ -9,7 +12,7 @@ from chronos.job import Container, Job, KeyValue
 from chronos.job import Volume as JobVolume
 from chronos.run import Run
 from chronos.schedule import read_duration
-from frameworks.sdk.tasks import NOWHERE, Shape
+from frameworks.sdk.tasks import NAME_MAX, NOWHERE, Shape
 from kernel.wire import command as wire
 from kernel.wire.common import (
     DockerVolume,
@@ -53,10 +56,23 @@ _DOWNLOADED = ("http", "ftp")
 
 def shape_of(job: Job, default_role: str) -> Shape:
     """What a run needs of an agent. Nothing in it says which job: runs that need the same are one demand, however many jobs they are of."""
-    wants = Resources(
-        to_milli(job.cpus, "cpus"), to_milli(job.mem, "mem"), to_milli(job.disk, "disk"), to_milli(job.more.gpus, "meseta.gpus")
-    )
-    return Shape(wants, job.more.role or default_role, _constraints(job), priority=job.priority)
+    more = job.more
+    return _shape(job.cpus, job.mem, job.disk, more.gpus, more.role or default_role, job.constraints, job.priority)
+
+
+@lru_cache(4096)
+def _shape(
+    cpus: float, mem: float, disk: float, gpus: float, role: str, constraints: tuple[tuple[str, str, str], ...], priority: int
+) -> Shape:
+    amounts = {"cpus": cpus, "mem": mem, "disk": disk, "gpus": gpus}
+    wants = Resources(to_milli(cpus, "cpus"), to_milli(mem, "mem"), to_milli(disk, "disk"), to_milli(gpus, "meseta.gpus"))
+    said = [f"{name} {amount:g}" for name, amount in amounts.items() if amount]
+    said += [f"priority {priority}"] if priority else []
+    said += [" ".join(constraint) for constraint in constraints]
+    name = f"jobs that need {', '.join(said) or 'nothing'}"
+    if len(name) > NAME_MAX:
+        name = f"{name[: NAME_MAX - 20]}... {hashlib.blake2b(name.encode(), digest_size=8).hexdigest()}"
+    return Shape(wants, role, _constraints(constraints), priority=priority, name=name)
 
 
 def task_of(job: Job, run: Run, number: int, task_id: str) -> TaskInfo:
@@ -202,12 +218,12 @@ def _parameter(said: KeyValue) -> Parameter:
 # ---- Constraints ----------------------------------------------------------------------------------------
 
 
-def _constraints(job: Job) -> RoleConstraints | None:
+def _constraints(constraints: tuple[tuple[str, str, str], ...]) -> RoleConstraints | None:
     """All must hold. UNLIKE wants the attribute to be there (spec: chronos-v1, 3.3)."""
-    if not job.constraints:
+    if not constraints:
         return None
     found: list[AttributeConstraint] = []
-    for name, operator, value in job.constraints:
+    for name, operator, value in constraints:
         selector = Selector(pseudoattribute_type=PseudoattributeType.HOSTNAME) if name == "hostname" else Selector(attribute_name=name)
         if operator == "EQUALS":
             found.append(AttributeConstraint(selector, Predicate(text_equals=TextEquals(value))))

@@ -15,12 +15,16 @@ from chronos import inputs
 from chronos.api import answers
 from chronos.api.times import instant
 from chronos.book import Book
+from chronos.core import ChronosScheduler
 from chronos.extension import one_of
 from chronos.history import PAGE_MAX, Query
 from chronos.leadership import Leadership
 from chronos.life import Life
 from chronos.records import CSV_COLUMNS, Record, csv_row, record_of
 from chronos.run import OVER, Attempt, RunState
+from chronos.schedule import show_time
+from chronos.schedule.zones import UTC_ZONE
+from frameworks.sdk.tasks import TaskRecord
 from kernel.errors import CallError
 from kernel.net.request import Request
 
@@ -88,22 +92,20 @@ class RunsApi:
         return await answers.shown(request, {"kept": output is not None, "stdout": stdout, "stderr": stderr})
 
     async def _why(self, request: Request, run_id: str) -> web.StreamResponse:
-        """Why it does not run yet, or why it ended so."""
+        """Why it does not run yet, or why it ended so. demand: what waits at the master, where that is what it waits for: `/explain` there
+        knows more."""
         record = await self._found(run_id)
         reasons = [record.reason] if record.reason else []
+        if record.state == RunState.WAITING.value and not record.attempts:
+            reasons.append(f"it is due at {show_time(record.due, UTC_ZONE)}")
+        demand = None
         if record.state == RunState.LAUNCHING.value and record.attempts and not record.attempts[-1].launched_ms:
-            reasons += self._refusals(record)
-        return await answers.shown(request, {"run": run_id, "state": record.state, "reasons": reasons})
-
-    def _refusals(self, record: Record) -> list[str]:
-        core = self._leadership.working().core
-        task = core.tasks.get(record.attempts[-1].task_id)
-        if not core.driver.subscribed:
-            return ["the scheduler is not connected to a master"]
-        if task is None:
-            return []
-        said = [f"{refusal.hostname}: {refusal.reason}" for refusal in core.refusals if refusal.shape == task.shape]
-        return said[:WHY_MAX] or ["it waits for an offer of resources"]
+            core = self._leadership.working().core
+            task = core.tasks.get(record.attempts[-1].task_id)
+            if task is not None:
+                demand = {"frameworkId": core.framework_id, "name": task.shape.name}
+            reasons += _refusals(core, task)
+        return await answers.shown(request, {"run": run_id, "state": record.state, "reasons": reasons, "demand": demand})
 
     async def _kill(self, request: Request, run_id: str) -> web.StreamResponse:
         record = await self._found(run_id)
@@ -143,6 +145,16 @@ class RunsApi:
         async for piece in _csv(records) if kind == "csv" else _lines(records):
             await stream.write(piece)
         return stream
+
+
+def _refusals(core: ChronosScheduler, task: TaskRecord | None) -> list[str]:
+    """Why offers did not do for a task that waits."""
+    if not core.driver.subscribed:
+        return ["the scheduler is not connected to a master"]
+    if task is None:
+        return []
+    said = [f"{refusal.hostname}: {refusal.reason}" for refusal in core.refusals if refusal.shape == task.shape]
+    return said[:WHY_MAX] or ["it waits for an offer of resources"]
 
 
 async def _lines(records: AsyncIterator[Record]) -> AsyncIterator[bytes]:

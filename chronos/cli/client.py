@@ -132,6 +132,15 @@ class Scheduler:
         found: dict[str, Any] = self.get(f"{OURS}/jobs/{segment(name)}")
         return found
 
+    def explained(self, demand: Mapping[str, str]) -> dict[str, Any] | None:
+        """What the master says of a demand that waits there (`/explain`); None where it knows none, or cannot be asked from here."""
+        query = urlencode({"framework_id": demand["frameworkId"], "name": demand["name"], "limit": 1})
+        try:
+            found: list[dict[str, Any]] = Master(masters(self._master), self._credential).get(f"/explain?{query}")["demands"]
+        except CommandError:
+            return None
+        return found[0] if found else None
+
     def put(self, fields: Mapping[str, Any]) -> None:
         """Create a job, or put it in the place of the one of its name."""
         self.ask("POST", f"{CHRONOS}/{'dependency' if fields.get('parents') else 'iso8601'}", fields)

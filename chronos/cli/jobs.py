@@ -25,6 +25,7 @@ from kernel.commands import output
 HEADINGS = ("NAME", "WHEN", "NEXT", "STATE", "LAST", "OK", "FAILED", "OWNER")
 RUNS = ("RUN", "STATE", "STARTED", "TOOK", "EXIT", "WHERE")
 LAST_RUNS = 5
+WAITING = ("waiting", "queued", "launching")
 
 
 @click.command("list")
@@ -65,12 +66,13 @@ def _row(shown: dict[str, Any]) -> tuple[str, ...]:
 @job_argument
 @scheduler_options
 def cron_show(scheduler: Scheduler, job: str, as_json: bool) -> None:
-    """Show one job with its last runs."""
+    """Show one job with its last runs, and why a run of it waits."""
     shown = scheduler.job(job)
     live = scheduler.get(f"{OURS}/jobs/{segment(job)}/live")["runs"]
     past = scheduler.get(f"{OURS}/runs", job=job, limit=LAST_RUNS)["runs"]
+    why = _why(scheduler, live)
     if as_json:
-        output.emit_json({**shown, "runs": [*live, *past]})
+        output.emit_json({**shown, **why, "runs": [*live, *past]})
         return
     said = shown["job"]
     more = said.get("meseta") or {}
@@ -80,6 +82,7 @@ def cron_show(scheduler: Scheduler, job: str, as_json: bool) -> None:
             "state": standing(shown),
             "fault": shown["fault"],
             "paused": shown["paused"],
+            **why,
             "when": when(said),
             "next": joined((at(shown["next"], zone_of(said)), until(shown["next"]))),
             "runs left": "" if shown["runsLeft"] is None else str(shown["runsLeft"]),
@@ -100,6 +103,19 @@ def cron_show(scheduler: Scheduler, job: str, as_json: bool) -> None:
     if live or past:
         click.echo()
         output.table(RUNS, [_run_row(run) for run in (*live, *past)], empty="")
+
+
+def _why(scheduler: Scheduler, live: Sequence[dict[str, Any]]) -> dict[str, str]:
+    """Why the first run that waits does, and what would unblock it: as the master says where it waits for resources, else as the scheduler
+    does. Both are empty where none waits."""
+    waits = next((run for run in live if run["state"] in WAITING), None)
+    if waits is None:
+        return {"why": "", "unblocks": ""}
+    told = scheduler.get(f"{OURS}/runs/{segment(waits['id'])}/why")
+    explained = scheduler.explained(told["demand"]) if told["demand"] is not None else None
+    if explained is not None:
+        return {"why": explained["reason"], "unblocks": explained["unblocks"]}
+    return {"why": "; ".join(told["reasons"]), "unblocks": ""}
 
 
 def _run_row(run: dict[str, Any]) -> tuple[str, ...]:

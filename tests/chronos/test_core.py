@@ -469,6 +469,56 @@ def test_jobs_of_high_priority_go_first() -> None:
     assert [":high:" in task for task in world.tasks] == [True]
 
 
+class TestByHand:
+    """a -> b, c -> d: a job in the middle that is run by hand, or said to have succeeded, sets off what is below it, and that waits for no
+    other."""
+
+    def diamond(self, join: str = "all") -> World:
+        world = World()
+        world.post("a", schedule="R/2099-01-01T00:00:00Z/P1D")
+        for name in ("b", "c"):
+            world.post(name, parents=["a"], retries=0)
+        world.post("d", parents=["b", "c"], meseta={"join": join})
+        return world
+
+    def jobs_that_ran(self, world: World) -> list[tuple[str, RunState]]:
+        return [(run.job, run.state) for run in world.history.values()]
+
+    def test_a_child_waits_for_those_parents_only_that_take_part(self) -> None:
+        world = self.diamond()
+        run_id = world.tell(inputs.RunNow("b"))
+        world.wait(1)
+        world.end()
+        world.wait(1)
+        world.end()
+        assert self.jobs_that_ran(world) == [("b", RunState.SUCCEEDED), ("d", RunState.SUCCEEDED)]
+        assert {run.identity for run in world.history.values()} == {run_id}
+        assert len(world.core.life.edges) == 0
+
+    def test_a_failure_ends_it(self) -> None:
+        world = self.diamond()
+        world.tell(inputs.RunNow("b"))
+        world.wait(1)
+        world.end(FAILED)
+        assert self.jobs_that_ran(world) == [("b", RunState.FAILED), ("d", RunState.SKIPPED)]
+        assert len(world.core.life.edges) == 0
+
+    def test_success_that_somebody_states_counts_the_same(self) -> None:
+        world = self.diamond()
+        world.tell(inputs.MarkSuccess("c"))
+        world.wait(1)
+        world.end()
+        assert self.jobs_that_ran(world) == [("c", RunState.SUCCEEDED), ("d", RunState.SUCCEEDED)]
+
+    def test_the_root_by_hand_is_a_run_of_all(self) -> None:
+        world = self.diamond()
+        world.tell(inputs.RunNow("a"))
+        for _ in range(3):
+            world.wait(1)
+            world.end()
+        assert [job for job, _ in self.jobs_that_ran(world)] == ["a", "b", "c", "d"]
+
+
 class TestNames:
     def test_runs_that_are_called_for_at_one_instant_have_names_and_tasks_of_their_own(self) -> None:
         world = World()

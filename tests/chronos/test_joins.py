@@ -9,7 +9,7 @@ import pytest
 
 from chronos.extension import JOINS
 from chronos.graph import Graph
-from chronos.joins import NOTHING, Decision, Edges, Outcome, Verdict, count, known_outcomes, reopen, report, shares_run
+from chronos.joins import NOTHING, Decision, Edges, Outcome, Verdict, count, known_outcomes, report, shares_run, taking_part
 
 SUCCESS, FAILURE, KILLED, SKIPPED = Outcome.SUCCESS, Outcome.FAILURE, Outcome.KILLED, Outcome.SKIPPED
 RUN, NEVER, WAIT, DECIDED = Verdict.RUN, Verdict.NEVER, Verdict.WAIT, Verdict.DECIDED
@@ -76,11 +76,8 @@ def test_a_parent_told_twice_changes_nothing() -> None:
 
 def test_running_again_from_a_failed_parent() -> None:
     """a failed, so the child was skipped; a runs again in the same run, with what b came to still known."""
-    edges = decisions("all", ("a", FAILURE))[0].edges
-    assert edges is not None
-    assert report("all", PARENTS, reopen(edges, ["a"]), "b", SUCCESS).verdict is WAIT
-    known = known_outcomes([("a", FAILURE), ("b", SUCCESS)])
-    assert report("all", PARENTS, reopen(known, ["a"]), "a", SUCCESS).verdict is RUN
+    assert report("all", PARENTS, known_outcomes([("b", SUCCESS)]), "a", SUCCESS).verdict is RUN
+    assert report("all", PARENTS, known_outcomes([]), "a", SUCCESS).verdict is WAIT
 
 
 def test_a_parent_taken_away_is_not_waited_for() -> None:
@@ -113,6 +110,16 @@ def test_without_a_common_run_each_parent_must_have_succeeded_since_the_child_la
 def test_who_shares_a_run() -> None:
     graph = Graph({"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "z": (), "e": ("d", "z")})
     assert [shares_run(graph, name) for name in ("b", "d", "e")] == [True, True, False]
+
+
+def test_who_takes_part_in_a_run() -> None:
+    """a -> b, c; b, c -> d; d, c -> e: all in a run of a; in one that was begun at b or d, what is below it."""
+    graph = Graph({"a": (), "b": ("a",), "c": ("a",), "d": ("b", "c"), "e": ("d", "c")})
+    for identity, parents in {"a@1": {"b", "c"}, "b@1": {"b"}, "c@1": {"c"}, "gone@1": {"b", "c"}}.items():
+        assert set(taking_part(graph, "d", identity)) == parents, identity
+    assert set(taking_part(graph, "e", "b@1~2")) == set(taking_part(graph, "e", "d@1")) == {"d"}
+    assert set(taking_part(graph, "e", "c@1")) == {"d", "c"}
+    assert tuple(taking_part(graph, "b", "b@1")) == ("a",)
 
 
 def test_edges_can_be_stored() -> None:

@@ -76,6 +76,19 @@ def test_a_client_of_chronos_posts_jobs_and_they_run(chronos: Cluster) -> None:
     assert [task["status"] for task in stat["taskStatHistory"]] == ["Success"]
 
 
+def test_why_a_run_waits_is_told_by_the_master(chronos: Cluster) -> None:
+    post(chronos, "huge", "true", schedule="R1//PT1M", cpus=10_000)
+
+    def waits() -> Any:
+        shown = json.loads(chronos.meseta("cron", "show", "huge", "--url", chronos.urls["chronos"], "--json").stdout)
+        return shown if shown["unblocks"] else None
+
+    shown = eventually(waits, 30, "the master knows why it waits") or {}
+    assert shown["why"] == "no agent is large enough"
+    assert shown["unblocks"] == "a larger agent, or a smaller demand"
+    assert call(chronos, "DELETE", "/scheduler/job/huge").status == 204
+
+
 def test_run_now_with_arguments_failure_and_a_dead_letter(chronos: Cluster) -> None:
     post(chronos, "now", "sh -c 'echo $0; exit 3'", schedule="R/2099-01-01T00:00:00Z/P1D", retries=0)
     assert call(chronos, "PUT", "/scheduler/job/now?arguments=hello").status == 204

@@ -19,6 +19,7 @@ from chronos.edges import EdgeBook
 from chronos.joins import Outcome
 from chronos.life import Life
 from chronos.run import RunState
+from chronos.timers import Timers
 from frameworks.sdk import scheduler as sdk
 from kernel.agent import checkpoint, registration, updates
 from kernel.agent.launcher import core as launcher
@@ -274,7 +275,7 @@ def _slots_again(original: Any) -> Any:
 def _forget_timers(original: Any) -> Any:
     def load(self: Life, kept: Any) -> Any:
         over = original(self, kept)
-        self._timers.clear()
+        self._timers = Timers()
         return over
 
     return load

@@ -240,6 +240,18 @@ class TestOurs:
         why = api.get(f"/v1/meseta/runs/{live['id']}/why")
         assert (why["state"], len(why["reasons"])) == ("launching", 1)
         assert "cpus" in why["reasons"][0]
+        assert why["demand"] == {
+            "frameworkId": api.inside(lambda work: work.core.framework_id),
+            "name": "jobs that need cpus 1000, mem 128, disk 256",
+        }
+
+    def test_why_a_run_waits_that_needs_nothing_of_the_master(self, api: Api) -> None:
+        api.post(meseta={"jitter": "1h"})
+        api.wait(62)
+        (live,) = api.get("/v1/meseta/live")["runs"]
+        why = api.get(f"/v1/meseta/runs/{live['id']}/why")
+        assert (why["state"], why["demand"]) == ("waiting", None)
+        assert why["reasons"][0].startswith("it is due at 2026-01-01T00:")
 
     def test_export(self, api: Api) -> None:
         api.post()

@@ -123,6 +123,14 @@ def test_a_crontab_is_shown_and_then_created(cron: Command, tmp_path: Path) -> N
 
 
 class TestLooking:
+    def test_a_job_is_shown_with_why_its_run_waits(self, cron: Command, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("MESETA_MASTER", "http://127.0.0.1:1")  # Nobody to ask for more.
+        add(cron, "a", "R/2026-01-01T00:01:00Z/PT1M", "--cpus", "1000")
+        assert (cron.json("show", "a")["why"], cron.json("show", "a")["unblocks"]) == ("", "")
+        api.wait(62)
+        assert "cpus" in cron.json("show", "a")["why"]
+        assert "why" in cron("show", "a")
+
     def test_next_runs_are_told_with_what_clocks_do(self, cron: Command) -> None:
         cron("add", "a", "--schedule", "30 2 * * *", "--zone", "Europe/Berlin", "--", "true")
         runs = cron.json("next", "a", "-n", "100")
