@@ -165,8 +165,10 @@ class Agent(Process):
 
     def make(self) -> AgentCore:
         identity = Identity(f"{self.name}-{self.life}", self.world.chance.randbytes(8), f"boot-{self.boots}")
-        config = AgentConfig(work_dir="/sim", hostname=self.name, port=self.port)
-        return AgentCore(config, identity, Node(self.resources), dict(self.kept), self.now())
+        return AgentCore(self.config(), identity, Node(self.resources), dict(self.kept), self.now())
+
+    def config(self) -> AgentConfig:
+        return AgentConfig(work_dir="/sim", hostname=self.name, port=self.port)
 
     def began(self) -> None:
         self._attach()

@@ -23,12 +23,14 @@ from chronos.timers import Timers
 from frameworks.sdk import scheduler as sdk
 from kernel.agent import checkpoint, registration, updates
 from kernel.agent.launcher import core as launcher
+from kernel.agent.oversubscription.oversubscription import Oversubscription
 from kernel.mainloop import Persist
-from kernel.master import draining, model, preemption, registry, state
+from kernel.master import draining, model, oversubscription, preemption, registry, state
 from kernel.master import registration as admission
 from kernel.master.allocator import preempt, quota
 from kernel.master.transitions import AgentState
 from kernel.wire.link import FrameOrder, Verdict
+from kernel.wire.resources import EMPTY
 
 
 def _free_twice(original: Any) -> Any:
@@ -208,6 +210,41 @@ PREEMPTION: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
 }
 
 
+def _keep_offers(original: Any) -> Any:
+    def update(s: Any, agent: Any, message: Any, now: Any) -> None:
+        offers, agent.offers = agent.offers, {}
+        original(s, agent, message, now)
+        agent.offers = offers
+
+    return update
+
+
+def _forget_why(original: Any) -> Any:
+    def keep(task: Any, at: Any) -> Any:
+        why, task.preempted = task.preempted, ""
+        kept = original(task, at)
+        task.preempted = why
+        return kept
+
+    return keep
+
+
+def _tell_never_again(original: Any) -> Any:
+    def tell(self: Any) -> None:
+        if self.state.slack_told == EMPTY:
+            original(self)
+
+    return tell
+
+
+# Bugs of lending, for whoever lends.
+LENDING: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
+    "offers of what is lent no more are kept": (oversubscription, "update", _keep_offers),
+    "why a task is preempted is not written down": (checkpoint, "keep_task", _forget_why),
+    "the master is not told that less is lent": (Oversubscription, "tell", _tell_never_again),
+}
+
+
 def _keep_but(*unwritten: RunState) -> Callable[[Any], Any]:
     """Runs are not written down while they are so."""
 
@@ -306,7 +343,7 @@ CRON: Mapping[str, tuple[Any, str, Callable[[Any], Any]]] = {
 @contextmanager
 def planted(name: str) -> Iterator[None]:
     """Let one bug be in force."""
-    owner, attribute, change = {**MUTATIONS, **MAINTENANCE, **QUOTAS, **PREEMPTION, **CRON}[name]
+    owner, attribute, change = {**MUTATIONS, **MAINTENANCE, **QUOTAS, **PREEMPTION, **LENDING, **CRON}[name]
     original = getattr(owner, attribute)
     setattr(owner, attribute, change(original))
     try:
