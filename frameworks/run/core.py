@@ -25,7 +25,7 @@ from kernel.wire.task import TaskState, TaskStatus
 FAILOVER_S = 10.0
 DETACHED_S = 31_536_000.0  # A year.
 CONNECT_S = 3.0
-WAITS_S = 2.0  # Without a launch for so long, people are told why.
+WAITS_S, STILL_WAITS_S = 2.0, 10.0  # Without a launch for so long, people are told why; and again so often, if it is another reason.
 OCI, DOCKER = "oci", "docker"  # Who makes a container of an image: the agent itself, or the Docker engine of its machine.
 INTERRUPTED = 130
 
@@ -100,6 +100,13 @@ class Notice(Struct, frozen=True):
     text: str
 
 
+class Waits(Struct, frozen=True):
+    """No task has been launched yet. hint: what can be said of why without asking the master."""
+
+    wants: Resources
+    hint: str
+
+
 class Phase(Enum):
     """How far the job is."""
 
@@ -139,7 +146,7 @@ class RunScheduler(Scheduler):
         self._begun_s: float | None = None
         self.connected = False
         self.unreached = False  # It ended because no master answered.
-        self._told_waiting = False
+        self._tells_s = WAITS_S
 
     @property
     def task_ids(self) -> list[str]:
@@ -163,14 +170,14 @@ class RunScheduler(Scheduler):
             self.add_shaped(task(task_id, run, name=job.name, container=container), shape)
 
     def ticked(self, now: Now) -> None:
-        if self._begun_s is None or self._launched or self._told_waiting or now.mono_s < self._begun_s + WAITS_S:
+        if self._begun_s is None or self._launched or now.mono_s < self._begun_s + self._tells_s:
             return
         if self.connected and self.phase is Phase.RUNNING:
-            self._told_waiting = True
+            self._tells_s = now.mono_s - self._begun_s + STILL_WAITS_S
             reasons = sorted({f"{refusal.hostname}: {refusal.reason}" for refusal in self.refusals})
             nowhere = "no agent lends so much as revocable" if revocable(self.job.wants) else "no agent offers so much"
             hint = "; ".join(reasons) if reasons else f"{nowhere}; see what there is by `meseta node list`"
-            self.emit(Notice(f"waiting for {self.job.wants}: {hint}"))
+            self.emit(Waits(self.job.wants, hint))
 
     def heard(self, event: Event, now: Now) -> None:
         if event.type == "SUBSCRIBED":

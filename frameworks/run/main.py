@@ -9,8 +9,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from frameworks.run.console import Console, Json, Plain
-from frameworks.run.core import CONNECT_S, Drained, Ended, Interrupt, Job, Launched, Notice, Running, RunScheduler
+from frameworks.run.core import CONNECT_S, Drained, Ended, Interrupt, Job, Launched, Notice, Running, RunScheduler, Waits
 from frameworks.run.output import Follower
+from frameworks.run.why import why
 from frameworks.sdk.framework import Framework, FrameworkStopped, run_framework
 from frameworks.sdk.scheduler import Scheduler
 from kernel.commands.context import ZK, unreachable
@@ -39,6 +40,8 @@ class Run:
         self._launched: Launched | None = None
         self._follower: Follower | None = None
         self._following: asyncio.Task[None] | None = None
+        self._asking: asyncio.Task[None] | None = None
+        self._waits = ""  # What was told last of why tasks wait.
         self._deaf = False  # Nobody reads our stdout any more.
 
     async def run(self, masters: Sequence[str]) -> int:
@@ -54,8 +57,9 @@ class Run:
                 raise unreachable(list(masters), str(stopped).removeprefix(f"{masters[0]}: ")) from stopped
             raise
         finally:
-            if self._following is not None:
-                self._following.cancel()
+            for task in (self._following, self._asking):
+                if task is not None:
+                    task.cancel()
             self._console.close()
         assert self._scheduler is not None, "the framework made its core"
         status = self._scheduler.exit_status()
@@ -89,6 +93,18 @@ class Run:
                 self._follower.end()
         elif isinstance(effect, Notice):
             self._console.notice(effect.text)
+        elif isinstance(effect, Waits) and (self._asking is None or self._asking.done()):
+            self._asking = asyncio.create_task(self._tell_why(effect))
+
+    async def _tell_why(self, waits: Waits) -> None:
+        """Say why tasks wait, if it has not been said."""
+        framework, scheduler = self._framework, self._scheduler
+        told = None
+        if framework is not None and framework.leader is not None and scheduler is not None:
+            told = await why(framework.leader, scheduler.framework_id, self._credential)
+        if self._launched is None and (told or waits.hint) != self._waits:
+            self._waits = told or waits.hint
+            self._console.notice(f"waiting for {waits.wants}: {self._waits}")
 
     def _follow(self) -> None:
         """Begin to copy the output of the only task, when there is one on an agent."""

@@ -84,6 +84,11 @@ class Framework:
         self._sent.set()
         self._stop: Stop | None = None
 
+    @property
+    def leader(self) -> str | None:
+        """The URL of the master that it is subscribed at; None when there is none."""
+        return self._leader
+
     async def run(self) -> None:
         """Serve until the scheduler stops. Raises FrameworkStopped when it does so for an error, StoreError."""
         self.loop.post(Tick())  # Not a quarter of a second later.

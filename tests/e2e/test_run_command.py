@@ -203,7 +203,9 @@ def test_detached_tasks_go_on_without_it(cluster: Cluster, tmp_path: Path) -> No
 def test_what_no_agent_has_is_said(cluster: Cluster) -> None:
     with running(cluster, "--name", "huge", "--cpus", "4000", "--", "true") as process:
         assert process.stderr is not None
-        assert process.stderr.readline().startswith("meseta run: waiting for cpus:4000; mem:32: ")
+        told = process.stderr.readline()
+        assert told.startswith("meseta run: waiting for cpus:4000; mem:32: no agent has more than "), told
+        assert told.endswith(" cpus, and 4000 is needed; a larger agent, or a smaller demand\n"), told
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
     assert process.returncode == 130

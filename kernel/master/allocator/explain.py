@@ -62,9 +62,17 @@ class Together(Struct, frozen=True):
     fitting: int
 
 
+class Short(Struct, frozen=True):
+    """What there is too little of on any one agent: of what, how much a task needs and the most there is. Thousandths."""
+
+    name: str
+    needed: int
+    most: int
+
+
 class Reason(Struct, frozen=True):
-    """waiting: how many of the demand are neither launched nor offered; offered: for how many an offer is open. limit, kept, together:
-    more on QUOTA_LIMIT, on GUARANTEED and on GANG."""
+    """waiting: how many of the demand are neither launched nor offered; offered: for how many an offer is open. limit, kept, together,
+    short: more on QUOTA_LIMIT, on GUARANTEED, on GANG, on SIZE and NO_FREE."""
 
     name: str
     role: str
@@ -76,6 +84,7 @@ class Reason(Struct, frozen=True):
     limit: AtLimit | None = None
     kept: Kept | None = None
     together: Together | None = None
+    short: Short | None = None
 
     @property
     def sentence(self) -> str:
@@ -95,6 +104,10 @@ class Reason(Struct, frozen=True):
             )
         if self.together is not None:
             return f"{self.together.needed} tasks are to start together, {self.together.fitting} fit"
+        if self.short is not None:
+            left = " free" if self.why is Why.NO_FREE else ""
+            most, needed = format_milli(self.short.most), format_milli(self.short.needed)
+            return f"no agent has more than {most} {self.short.name}{left}, and {needed} is needed"
         return self.why.value
 
 
@@ -123,14 +136,31 @@ def reason_of(state: State, entry: Entry) -> Reason:
     """Why a demand that needs something waits."""
     leaf, demand, quota = entry.leaf, entry.demand, state.quota
     why = _why(state, leaf, entry)
-    limit = kept = together = None
+    limit = kept = together = short = None
     if why is Why.GANG:
         together = Together(entry.quorum, _fitting(state, entry))
     elif why is Why.QUOTA_LIMIT and (bound := quota.binding(leaf, entry.least)) is not None and bound.limit is not None:
         limit = AtLimit(bound.role, bound.name, bound.limit, bound.consumed, _users(state, bound.role, bound.name))
     elif why is Why.GUARANTEED and (pool := quota.withholding(leaf, entry.least)) is not None:
         kept = Kept(pool.name, pool.free, min(pool.free, pool.below), tuple(sorted(bound.role for bound in quota.owed(pool.name))))
-    return Reason(demand.name, leaf.role, demand.shape, entry.needed, entry.covered, why, entry.since_s, limit, kept, together)
+    elif why in (Why.SIZE, Why.NO_FREE):
+        short = _short(state, entry, of_free=why is Why.NO_FREE)
+    return Reason(demand.name, leaf.role, demand.shape, entry.needed, entry.covered, why, entry.since_s, limit, kept, together, short)
+
+
+def _short(state: State, entry: Entry, of_free: bool) -> Short | None:
+    """The scalar of which most is missing on every agent; None when each is there somewhere, but not all together."""
+    wanted, leaf = entry.demand.shape.scalars(), entry.leaf
+    most = dict.fromkeys(wanted, 0)
+    for agent in state.agents.values():
+        if not agent.open or not allows(agent, entry) or not admits(agent, leaf, state) or (of_free and agent.claim is not None):
+            continue
+        has = open_part(agent, leaf, agent.free if of_free else agent.total).scalars()
+        for name in most:
+            if has.get(name, 0) > most[name]:
+                most[name] = has[name]
+    name = min(wanted, key=lambda name: most[name] / wanted[name], default=None)
+    return Short(name, wanted[name], most[name]) if name is not None and most[name] < wanted[name] else None
 
 
 def _users(state: State, role: str, name: str) -> int:

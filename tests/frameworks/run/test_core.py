@@ -18,6 +18,7 @@ from frameworks.run.core import (
     Launched,
     Notice,
     RunScheduler,
+    Waits,
 )
 from frameworks.sdk.driver import Lost, Stop
 from frameworks.sdk.exits import COULD_NOT_RUN
@@ -228,10 +229,13 @@ def test_a_run_that_an_operator_removes_fails() -> None:
     assert master.stopped == Stop("Framework has been removed")
 
 
-def test_why_it_waits_is_told_once() -> None:
+def test_while_it_waits_what_is_known_of_why_is_said_now_and_then() -> None:
     master = start({"a1": resources(cpus=0.5, mem=4096)})
     master.advance(10)
-    assert notices(master) == ["waiting for cpus:1; mem:32: host-a1: cpus 1 wanted, 0.5 free"]
+    waits = Waits(Resources.parse("cpus:1;mem:32"), "host-a1: cpus 1 wanted, 0.5 free")
+    assert [effect for effect in master.effects if isinstance(effect, Waits)] == [waits]
+    master.advance(10)
+    assert [effect for effect in master.effects if isinstance(effect, Waits)] == [waits, waits]
 
 
 # ---- Networks ---------------------------------------------------------------------------------------------

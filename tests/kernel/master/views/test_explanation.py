@@ -40,7 +40,7 @@ def wanting(shape: str, count: int = 3, limit: float | None = None) -> Conductor
 
 def test_a_demand_larger_than_every_agent_says_so() -> None:
     (one,) = waiting(wanting("cpus:8"))
-    assert (one["name"], one["waiting"], one["why"], one["reason"]) == ("job", 3, "SIZE", "no agent is large enough")
+    assert (one["name"], one["waiting"], one["why"], one["reason"]) == ("job", 3, "SIZE", "no agent has more than 4 cpus, and 8 is needed")
     assert one["unblocks"] == "a larger agent, or a smaller demand"
     assert one["resources"] == {"cpus": 8.0}
 
@@ -48,6 +48,15 @@ def test_a_demand_larger_than_every_agent_says_so() -> None:
 def test_what_is_offered_does_not_wait() -> None:
     (one,) = waiting(wanting("cpus:2;mem:32"))
     assert (one["waiting"], one["offered"], one["why"]) == (1, 2, "NO_FREE")
+    assert one["reason"] == "no agent has more than 0 cpus free, and 2 is needed"
+
+
+def test_what_is_missing_most_is_named_and_nothing_when_it_is_there_but_not_together() -> None:
+    c = wanting("cpus:8;mem:8000")
+    c.agent(2, register("2", "cpus:8;mem:1000"))
+    assert waiting(c)[0]["reason"] == "no agent has more than 4096 mem, and 8000 is needed"
+    c.agent(3, register("3", "cpus:1;mem:8000"))
+    assert waiting(c)[0]["reason"] == "no agent is large enough"
 
 
 def test_a_role_at_its_limit_is_named_with_what_it_has() -> None:
