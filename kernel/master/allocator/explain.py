@@ -159,8 +159,8 @@ def _short(state: State, entry: Entry, of_free: bool) -> Short | None:
         for name in most:
             if has.get(name, 0) > most[name]:
                 most[name] = has[name]
-    name = min(wanted, key=lambda name: most[name] / wanted[name], default=None)
-    return Short(name, wanted[name], most[name]) if name is not None and most[name] < wanted[name] else None
+    scarcest = min(wanted, key=lambda name: most[name] / wanted[name], default="")
+    return Short(scarcest, wanted[scarcest], most[scarcest]) if scarcest and most[scarcest] < wanted[scarcest] else None
 
 
 def _users(state: State, role: str, name: str) -> int:
