@@ -28,13 +28,16 @@ class Notice:
 class Notices:
     """of: by task. wanting: since when who (framework, role) needs room; lacking: of these, for whom not enough can be had, with the roles
     to which it is owed; kept: agents that are kept for their demands. ended: how many tasks were ended, by their role; gained: by the
-    role that is guaranteed what they had."""
+    role that is guaranteed what they had. more: whether there are tasks that were not looked at; breadth: times how many are;
+    broad_s: until when not more."""
 
     def __init__(self) -> None:
         self.of: dict[TaskKey, Notice] = {}
         self.wanting: dict[tuple[str, str], float] = {}
         self.lacking: dict[tuple[str, str], tuple[str, ...]] = {}
         self.kept: dict[Entry, AllocatorAgent] = {}
+        self.more = False
+        self.breadth, self.broad_s = 1, 0.0
         self.ended: Counter[str] = Counter()
         self.gained: Counter[str] = Counter()
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
+from itertools import islice
 
 from kernel.clock import Now
 from kernel.master import inverse_offers, tasks
 from kernel.master.allocator import Relief, Run
 from kernel.master.model import Framework, InverseOffer, Task, TaskKey
-from kernel.master.notices import Notice
+from kernel.master.notices import Notice, Notices
 from kernel.master.render import time_info
 from kernel.master.state import MasterState
 from kernel.wire.conversion import unshared
@@ -25,6 +26,9 @@ from kernel.wire.roles import is_same_or_below
 from kernel.wire.task import ExecutorType
 
 LOOK_S = 1.0
+RUNS_MAX = 2000  # Looked at in a row, about; at least so many of each framework:
+RUNS_OF_EACH_MIN = 20
+BROAD_S = 60.0
 SETTLE_S = 5.0  # So long somebody is in need before anybody is asked: offers that are answered and tasks that end may do.
 
 
@@ -58,28 +62,57 @@ def _may_decide(s: MasterState) -> bool:
 # ---- What runs ------------------------------------------------------------------------------------------
 
 
-def _runs(s: MasterState) -> Iterator[Run]:
-    """What may be ended, in roles above a limit or with revocable resources. Cost: one look at each task of a framework that has such."""
-    over = s.allocator.roles_over_limit()
+def _runs(s: MasterState) -> list[Run]:
+    """What may be ended, in roles above a limit or with revocable resources: the latest of each framework, and what has notice."""
+    sources, notices = _sources(s), s.notices
+    share = max(RUNS_OF_EACH_MIN, RUNS_MAX // max(1, len(sources))) * notices.breadth
+    notices.more = False
+    noticed: dict[str, list[Task]] = {}
+    for notice in notices.all():
+        noticed.setdefault(notice.framework.framework_id, []).extend(notice.tasks.values())
+    found: list[Run] = []
+    for framework, roles in sources:
+        known = noticed.pop(framework.framework_id, [])
+        latest = islice(reversed(framework.tasks.values()), share)
+        found += _runs_of(s, framework, dict.fromkeys((*known, *latest)), roles)
+        notices.more = notices.more or len(framework.tasks) > share
+    for framework_id, known in noticed.items():  # Their role is not above a limit any more: those that are ending still count.
+        if (of := s.frameworks.get(framework_id)) is not None:
+            found += _runs_of(s, of, known, {task.role for task in known})
+    return found
+
+
+def _sources(s: MasterState) -> list[tuple[Framework, set[str]]]:
+    """The frameworks that have such, and in which roles."""
+    over, sources = s.allocator.roles_over_limit(), []
     for framework in s.frameworks.values():
         roles = {
             role
             for role, used in framework.used.by_role.items()
             if any(is_same_or_below(role, above) for above in over) or any(key.revocable for key, _ in used.other)
         }
-        if not roles:
+        if roles:
+            sources.append((framework, roles))
+    return sources
+
+
+def _runs_of(s: MasterState, framework: Framework, tasks_: Iterable[Task], roles: set[str]) -> Iterator[Run]:
+    pods: set[tuple[str, str]] = set()
+    for task in tasks_:
+        if task.freed or task.role not in roles:
             continue
-        pods: dict[tuple[str, str], list[Task]] = {}
-        for task in framework.tasks.values():
-            if task.freed or task.role not in roles:
-                continue
-            executor = framework.executors.get((task.agent_id, task.executor_id))
-            if executor is not None and executor.info.type is ExecutorType.DEFAULT:  # One ends, all end.
-                pods.setdefault((task.agent_id, task.executor_id), []).append(task)
-            else:
-                yield _run(s, framework, [task], task.resources)
-        for at, members in pods.items():
-            yield _run(s, framework, members, Resources.sum([framework.executors[at].resources, *(task.resources for task in members)]))
+        at = (task.agent_id, task.executor_id)
+        executor = framework.executors.get(at)
+        if executor is None or executor.info.type is not ExecutorType.DEFAULT:
+            yield _run(s, framework, [task], task.resources)
+        elif at not in pods:  # One ends, all end.
+            pods.add(at)
+            members = [
+                other
+                for other in s.agents[task.agent_id].tasks.values()
+                if (other.framework_id, other.executor_id) == (task.framework_id, task.executor_id) and not other.freed
+            ]
+            yield _run(s, framework, members, Resources.sum([executor.resources, *(member.resources for member in members)]))
 
 
 def _run(s: MasterState, framework: Framework, members: list[Task], resources: Resources) -> Run:
@@ -113,7 +146,7 @@ def _apply(s: MasterState, found: Iterable[Relief], now: Now) -> None:
         since_s = notices.wanting[at] = before.get(at, now.mono_s)
         if since_s + SETTLE_S <= now.mono_s:
             settled.append(relief)
-    notices.lacking = {(relief.framework_id, relief.role): relief.guarantees for relief in settled if relief.lacks}
+    _note_lack(notices, {(relief.framework_id, relief.role): relief.guarantees for relief in settled if relief.lacks}, now)
     wanted: dict[TaskKey, tuple[str, ...]] = {
         key: relief.guarantees
         for relief in settled
@@ -128,6 +161,17 @@ def _apply(s: MasterState, found: Iterable[Relief], now: Now) -> None:
         if notice.due_s <= now.mono_s and not notice.killed:
             _kill(s, notice)
     _ask(s, now)
+
+
+def _note_lack(notices: Notices, lacking: dict[tuple[str, str], tuple[str, ...]], now: Now) -> None:
+    """For whom what was looked at is not enough: look at more, at last at all of it; that, again and again, only after a while."""
+    if not notices.more:
+        notices.lacking = lacking
+        if lacking and notices.breadth > 1:
+            notices.broad_s = now.mono_s + BROAD_S
+    else:  # Others may do.
+        notices.lacking = {at: guarantees for at, guarantees in notices.lacking.items() if at in lacking}
+    notices.breadth = 2 * notices.breadth if lacking and notices.more and notices.broad_s <= now.mono_s else 1
 
 
 def _take_back_offers(s: MasterState, settled: Iterable[Relief], now: Now) -> None:

@@ -21,7 +21,7 @@ from kernel.wire.roles import ancestors, is_same_or_below
 
 # Bounds of one look; what is left out is seen to at a later one.
 ENDED_MAX = 200  # Tasks.
-AGENTS_MAX = 100  # For a task that waits: agents that are compared.
+AGENTS_MAX = 20  # For a task that waits: agents that are compared.
 
 Rank = tuple[float, ...]  # Lower goes first.
 

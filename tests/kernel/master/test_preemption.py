@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from kernel.master import effects as e
+from kernel.master import preemption
 from kernel.wire import scheduler
 from kernel.wire.agent import AgentHeartbeat, KillTask, TaskReport
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
@@ -299,3 +302,26 @@ def test_offers_that_are_not_answered_come_back_first() -> None:
     steps(c, 8)
     assert [event.type for event in c.take(holder)][:1] == ["RESCIND"]
     assert c.offers("b")
+
+
+def test_where_much_runs_no_more_is_looked_at_than_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """First the latest, and all of it when that does not do; and when that does not, either, not each time."""
+    monkeypatch.setattr(preemption, "RUNS_MAX", 1)
+    monkeypatch.setattr(preemption, "RUNS_OF_EACH_MIN", 1)
+    c = crowded()
+    steps(c, 40)
+    assert [kill.task_id for kill in kills(c)] == ["t3"]
+    request(c, "cpus:2;mem:512")  # It takes two, of which one is ending.
+    steps(c, 40)
+    assert [kill.task_id for kill in kills(c)] == ["t2"]
+    c.give(update(config("b", "cpus:3"), force=True))
+    request(c, "cpus:3;mem:512")
+    steps(c, 10)
+    notices = c.core.state.notices
+    assert notices.lacking
+    breadths = []
+    for _ in range(40):
+        steps(c, 1)
+        assert notices.lacking
+        breadths.append(notices.breadth)
+    assert breadths.count(1) > 30
