@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from kernel.clock import Now
 from kernel.errors import PeerError
-from kernel.master import agents, draining, events, frameworks, operations, registry
+from kernel.master import agents, draining, events, frameworks, inverse_offers, operations, registry
 from kernel.master.config import MasterConfig
 from kernel.master.effects import ToAgent
 from kernel.master.model import Agent, Executor, Framework, Task, Unreachable
@@ -144,7 +144,10 @@ def _take_info(s: MasterState, agent: Agent, message: Register, total: Resources
     agents.leave_address(s, agent.agent_id, agent.address)
     s.before(agent)
     agent.info, agent.ip, agent.total = info, message.ip, total
-    agent.unavailability = s.machines.unavailability(info.hostname, agent.ip)
+    planned = s.machines.unavailability(info.hostname, agent.ip)
+    if planned != agent.unavailability:  # It is on another machine.
+        agent.unavailability = planned
+        inverse_offers.forget_agent(s, agent)
     s.out.append(registry.keep_agent(agent.agent_id, registry.AgentRecord(info, agent.ip, agent.registered_wall_s)))
     s.allocator.update_agent(agent.agent_id, total, agents.site(info), now)
 

@@ -396,3 +396,14 @@ def test_of_many_agents_some_are_looked_at_after_the_others(monkeypatch: pytest.
         c.later(0.4)
         found += [offer.agent_id.value for offer in inverse_offers(c)]
     assert sorted(found) == [AID, "M-S1"]
+
+
+def test_of_an_agent_that_moves_to_another_machine_nobody_is_asked_any_more() -> None:
+    c = busy()
+    c.give(plan(HOST))
+    asked(c)
+    c.give(e.LinkClosed(1))
+    c.agent(3, register("1", hostname="host-9", agent_id=AID, run="run-9"))
+    c.wait(2)
+    assert inverse_offers(c) == []
+    invariants.check(c.core.state)
