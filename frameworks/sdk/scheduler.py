@@ -152,8 +152,9 @@ class Scheduler:
         """The stream broke or did not come to be; the SDK tries again."""
 
     def asked_to_leave(self, offer: InverseOffer, now: Now) -> bool:
-        """An agent that this framework uses is to be under maintenance; say whether that suits it (whatever it says, it is
-        done: operators are shown the answer). False when what would be killed there cannot go on elsewhere."""
+        """An agent that this framework uses is to be under maintenance, or (with `offer.resources`) so much of what runs there is to end
+        for what another role is guaranteed; say whether that suits it (whatever it says, it is done: operators are shown the answer).
+        False when what would be killed there cannot go on elsewhere. To end something itself, by `kill`, lets it choose."""
         return True
 
     # ---- What hooks may do ------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reason_o
 from kernel.master.allocator.filters import drop_all, lift
 from kernel.master.allocator.preempt import Relief, Run, claimants, reliefs, roles_over_limit
 from kernel.master.allocator.quota import Quota
+from kernel.master.allocator.rescue import most_claimed
 from kernel.master.allocator.snapshot import AgentSeen, Held
 from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
@@ -206,6 +207,8 @@ class Allocator:
         if not entry.needed or entry.awaited is not None or agent.claim is not None or not agent.open:
             return False
         if any(other.claim is not None for other in entry.leaf.open if other is not entry) or not state.quota.may_keep(entry.leaf, agent):
+            return False
+        if entry.claim is None and state.claimed_besides >= most_claimed(state):
             return False
         state.release(entry)
         state.claim(entry, agent, None)

@@ -22,6 +22,11 @@ CLAIMED_PART = 0.25
 PATIENCE_S_MAX = 86_400.0
 
 
+def most_claimed(state: State) -> int:
+    """How many agents may be kept at a time."""
+    return max(1, int(len(state.agents) * CLAIMED_PART))
+
+
 class Rescue:
     """What one pass does for demands that wait. rescind: the offers to be taken back."""
 
@@ -112,10 +117,7 @@ class Rescue:
         """Keep the agent that lacks least, of those not kept for it before. One agent a leaf, and a part of all agents at most,
         are kept."""
         state, kept = self.state, entry.claim
-        if kept is None and (
-            state.claimed_besides >= max(1, int(len(state.agents) * CLAIMED_PART))
-            or any(other.claim is not None for other in entry.leaf.open)
-        ):
+        if kept is None and (state.claimed_besides >= most_claimed(state) or any(other.claim is not None for other in entry.leaf.open)):
             return
         if kept is not None and entry.awaited is None and (lack := self._lack(entry, kept)) is not None and lack < entry.lack:
             entry.lack = lack

@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from kernel.master import effects as e
 from kernel.master import preemption
 from kernel.wire import scheduler
-from kernel.wire.agent import AgentHeartbeat, KillTask, TaskReport
+from kernel.wire.agent import AgentHeartbeat, KillTask, Oversubscribed, TaskReport
 from kernel.wire.framework import FrameworkCapability, FrameworkInfo
 from kernel.wire.ids import FrameworkID
 from kernel.wire.offer import InverseOffer
 from kernel.wire.operator import InverseOfferAnswer
-from kernel.wire.resources import Resources
+from kernel.wire.resources import AllocationInfo, Resources
 from kernel.wire.scheduler import AcceptInverseOffers, DeclineInverseOffers, Kill
 from kernel.wire.task import ExecutorType, Reason, TaskState
-from tests.builders import accept, accept_group, at, executor, framework_info, register, resources, task
+from tests.builders import accept, accept_group, at, executor, framework_info, register, resources, slack, task
 from tests.kernel.master import invariants
 from tests.kernel.master.conductor import Conductor
 from tests.kernel.master.test_maintenance import HOST, plan
@@ -325,3 +326,27 @@ def test_where_much_runs_no_more_is_looked_at_than_is_needed(monkeypatch: pytest
         assert notices.lacking
         breadths.append(notices.breadth)
     assert breadths.count(1) > 30
+
+
+def test_what_runs_on_revocable_resources_gives_way_with_what_it_has_beside_them() -> None:
+    c = Conductor(preempt_for_guarantees=True)
+    c.subscribe("a", framework_info("a", FrameworkCapability.REVOCABLE_RESOURCES, role="a"))
+    c.agent(1, register("1", "cpus:1;mem:512"))
+    c.give(e.FromAgent(1, Oversubscribed(slack("cpus:2"))))
+    offers = list(c.core.state.offers)
+    parts = tuple(replace(part, allocation_info=AllocationInfo("a")) for part in (*slack("cpus:1"), *resources("mem:256")))
+    c.call(A, accept(offers, *(replace(task(name, AID), resources=parts) for name in ("r0", "r1"))), "a")
+    for name in ("r0", "r1"):
+        c.time_s += 1
+        c.update(1, A, name, TaskState.TASK_RUNNING)
+    c.call(A, scheduler.Request(), "a")
+    c.give(update(config("b", "cpus:1;mem:256"), force=True))
+    c.subscribe("b", info("b"))
+    c.call(B, accept([offer.id.value for offer in c.offers("b")]), "b")
+    request(c, "cpus:1;mem:256")
+    c.told.clear()
+    steps(c, 8)
+    (asked_for,) = inverse_offers(c)
+    assert Resources.of(asked_for.resources) == Resources.of((*slack("cpus:1"), *resources("mem:256")))
+    steps(c, 31)
+    assert [kill.task_id for kill in kills(c)] == ["r1"]
