@@ -19,9 +19,10 @@ from kernel.master.allocator.demand import MANY, Entry
 from kernel.master.allocator.eligibility import admits, is_worth, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.gangs import Gangs, Part
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.quota import unreserved_amount
 from kernel.master.allocator.rescue import Rescue
-from kernel.master.allocator.sorter import Leaf, shared_amounts
+from kernel.master.allocator.sorter import shared_amounts
 from kernel.master.allocator.state import Agent, Allocation, Search, State
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.revocable import revocable

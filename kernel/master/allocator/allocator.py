@@ -18,11 +18,11 @@ from kernel.master.allocator.demand import MANY, Demand, Entry, likeness, merged
 from kernel.master.allocator.enforce import LimitPassed, beyond_quota, limit_passed
 from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reason_of, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.preempt import Relief, Run, claimants, reliefs, roles_over_limit
 from kernel.master.allocator.quota import Quota
 from kernel.master.allocator.rescue import most_claimed
 from kernel.master.allocator.snapshot import AgentSeen, Held
-from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
 from kernel.wire.allocation import Snapshot
 from kernel.wire.constraints import Site

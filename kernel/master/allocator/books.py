@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.quota import unreserved_amount
-from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, State
 from kernel.wire.resources import Resources
 

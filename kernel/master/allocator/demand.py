@@ -13,8 +13,8 @@ from kernel.wire.revocable import firm, revocable
 from kernel.wire.values import ValueType, span_size, span_take
 
 if TYPE_CHECKING:
+    from kernel.master.allocator.nodes import Leaf
     from kernel.master.allocator.rooms import Room
-    from kernel.master.allocator.sorter import Leaf
     from kernel.master.allocator.state import Agent, Allocation
 
 MANY = 1 << 62

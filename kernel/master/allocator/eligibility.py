@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kernel.master.allocator.demand import Entry
-from kernel.master.allocator.sorter import Leaf
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.state import NEVER_OFFERED, Agent, Quantities, State
 from kernel.wire.resources import Key, Resources
 from kernel.wire.roles import is_same_or_below

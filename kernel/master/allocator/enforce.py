@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from msgspec import Struct
 
 from kernel.master.allocator.books import Books
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.quota import Bound, Pool, unreserved_amount
-from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Allocation, State
 
 

@@ -10,7 +10,7 @@ from msgspec import Struct
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.eligibility import admits, allows, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
-from kernel.master.allocator.sorter import VIRTUAL, Leaf, Node
+from kernel.master.allocator.nodes import VIRTUAL, Leaf, Node
 from kernel.master.allocator.state import Agent, State
 from kernel.wire.resources import Resources
 from kernel.wire.values import format_milli

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from kernel.wire.resources import Resources
 
 if TYPE_CHECKING:
-    from kernel.master.allocator.sorter import Leaf
+    from kernel.master.allocator.nodes import Leaf
     from kernel.master.allocator.state import Agent
 
 COMPACT_ABOVE = 1024

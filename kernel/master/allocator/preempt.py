@@ -13,8 +13,8 @@ from kernel.master.allocator.books import Books
 from kernel.master.allocator.demand import MANY, Entry
 from kernel.master.allocator.eligibility import admits, allows, is_worth, open_part
 from kernel.master.allocator.filters import is_refused
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.quota import Bound, unreserved_amount
-from kernel.master.allocator.sorter import Leaf
 from kernel.master.allocator.state import Agent, Allocation, State
 from kernel.wire.resources import Amount, Key, Resources
 from kernel.wire.roles import ancestors, is_same_or_below

@@ -25,7 +25,7 @@ from kernel.wire.resources import EMPTY, Key, Resources, quantity
 from kernel.wire.roles import ancestors
 
 if TYPE_CHECKING:
-    from kernel.master.allocator.sorter import Leaf
+    from kernel.master.allocator.nodes import Leaf
     from kernel.master.allocator.state import Agent, Allocation
 
 _WHOLE = 1000  # GPUs are not divided.

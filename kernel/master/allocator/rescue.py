@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.eligibility import admits, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
-from kernel.master.allocator.sorter import Leaf
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.state import Agent, Allocation, State
 
 # Of how many agents the one to keep for a starving demand is chosen, and how many of all may be kept at a time.

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from kernel.clock import Now
 from kernel.master.allocator.demand import Demand, Entry
+from kernel.master.allocator.nodes import Leaf, Node
 from kernel.master.allocator.quota import Quota
-from kernel.master.allocator.sorter import Leaf, Node
 from kernel.master.allocator.state import Agent, AllocatorConfig, Framework, FrameworkOptions, State
 from kernel.wire.allocation import AgentPart, Awaited, FrameworkPart, Holding, Refused, RolePart, Rules, Snapshot
 from kernel.wire.constraints import Site

@@ -19,138 +19,19 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from kernel.master.allocator.chance import Chance
 from kernel.master.allocator.demand import MANY, Shape, Wanted
-from kernel.wire.offer import RoleConstraints
+from kernel.master.allocator.nodes import VIRTUAL, Leaf, Node, PlaceKey
 from kernel.wire.resources import Resources
 
 if TYPE_CHECKING:
-    from kernel.master.allocator.demand import Demand, Entry
-    from kernel.master.allocator.quota import Bound, Line
-    from kernel.master.allocator.rooms import Room
-    from kernel.master.allocator.state import Allocation, Framework
+    from kernel.master.allocator.quota import Bound
+    from kernel.master.allocator.state import Framework
 
-VIRTUAL = "."
 # Two demands of equal weight take turns; so small a difference of shares is not worth another turn.
 SLACK = 0.001
-
-PlaceKey = tuple[float, int, str, Any]  # Share, allocations, name, node: never compared, names differ.
-
-
-class Node:
-    """A role, the virtual child of a role, or the root.
-
-    cpus .. extra: thousandths used or offered in its subtree. count: allocations ever made there. place: its entry in the parent's
-    `wanting`, None when nothing below wants anything. owed: those of `wanting` below which something is owed; is_owed: whether it
-    stands there itself. at, walk, lane: where the walk of that number stands in which list; those before it got nothing. bounds: the
-    guarantees of the role itself. drawn: it stands by its lot, when it strikes next, and not by its share; struck: the latest lot below
-    it that got something.
-    """
-
-    __slots__ = (
-        "at", "bounds", "children", "count", "cpus", "disk", "drawn", "extra", "gpus", "is_owed", "lane", "lot", "mem", "name", "owed",
-        "parent", "path", "place", "struck", "walk", "wanting", "weight",
-    )  # fmt: skip
-
-    def __init__(self, name: str, path: str, parent: Node | None, weight: float = 1.0) -> None:
-        self.name, self.path, self.parent, self.weight = name, path, parent, weight
-        self.cpus = self.mem = self.disk = self.gpus = self.count = 0
-        self.extra: dict[str, int] | None = None
-        self.place: PlaceKey | None = None
-        self.children: dict[str, Node] = {}
-        self.wanting: list[PlaceKey] = []
-        self.owed: list[PlaceKey] = []
-        self.is_owed = False
-        self.lane = self.wanting
-        self.at = self.walk = 0
-        self.bounds: tuple[Bound, ...] = ()
-        self.drawn, self.lot, self.struck = False, 0.0, 0.0
-
-    @property
-    def wants(self) -> bool:
-        return bool(self.wanting)
-
-    @property
-    def owes(self) -> bool:
-        """Whether all below may take on the role's own guarantee."""
-        for bound in self.bounds:  # noqa: SIM110  # any() would cost more, and this is asked for each place in the walk.
-            if bound.unmet > bound.below:
-                return True
-        return False
-
-
-class Leaf(Node):
-    """One framework in one of its roles.
-
-    subscribed: the role is one of the framework's (else it only still holds something there). minimums: an offer reaches all
-    amounts of one of these. constraints: the framework's, for offers of the role. entries: its demand, if it states one; open: those
-    that need something and have turns, needed in all; gangs: those that have none, as they need several tasks placed at once; rooms:
-    where they may fit; alike: entries by `demand.likeness`; answered: what the offers covered that were closed last. generation,
-    soft_generation: refusals made under an older number are void; refusals, soft_refusals: how many of either kind are in force.
-    lines: what quotas bound it; apart: what of its resources is reserved or revocable, by name; capped: at a limit, so that it is
-    left out until it may have more; parked: where it waits for that. slack_open: how many of `open` want something revocable.
-    """
-
-    __slots__ = (
-        "alike", "answered", "apart", "capped", "constraints", "entries", "framework", "gangs", "generation", "lines", "minimums",
-        "needed", "offers", "open", "parked", "refusals", "role", "rooms", "slack_open", "soft_generation", "soft_refusals",
-        "softly_refused",
-        "subscribed", "suppressed", "wanted",
-    )  # fmt: skip
-
-    def __init__(self, framework: Framework, role: str, parent: Node, wanted: Wanted) -> None:
-        super().__init__(framework.framework_id, role, parent)
-        self.wanted = wanted
-        self.framework, self.role = framework, role
-        self.subscribed, self.suppressed = True, False
-        self.minimums: tuple[Mapping[str, int], ...] = ()
-        self.constraints: RoleConstraints | None = None
-        self.entries: dict[Demand, Entry] = {}
-        self.open: dict[Entry, None] = {}
-        self.gangs: dict[Entry, None] = {}
-        self.rooms: dict[object, Room] = {}
-        self.answered: list[tuple[Entry, int]] = []
-        self.alike: dict[object, list[Entry]] = {}
-        self.needed = self.slack_open = 0
-        self.offers: dict[Allocation, None] = {}
-        self.generation = self.soft_generation = 0
-        self.refusals = self.soft_refusals = 0
-        self.softly_refused = False
-        self.lines: tuple[Line, ...] = ()
-        self.apart: dict[str, int] | None = None
-        self.capped = False
-        self.parked: dict[Bound, None] = {}
-
-    def unreserved(self, name: str) -> int:
-        """How much of an unreserved, non-revocable scalar it uses or is offered."""
-        if name in ("cpus", "mem", "disk", "gpus"):
-            held: int = getattr(self, name)
-        else:
-            held = (self.extra or {}).get(name, 0)
-        return held - (self.apart or {}).get(name, 0)
-
-    @property
-    def wants(self) -> bool:
-        return not self.capped and self.waits
-
-    @property
-    def takes_slack(self) -> bool:
-        """Whether what is revocable is of use to it."""
-        return self.framework.options.revocable and (self.slack_open > 0 or not self.framework.demands)
-
-    @property
-    def live(self) -> bool:
-        """Whether its framework is there and takes offers for it."""
-        return self.subscribed and not self.suppressed and self.framework.active
-
-    @property
-    def waits(self) -> bool:
-        """Whether it would take more, if it might have it. Gangs are not asked."""
-        if self.suppressed or not self.subscribed or not self.framework.active:
-            return False
-        return self.needed > 0 if self.framework.demands else True
 
 
 class RoleTree:
@@ -221,7 +102,7 @@ class RoleTree:
         node: Node = leaf
         self.slackers.pop(leaf, None)
         self.add(leaf, -leaf.cpus, -leaf.mem, -leaf.disk, -leaf.gpus, {name: -held for name, held in (leaf.extra or {}).items()})
-        while node.parent is not None and _is_empty(node):
+        while node.parent is not None and node.is_empty:
             parent = node.parent
             if node.name == VIRTUAL:  # Goes with its role: what is below a role never changes its level again.
                 self._stale[node] = None
@@ -295,7 +176,7 @@ class RoleTree:
         node: Node | None = leaf
         self._stale[leaf] = None
         while node is not None:
-            _change(node, cpus, mem, disk, gpus, extra)
+            node.change(cpus, mem, disk, gpus, extra)
             node.count += allocations
             if allocations and node.drawn:
                 self._draw_again(node)
@@ -439,7 +320,7 @@ class RoleTree:
             node.disk += disk
             node.gpus += gpus
             if extra is not None:
-                _change_extra(node, extra)
+                node.change_extra(extra)
             node.count += 1
             parent = node.parent
             if parent is None:
@@ -511,26 +392,6 @@ class RoleTree:
                         turns = min(turns, int((limit * total - held) // wanted) + 1)
             node = parent
         return max(0, turns)
-
-
-def _is_empty(node: Node) -> bool:
-    return not node.children or (len(node.children) == 1 and VIRTUAL in node.children and not node.children[VIRTUAL].children)
-
-
-def _change(node: Node, cpus: int, mem: int, disk: int, gpus: int, extra: Mapping[str, int] | None) -> None:
-    node.cpus += cpus
-    node.mem += mem
-    node.disk += disk
-    node.gpus += gpus
-    if extra:
-        _change_extra(node, extra)
-
-
-def _change_extra(node: Node, extra: Mapping[str, int]) -> None:
-    held = node.extra if node.extra is not None else {}
-    for name, amount in extra.items():
-        held[name] = held.get(name, 0) + amount
-    node.extra = {name: amount for name, amount in held.items() if amount} or None
 
 
 def shared_amounts(resources: Resources) -> tuple[int, int, int, int, dict[str, int] | None]:

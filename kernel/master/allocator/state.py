@@ -15,9 +15,10 @@ from kernel.master.allocator.chance import Chance
 from kernel.master.allocator.demand import Entry, Shape
 from kernel.master.allocator.filters import Refusal, Refusals
 from kernel.master.allocator.free import FreeIndex, firm_amounts, slack_amounts
+from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.quota import Quota, Quotas, set_apart
 from kernel.master.allocator.rooms import Rooms
-from kernel.master.allocator.sorter import Leaf, RoleTree, shared_amounts
+from kernel.master.allocator.sorter import RoleTree, shared_amounts
 from kernel.wire.constraints import Site, satisfied
 from kernel.wire.conversion import Conversion, apply
 from kernel.wire.framework import OfferFilters
