@@ -74,10 +74,7 @@ def role_show(role: str, master: str | None, credential_file: str | None, as_jso
         click.echo()
         depth = role.count("/")
         output.table(TREE, [_branch(one, one["name"].count("/") - depth) for one in (shown, *below)], empty="")
-    preempted = _preemptions(asked, role)
-    if preempted:
-        click.echo()
-        output.table(PREEMPTIONS, preempted, empty="")
+    _show_preemption(asked.get("/explain?limit=0"), role)
     frameworks = _frameworks(asked, (shown, *below))
     if frameworks:
         click.echo()
@@ -150,11 +147,10 @@ def _frameworks(master: Master, roles: Sequence[dict[str, Any]]) -> list[tuple[s
     ]
 
 
-def _preemptions(master: Master, role: str) -> list[tuple[str, ...]]:
+def _show_preemption(found: dict[str, Any], role: str) -> None:
     """The tasks of the role, or below it, that are to end for others, and those of others that are to end for it."""
-    found = master.get("/explain?limit=0").get("preemptions", [])
     now_s = time.time()
-    return [
+    rows = [
         (
             task_id,
             one["framework"],
@@ -163,10 +159,19 @@ def _preemptions(master: Master, role: str) -> list[tuple[str, ...]]:
             "now" if one["ending"] else f"in {max(0.0, one['due'] - now_s):.0f}s",
             one["answer"].lower() if one["answer"] != "UNKNOWN" else "",
         )
-        for one in found
+        for one in found.get("preemptions", [])
         if any(is_same_or_below(of, role) for of in (one["role"], one["guarantee"]))
         for task_id in one["tasks"]
     ]
+    if rows:
+        click.echo()
+        output.table(PREEMPTIONS, rows, empty="")
+    for one in found.get("unmet", []):
+        if is_same_or_below(one["guarantee"], role):
+            click.echo(
+                f"\nRole {one['guarantee']} has less than it is guaranteed, which framework {one['framework']} wants; no more tasks that "
+                "would help are on revocable resources or of roles above their limit."
+            )
 
 
 def _row(role: dict[str, Any]) -> tuple[str, ...]:

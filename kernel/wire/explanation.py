@@ -39,6 +39,15 @@ class Preemption(Struct, frozen=True):
     answer: str
 
 
+class Unmet(Struct, frozen=True):
+    """A framework that wants what a role is guaranteed, for which not enough may be ended."""
+
+    guarantee: str
+    framework_id: str
+    framework: str
+    role: str
+
+
 class RoomMade(Struct, frozen=True):
     """How a demand comes to what its role is guaranteed: so many tasks of these frameworks end, the last at `due`. lacks: not enough of
     those that may be ended are left."""
@@ -79,9 +88,10 @@ class Silent(Struct, frozen=True):
 
 class Explanation(Struct, frozen=True):
     """The demands that have waited longest. more: how many others there are. silent: connected frameworks of which nothing can be said.
-    preemptions: with `--preempt_for_guarantees`, whose tasks are to end for guarantees."""
+    preemptions: with `--preempt_for_guarantees`, whose tasks are to end for guarantees; unmet: for whom that is not enough."""
 
     demands: tuple[WaitingDemand, ...]
     more: int
     silent: tuple[Silent, ...] = ()
     preemptions: tuple[Preemption, ...] = ()
+    unmet: tuple[Unmet, ...] = ()

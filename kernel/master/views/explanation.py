@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import islice
 
 from kernel.master.allocator import Reason, Why
 from kernel.master.notices import Notice
 from kernel.master.state import MasterState
 from kernel.wire.codec import encode
-from kernel.wire.explanation import Explanation, Guarantee, Limit, Preemption, RoomMade, Silent, WaitingDemand
+from kernel.wire.explanation import Explanation, Guarantee, Limit, Preemption, RoomMade, Silent, Unmet, WaitingDemand
 from kernel.wire.roles import is_same_or_below
 
 DEMANDS_MAX = 100
@@ -58,7 +58,8 @@ def explain(s: MasterState, query: Mapping[str, str]) -> tuple[bytes]:
         if framework.connected and not s.allocator.states_demand(framework.framework_id)
     )
     preemptions = tuple(islice(map(_preemption, s.notices.all()), PREEMPTIONS_MAX))
-    return (encode(Explanation(shown, len(waiting) - len(shown), tuple(islice(silent, SILENT_MAX)), preemptions)),)
+    unmet = tuple(islice(_unmet(s), PREEMPTIONS_MAX))
+    return (encode(Explanation(shown, len(waiting) - len(shown), tuple(islice(silent, SILENT_MAX)), preemptions, unmet)),)
 
 
 def _shown(s: MasterState, framework_id: str, framework: str, reason: Reason) -> WaitingDemand:
@@ -96,6 +97,13 @@ def _room(s: MasterState, framework_id: str, role: str) -> RoomMade | None:
         max((round(notice.due_wall_s, 3) for notice in notices), default=None),
         missing is not None,
     )
+
+
+def _unmet(s: MasterState) -> Iterator[Unmet]:
+    for (framework_id, role), guarantees in s.notices.lacking.items():
+        framework = s.frameworks.get(framework_id)
+        if framework is not None:
+            yield Unmet(guarantees[0], framework_id, framework.info.name, role)
 
 
 def _preemption(notice: Notice) -> Preemption:

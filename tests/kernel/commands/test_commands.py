@@ -257,6 +257,9 @@ def test_role_show_says_whose_tasks_end_for_guarantees(cluster: Cluster, meseta:
     assert re.search(r"^t1 +batch +eng/batch +web +in \d+s +decline$", out, re.MULTILINE)
     assert re.search(r"^t4 +batch +eng/batch +web +now$", out, re.MULTILINE)
     assert "t3" not in out
+    assert "guaranteed, which" not in out
+    cluster.explained["unmet"] = [{"guarantee": "eng", "framework": "ci", "role": "eng"}]
+    assert "Role eng has less than it is guaranteed, which framework ci wants; no more" in meseta("role", "show", "eng")[1]
 
 
 def test_role_show_is_a_tree(cluster: Cluster, meseta: Run) -> None:

@@ -350,3 +350,35 @@ def test_what_runs_on_revocable_resources_gives_way_with_what_it_has_beside_them
     assert Resources.of(asked_for.resources) == Resources.of((*slack("cpus:1"), *resources("mem:256")))
     steps(c, 31)
     assert [kill.task_id for kill in kills(c)] == ["r1"]
+
+
+def test_who_states_no_demand_gets_what_is_owed_and_no_more_ends_when_it_declines_that() -> None:
+    c = Conductor(preempt_for_guarantees=True)
+    c.subscribe("a", info("a"))
+    c.agent(1, register("1", "cpus:4;mem:1024"))
+    (offer,) = c.offers("a")
+    c.call(A, accept([offer.id.value], *(task(f"t{n}", AID, "cpus:1;mem:256") for n in range(4))), "a")
+    for n in range(4):
+        c.update(1, A, f"t{n}", TaskState.TASK_RUNNING)
+    c.call(A, scheduler.Request(), "a")
+    c.give(update(config("a", limit="cpus:1"), config("b", "cpus:2"), force=True))
+    c.subscribe("b", info("b"))
+    c.told.clear()
+    steps(c, 40)
+    ended = [kill.task_id for kill in kills(c)]
+    assert len(ended) == 2
+    for task_id in ended:
+        c.update(1, A, task_id, TaskState.TASK_GONE)
+    offers = c.offers("b")
+    assert sum((Resources.of(offer.resources) for offer in offers), Resources()) == Resources.parse("cpus:2;mem:512")
+    c.call(B, accept([offer.id.value for offer in offers], refuse_s=1000.0), "b")
+    steps(c, 60)
+    assert kills(c) == []
+
+
+def test_of_a_framework_that_is_removed_nothing_is_left() -> None:
+    c, _ = asked()
+    c.call(A, scheduler.Teardown(), "a")
+    steps(c, 2)
+    assert not c.core.state.notices.of
+    invariants.check(c.core.state)

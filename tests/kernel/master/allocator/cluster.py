@@ -149,7 +149,7 @@ class TestCluster:
             self.offers.update(dict.fromkeys(result.allocations))
             self.check()
             if not self.allocator.unsettled:
-                assert result.finished
+                assert result.finished or stopwatch is not None  # It may run out of time with the last that there is to do.
                 return [allocation for allocation in made if allocation in self.offers]
         raise AssertionError("the allocator never settles")
 

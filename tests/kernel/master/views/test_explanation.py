@@ -118,6 +118,7 @@ def test_that_not_enough_may_end_is_said() -> None:
     steps(c, 8)
     (one,) = waiting(c)
     assert one["room"] == {"guarantee": "b", "tasks": 0, "frameworks": [], "due": None, "lacks": True}
+    assert explained(c)["unmet"] == [{"guarantee": "b", "framework_id": "M-0001", "framework": "b", "role": "b"}]
 
 
 def test_nothing_of_that_is_said_where_nobody_is_in_need() -> None:
