@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Mapping
 
 from kernel.clock import Now
 from kernel.errors import CallError
+from kernel.master.allocator import requests
 from kernel.master.allocator import snapshot as snapshots
 from kernel.master.allocator.allocate import Pass, allocate
-from kernel.master.allocator.demand import MANY, Demand, Entry, likeness, merged
+from kernel.master.allocator.demand import Demand, Entry, merged
 from kernel.master.allocator.enforce import LimitPassed, beyond_quota, limit_passed
 from kernel.master.allocator.explain import Reason, RoleLoad, RoleView, reason_of, role_loads, role_views
 from kernel.master.allocator.filters import drop_all, lift
@@ -234,7 +235,7 @@ class Allocator:
             by_role.setdefault(demand.role, {})[demand] = numbers
         framework.demands = True
         for leaf in framework.leaves.values():
-            self._demand(leaf, by_role.get(leaf.role, {}))
+            requests.state_demand(self._state, leaf, by_role.get(leaf.role, {}))
 
     def forget_demand(self, framework_id: str) -> None:
         """The framework states no demand any more: it is offered whole agents."""
@@ -251,64 +252,7 @@ class Allocator:
         leaf = framework.leaves.get(role) if framework is not None else None
         if leaf is None or not leaf.entries:
             return
-        counts: dict[Resources, int] = {}
-        for shape in shapes:
-            counts[shape] = counts.get(shape, 0) + 1
-        for shape, count in counts.items():
-            like = likeness(shape)
-            answered = [(entry, times) for entry, times in leaf.answered if likeness(entry.demand.shape) == like]
-            for entry, most in (*answered, *((entry, MANY) for entry in leaf.alike.get(like, ()))):
-                done = min(count, most, entry.count)
-                if done:
-                    count -= done
-                    self._launched(entry, done)
-        leaf.answered = []
-        if not leaf.needed and not leaf.gangs:
-            self._state.rest(leaf)
-
-    def _launched(self, entry: Entry, times: int) -> None:
-        entry.change(count=-times)
-        entry.since_s = self._state.now_s
-        if entry.needed:
-            self._state.need(entry)  # What is left of a gang may be less than one.
-        else:
-            self._state.release(entry)
-
-    def _demand(self, leaf: Leaf, wanted: dict[Demand, tuple[int, int]]) -> None:
-        state = self._state
-        known, leaf.entries = leaf.entries, {}
-        for demand, (count, least) in wanted.items():
-            entry = known.pop(demand, None) or Entry(leaf, demand, state.now_s)
-            leaf.entries[demand] = entry
-            entry.min = least
-            if not entry.needed:
-                entry.begin(state.now_s)
-            entry.change(count=count - entry.count)
-        for entry in known.values():
-            state.release(entry)
-            entry.end()
-        leaf.open = {entry: None for entry in leaf.entries.values() if entry.needed and not entry.gang}
-        leaf.gangs = {entry: None for entry in leaf.entries.values() if entry.gang}
-        leaf.alike = {}
-        for entry in leaf.entries.values():
-            leaf.alike.setdefault(likeness(entry.demand.shape), []).append(entry)
-        for allocation in leaf.offers:
-            _cover_again(allocation)
-        if leaf.softly_refused:
-            lift(leaf, soft_only=True)
-            for entry in leaf.entries.values():
-                entry.settled = False
-        if not leaf.needed and not leaf.gangs:
-            state.rest(leaf)
-        for room in tuple(leaf.rooms.values()):
-            if not room.gangs:
-                state.rooms.drop(room)
-        for entry in leaf.entries.values():
-            if entry.needed:
-                state.need(entry)
-            else:
-                state.release(entry)
-        state.tree.touch(leaf)
+        requests.launched(self._state, leaf, shapes)
 
     # ---- what is used -----------------------------------------------------------------------------------
 
@@ -547,21 +491,3 @@ def _minimums(options: FrameworkOptions, role: str, default: tuple[Quantities, .
         {name: to_milli(scalar.value, f"offer_filters.{role}") for name, scalar in minimum.quantities.items()}
         for minimum in filters.min_allocatable_resources.quantities
     )
-
-
-def _cover_again(allocation: Allocation) -> None:
-    """The demand has changed: what the open offer has beyond demands that are still alive covers others."""
-    leaf, uniform = allocation.leaf, allocation.agent.uniform
-    kept = [(entry, times) for entry, times in allocation.cover if entry.alive]
-    if kept and len(kept) == len(allocation.cover):
-        return
-    rest = allocation.resources
-    for entry, times in kept:
-        rest = rest.without(entry.shape.cut(rest, times, uniform))
-    for entry in list(leaf.open):
-        times = min(entry.needed, entry.shape.fits(rest, uniform))
-        if times and entry.demand.agent_id in (None, allocation.agent_id):
-            entry.change(covered=times)
-            kept.append((entry, times))
-            rest = rest.without(entry.shape.cut(rest, times, uniform))
-    allocation.cover = kept
