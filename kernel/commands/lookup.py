@@ -38,12 +38,13 @@ def value(message: dict[str, Any], name: str) -> str:
     return str(field.get("value", "")) if isinstance(field, dict) else ""
 
 
-def scalars(resources: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Sums of the scalar resources of a list, by name."""
+def scalars(resources: Sequence[dict[str, Any]], *, apart: bool = False) -> dict[str, float]:
+    """Sums of the scalar resources of a list, by name. apart: what is revocable counts as NAME_revocable."""
     sums: dict[str, float] = {}
     for resource in resources:
         if resource.get("type") == "SCALAR":
-            sums[resource["name"]] = sums.get(resource["name"], 0.0) + float(resource.get("scalar", {}).get("value", 0.0))
+            name = f"{resource['name']}_revocable" if apart and "revocable" in resource else resource["name"]
+            sums[name] = sums.get(name, 0.0) + float(resource.get("scalar", {}).get("value", 0.0))
     return sums
 
 

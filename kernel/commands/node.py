@@ -59,8 +59,8 @@ def node_show(agent: str, master: str | None, credential_file: str | None, as_js
         output.emit_json({**for_json(found), "tasks": [task_json(one) for one in tasks]})
         return
     info = found["agent_info"]
-    total, used = scalars(found.get("total_resources", [])), scalars(found.get("allocated_resources", []))
-    offered = scalars(found.get("offered_resources", []))
+    total, used = (scalars(found.get(part, []), apart=True) for part in ("total_resources", "allocated_resources"))
+    offered = scalars(found.get("offered_resources", []), apart=True)
     output.details(
         {
             "id": agent_id,
@@ -138,7 +138,7 @@ def _agents(master: Master) -> list[dict[str, Any]]:
 
 
 def _row(agent: dict[str, Any]) -> tuple[str, ...]:
-    total, used = scalars(agent.get("total_resources", [])), scalars(agent.get("allocated_resources", []))
+    total, used = (scalars(agent.get(part, []), apart=True) for part in ("total_resources", "allocated_resources"))
     info = agent["agent_info"]
     return (
         value(info, "id"),

@@ -72,7 +72,7 @@ def summarise(state: dict[str, Any], leader: dict[str, Any], url: str) -> dict[s
     resources: dict[str, dict[str, float]] = {}
     for agent in answer.get("agents", []):
         for key, field in (("total", "total_resources"), ("allocated", "allocated_resources")):
-            for name, amount in scalars(agent.get(field, [])).items():
+            for name, amount in scalars(agent.get(field, []), apart=True).items():
                 part = resources.setdefault(name, {"total": 0.0, "allocated": 0.0})
                 part[key] += amount
     return {

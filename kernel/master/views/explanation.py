@@ -23,6 +23,7 @@ UNBLOCKS: Mapping[Why, str] = {
     Why.NO_AGENTS: "an agent must register: see `meseta node list`",
     Why.CONSTRAINT: "an agent that meets the constraints, or a demand with others",
     Why.SIZE: "a larger agent, or a smaller demand",
+    Why.SLACK: "an agent that lends more (`--resource_estimator`), or a demand that is not revocable",
     Why.RESERVED: "a reservation for this role, or less that is reserved for others: see `meseta reservation list`",
     Why.QUOTA_LIMIT: "tasks of the role must end, or its limit be raised: `meseta quota set {role} --limit ...`",
     Why.GUARANTEED: "a guarantee for this role, or smaller ones for others: see `meseta quota list`",

@@ -13,7 +13,7 @@ import pytest
 
 from kernel import cli, supervisor
 from kernel.commands import task_stats
-from tests.kernel.commands.cluster import Cluster, agent, role, running, task
+from tests.kernel.commands.cluster import Cluster, agent, role, running, scalar, task
 
 
 @pytest.fixture
@@ -90,6 +90,16 @@ def test_node_show_tells_all_of_one(cluster: Cluster, meseta: Run) -> None:
     assert "sleep-2" not in out
     shown = json.loads(meseta("node", "show", "S0", "--json")[1])
     assert [one["task_id"]["value"] for one in shown["tasks"]] == ["sh-1"]
+
+
+def test_what_a_node_lends_is_shown_apart(cluster: Cluster, meseta: Run) -> None:
+    lent = {**scalar("cpus", 0.5), "revocable": {}}
+    total = [scalar("cpus", 4.0), {**scalar("cpus", 1.5), "revocable": {}}]
+    cluster.agents = [agent("S0", "n1", total_resources=total, allocated_resources=[scalar("cpus", 1.0), lent])]
+    assert "1/4" in meseta("node", "list")[1]
+    _, shown, _ = meseta("node", "show", "S0")
+    assert "1 used, 0 offered, 4 in all" in shown
+    assert "0.5 used, 0 offered, 1.5 in all" in shown
 
 
 def test_agents_that_share_a_machine_are_told_apart_by_port(cluster: Cluster, meseta: Run) -> None:

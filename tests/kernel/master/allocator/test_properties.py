@@ -9,9 +9,10 @@ from hypothesis import example, settings
 from hypothesis import given as drawn
 from hypothesis import strategies as st
 
-from kernel.master.allocator import FrameworkOptions, Why
+from kernel.master.allocator import Demand, FrameworkOptions, Why
 from kernel.wire.resources import Resources
 from tests.kernel.master.allocator.cluster import TestCluster, demand, given
+from tests.kernel.master.allocator.test_slack import lent
 
 ROLES = ("*", "a", "a/x", "b")
 AGENTS = ("cpus:4;mem:4000;ports:[1-20]", "cpus:2;cpus(a):2;mem:1000;mem(a/x):500", "cpus:8;mem:900;gpus:1")
@@ -20,7 +21,7 @@ SHAPES = ("cpus:0.5;mem:100", "cpus:1;mem:10;ports:2", "cpus:3;mem:900", "mem:10
 Step = tuple[str, Any, Any, Any]
 
 WORDS = (
-    "agent", "framework", "request", "request", "gang", "prefer",
+    "agent", "framework", "request", "request", "gang", "prefer", "borrow", "lend", "lend",
     "decline", "decline", "launch", "launch", "finish", "finish", "wait", "suppress",
     "revive", "rescind", "active", "lose_agent", "lose_framework", "weight", "agent_active",
 )  # fmt: skip
@@ -73,7 +74,9 @@ class History:
         self.names += 1
         if len(self.frameworks) < 5:
             self.frameworks.append(f"f{self.names}")
-            self.cluster.framework(f"f{self.names}", ROLES[a % 4], ROLES[b % 4], options=FrameworkOptions(gpu_aware=c > 1))
+            self.cluster.framework(
+                f"f{self.names}", ROLES[a % 4], ROLES[b % 4], options=FrameworkOptions(gpu_aware=c > 1, revocable=b % 2 > 0)
+            )
             if c % 2:
                 self.request(len(self.frameworks) - 1, a, b)
 
@@ -102,6 +105,21 @@ class History:
             roles = list(self.cluster.allocator._state.frameworks[framework_id].leaves)
             gangs = (demand(SHAPES[(b + n) % 6], 2 + c + 2 * n, roles[n % len(roles)], least=2 + c, priority=n % 2) for n in range(2))
             self.cluster.request(framework_id, *gangs, demand(SHAPES[b], 1, roles[0]))
+
+    def borrow(self, a: int, b: int, c: int) -> None:
+        framework_id = self._framework(a)
+        if framework_id is None or not self.cluster.allocator._state.frameworks[framework_id].options.revocable:
+            return
+        self.demanding.add(framework_id)
+        role = next(iter(self.cluster.allocator._state.frameworks[framework_id].leaves))
+        shape = (lent("cpus:0.5"), lent("cpus:1") + Resources.parse("mem:10"), lent("cpus:0.5;mem:100"))[b % 3]
+        asked = Demand("", role, shape, 1 + 2 * c, 2 if c > 1 else None)
+        self.cluster.request(framework_id, asked, *(demand(SHAPES[b], c, role) for _ in range(c % 2)))
+
+    def lend(self, a: int, b: int, c: int) -> None:
+        if self.cluster.totals:
+            agent_id = list(self.cluster.totals)[a % len(self.cluster.totals)]
+            self.cluster.lend(agent_id, (Resources(), lent("cpus:0.3"), lent("cpus:2"), lent("cpus:3;mem:300"))[c])
 
     def decline(self, a: int, b: int, c: int) -> None:
         self.cluster.decline(*self._offers(a), refuse_s=(None, 0.0, 1.5, 100.0)[c])

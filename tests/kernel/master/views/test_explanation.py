@@ -6,9 +6,12 @@ import json
 from typing import Any
 
 from kernel.master import views
+from kernel.master.allocator.explain import Why
+from kernel.master.views.explanation import UNBLOCKS
 from kernel.wire import operator, scheduler
+from kernel.wire.framework import FrameworkCapability
 from kernel.wire.resources import Scalar
-from tests.builders import framework_info, register, resources
+from tests.builders import framework_info, register, resources, slack
 from tests.kernel.master.conductor import Conductor
 from tests.kernel.master.test_preemption import asked, crowded, steps
 
@@ -124,3 +127,17 @@ def test_that_not_enough_may_end_is_said() -> None:
 def test_nothing_of_that_is_said_where_nobody_is_in_need() -> None:
     (one,) = waiting(wanting("cpus:8"))
     assert "room" not in one
+
+
+def test_whatever_keeps_a_demand_has_a_way_out() -> None:
+    assert set(UNBLOCKS) == set(Why)
+
+
+def test_a_demand_for_slack_waits_for_agents_that_lend() -> None:
+    c = Conductor()
+    fid = c.subscribe(info=framework_info("f", FrameworkCapability.REVOCABLE_RESOURCES))
+    c.agent(1, register("1", "cpus:4;mem:4096"))
+    c.call(fid, scheduler.Request((scheduler.ResourceRequest(resources=slack("cpus:1"), name="job"),)))
+    (one,) = waiting(c)
+    assert (one["why"], one["reason"]) == ("SLACK", "no agent has so much to lend as revocable")
+    assert "`--resource_estimator`" in one["unblocks"]
