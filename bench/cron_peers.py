@@ -102,7 +102,7 @@ def measure(python: str, count: int, due: int) -> tuple[dict[str, float], dict[s
                 figures |= {f"{name}_{figure}": value for figure, value in found.items()}
                 if part > 1:
                     notes[TITLES[name]] = (
-                        f"measured with {jobs} jobs, {of_them} due: {part // 10} times as many took more than {PATIENCE_S:.0f} s"
+                        f"measured with {jobs} jobs, {of_them} due: ten times as many took it more than {PATIENCE_S:.0f} s"
                     )
                 break
         else:

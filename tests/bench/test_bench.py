@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from bench.cli import BARS
+from bench.cron_peers import ratios
 
 ROOT = Path(__file__).parents[2]
 
@@ -124,6 +125,27 @@ def test_embedded() -> None:
     assert {"first_output_s", "idle_mb", "idle_cpu_percent", "help_s", "node_list_s"} == results.keys()
     assert results["idle_mb"] > 10
     assert 0 < results["help_s"] < results["first_output_s"]
+
+
+@pytest.mark.e2e
+def test_cron() -> None:
+    """Beside peers that are not there, in an interpreter without packages: that is said, and no number takes their place."""
+    sizes = ("--jobs", "300", "--schedules", "400", "--due", "20", "--listed", "300", "--seconds", "1")
+    report = measured("cron", *sizes, "--peers-python", os.path.realpath(sys.executable))
+    results = report["results"]
+    assert {"load_s", "rss_mb", "lateness_p50_s", "lateness_p99_s", "idle_cpu", "list_ms", "search_ms"} <= results.keys()
+    assert results["lateness_p50_s"] <= results["lateness_p99_s"] <= results["launched_p99_s"] <= results["all_over_s"]
+    assert results["rss_mb"] > 10
+    assert not any(name.startswith(("apscheduler", "celery")) for name in results)
+    assert report["peers"]["APScheduler"].startswith("NOT MEASURED")
+    assert report["peers"]["Celery beat"].startswith("NOT MEASURED")
+
+
+def test_how_many_times_as_late_and_slow_peers_were() -> None:
+    ours = {"lateness_p99_s": 0.5, "load_s": 2.0}
+    assert ratios(ours, 1000) == {}
+    peer = {"celery_jobs": 100.0, "celery_lateness_p99_s": 5.0, "celery_load_s": 1.0}
+    assert ratios(ours | peer, 1000) == {"celery_to_ours_late": 10.0, "celery_to_ours_load": 5.0}
 
 
 def test_the_bars_are_commands_and_sizes_that_there_are() -> None:

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from chronos.extension import nearest
 from chronos.graph import Graph, csv, dot, without
 from chronos.job import Job, job_of
 from kernel.errors import CallError
@@ -38,6 +39,14 @@ def test_what_was_refused_leaves_nothing_behind() -> None:
             graph.put(name, parents)
     assert list(graph.links()) == list(Graph(DIAMOND).links())
     assert "new" not in graph
+
+
+def test_of_many_names_few_are_compared_with_a_wrong_one() -> None:
+    """In a scheduler with a million jobs nobody waits for that."""
+    many = [*(f"other-{number}" for number in range(10_000)), *(f"import_{number}" for number in range(10_000)), "import_users"]
+    assert nearest("other-1x", many).startswith("; did you mean other-")
+    assert nearest("import_userz", many[:1000] + many[-1:]) == "; did you mean import_users?"
+    assert nearest("imbort_users", many) == ""
 
 
 def test_a_missing_parent_is_named_with_the_nearest() -> None:
