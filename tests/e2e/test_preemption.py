@@ -72,4 +72,5 @@ def test_a_task_above_a_lowered_limit_gives_way_to_a_guarantee(start_cluster: St
         eventually(lambda: not cluster.get("/explain")["preemptions"])
     finally:
         old.send_signal(signal.SIGINT)
-        old.communicate(timeout=60)
+        told, _ = old.communicate(timeout=60)
+    assert "preempted for what role b is guaranteed" in told

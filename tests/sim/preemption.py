@@ -23,7 +23,7 @@ from tests.sim.quotas import Regulated
 
 NOTICE_S = 10.0
 LOW, HIGH = "role0", "role1"  # Of the first and the second framework. Nothing is limited but the one, nor guaranteed but to the other.
-SHAPE = "cpus:1;mem:256"
+SHAPE, LARGE = "cpus:1;mem:256", "cpus:3;mem:768"
 MET_S = 60.0  # After so long a guarantee is met for which there is room to be made: settling, notice, grace and a launch.
 
 
@@ -104,13 +104,13 @@ class Crowded(Regulated):
         if framework.core is not None and len(framework.core.tasks) < (4 if framework is self.frameworks[1] else 20):
             self.submit_to(framework, round(chance.uniform(10, 120), 2))
 
-    def submit_to(self, framework: Framework, seconds: float) -> None:
+    def submit_to(self, framework: Framework, seconds: float, shape: str = SHAPE) -> None:
         self._tasks += 1
         task_id = f"t{self._tasks}"
         command = CommandInfo(value=f"run {seconds} exit 0", environment=Environment((Variable("SIM_TASK", value=task_id),)))
         info = TaskInfo(name=task_id, task_id=TaskID(task_id), agent_id=None, command=command)  # type: ignore[arg-type]
         if (
-            framework.give(("submit", info, Resources.parse(SHAPE))) is None
+            framework.give(("submit", info, Resources.parse(shape))) is None
             and framework.core is not None
             and task_id in framework.core.tasks
         ):
@@ -127,17 +127,22 @@ class Crowded(Regulated):
         low, high = self.frameworks[:2]
         for _ in range(14):
             self.submit_to(low, 300)
-        self._until(lambda: self._used(low) >= 11_000, 100.0, "the cluster does not fill")
+        self._until(lambda: self._used(low) >= 12_000, 200.0, "the cluster does not fill")
         limit = self.world.chance.choice((2, 9))
         self._limit(limit)
         self._guarantee(4)
-        for _ in range(4):
-            self.submit_to(high, 300)
-        before, room = self._used(low), min(4_000, 12_000 - 1_000 * limit)
+        if self.world.chance.random() < 0.5:
+            for _ in range(4):
+                self.submit_to(high, 300)
+            wanted = 4_000
+        else:
+            self.submit_to(high, 300, LARGE)
+            wanted = 3_000
+        before, room = self._used(low), min(wanted, 12_000 - 1_000 * limit)
         self._until(lambda: self._used(high) >= room, MET_S, "the guarantee is not met")
         until_s = self.world.now_s + MET_S
         self._until(lambda: self.world.now_s >= until_s - 1, MET_S, "")
-        assert self._used(low) >= min(before, 12_000 - room), "more ended than was needed"
+        assert self._used(low) >= before - room, "more ended than was needed"
 
     def _used(self, framework: Framework) -> int:
         """Thousandths of cpus, as the master counts them."""
