@@ -20,6 +20,11 @@ $(VENV)/.installed-test: $(VENV)/.installed
 	$(PIP) $(EDITABLE) '.[test]'
 	touch $@
 
+# What `meseta bench` measures beside us.
+$(VENV)/.installed-bench: $(VENV)/.installed
+	$(PIP) $(EDITABLE) '.[bench]'
+	touch $@
+
 up: install
 	$(VENV)/bin/meseta up --agents 2 --detach $(ARGS)
 
@@ -41,7 +46,7 @@ test: check
 	$(VENV)/bin/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 # The bars in full: takes long.
-soak: $(VENV)/.installed-test
+soak: $(VENV)/.installed-test $(VENV)/.installed-bench
 	tests/setup_zookeeper.sh
 	tests/setup_runc.sh
 	tests/setup_docker.sh
@@ -51,7 +56,7 @@ soak: $(VENV)/.installed-test
 	$(VENV)/bin/python -m tests.sim --seeds 0:10000
 	$(VENV)/bin/python -m tests.sim cron --seeds 0:2000
 
-bench: install
+bench: $(VENV)/.installed-bench
 	$(VENV)/bin/meseta bench bars $(ARGS)
 
 # `make sim SEED=17` replays one simulated history.

@@ -84,7 +84,7 @@ def test_why_a_run_waits_is_told_by_the_master(chronos: Cluster) -> None:
         return shown if shown["unblocks"] else None
 
     shown = eventually(waits, 30, "the master knows why it waits") or {}
-    assert shown["why"] == "no agent is large enough"
+    assert shown["why"].startswith("no agent ")
     assert shown["unblocks"] == "a larger agent, or a smaller demand"
     assert call(chronos, "DELETE", "/scheduler/job/huge").status == 204
 
