@@ -18,6 +18,7 @@ from msgspec import Struct
 from kernel.master.allocator.demand import MANY, Entry
 from kernel.master.allocator.eligibility import admits, is_worth, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
+from kernel.master.allocator.free import slack_amounts
 from kernel.master.allocator.gangs import Gangs, Part
 from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.quota import unreserved_amount
@@ -209,11 +210,11 @@ class _Turn:
         """The rest is used up: offer what is reserved or revocable to those it is for. Each in turn gets an equal part of what fits."""
         state = self.state
         found = self._reserved_for(agent)
-        if agent.revocable and revocable(agent.free):
+        if self._may_lend(agent):
             found |= state.tree.slackers
         leaves = sorted((leaf for leaf in found if leaf.wants), key=lambda leaf: state.tree.path_key(leaf, turns=True))
         while leaves:
-            served = []
+            served: list[Leaf] = []
             for number, leaf in enumerate(leaves):
                 if leaf.framework.demands:
                     grant = self._cut(agent, leaf, alone=True, parts=len(leaves) - number)
@@ -229,8 +230,19 @@ class _Turn:
                     state.hold(agent, piece)
                     state.charge(leaf, piece, allocations=1)
                     self._offer(leaf, agent, piece, [], whole=True)
+                else:
+                    continue
+                if not agent.roles and not self._may_lend(agent):
+                    break  # What is left is of no use to anybody.
             leaves = [leaf for leaf in served if leaf.wants]
         state.tree.refresh()
+
+    def _may_lend(self, agent: Agent) -> bool:
+        """Whether somebody may be able to use what of it is free and revocable."""
+        tree = self.state.tree
+        if not agent.revocable or not tree.slackers or (amounts := slack_amounts(agent)) is None:
+            return False
+        return bool(tree.slack_takers) or tree.slack_wanted.may_fit(*amounts)
 
     def _relieve(self) -> None:
         """More is free beyond what is guaranteed than when somebody was denied it."""

@@ -330,6 +330,7 @@ class Entry:
         self.leaf.open[self] = None
         if self.shape.slack:
             self.leaf.slack_open += 1
+            self.leaf.slack_wanted.add(*self.shape.corner)
         else:
             self.leaf.wanted.add(self.shape.cpus, self.shape.mem)
 
@@ -338,6 +339,7 @@ class Entry:
         del self.leaf.open[self]
         if self.shape.slack:
             self.leaf.slack_open -= 1
+            self.leaf.slack_wanted.remove(*self.shape.corner)
         else:
             self.leaf.wanted.remove(self.shape.cpus, self.shape.mem)
 

@@ -95,14 +95,14 @@ class Leaf(Node):
 
     __slots__ = (
         "alike", "answered", "apart", "capped", "constraints", "entries", "framework", "gangs", "generation", "lines", "minimums",
-        "needed", "offers", "open", "parked", "refusals", "role", "rooms", "slack_open", "soft_generation", "soft_refusals",
+        "needed", "offers", "open", "parked", "refusals", "role", "rooms", "slack_open", "slack_wanted", "soft_generation", "soft_refusals",
         "softly_refused",
         "subscribed", "suppressed", "wanted",
     )  # fmt: skip
 
-    def __init__(self, framework: Framework, role: str, parent: Node, wanted: Wanted) -> None:
+    def __init__(self, framework: Framework, role: str, parent: Node, wanted: Wanted, slack_wanted: Wanted) -> None:
         super().__init__(framework.framework_id, role, parent)
-        self.wanted = wanted
+        self.wanted, self.slack_wanted = wanted, slack_wanted
         self.framework, self.role = framework, role
         self.subscribed, self.suppressed = True, False
         self.minimums: tuple[Mapping[str, int], ...] = ()

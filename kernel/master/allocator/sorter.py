@@ -46,6 +46,8 @@ class RoleTree:
         self.takers: set[Leaf] = set()  # Leaves in their places that want whole agents.
         self.picky: set[Leaf] = set()  # Those of them whose least offer is not the usual one.
         self.slackers: dict[Leaf, None] = {}  # Leaves that want what is revocable, and some that did just before.
+        self.slack_takers: set[Leaf] = set()  # Those of them that take what there is.
+        self.slack_wanted = Wanted()  # Of it, by the others.
         self.minimums: tuple[Mapping[str, int], ...] = ()
         self.bounds: Mapping[str, tuple[Bound, ...]] = {}  # By role.
         self.owing = False  # Whether anything is guaranteed to anybody.
@@ -91,7 +93,7 @@ class RoleTree:
     def add_leaf(self, framework: Framework, role: str) -> Leaf:
         home = self.role(role)
         home = home.children.get(VIRTUAL, home)
-        leaf = Leaf(framework, role, home, self.wanted)
+        leaf = Leaf(framework, role, home, self.wanted, self.slack_wanted)
         leaf.drawn = self._drawn_frameworks
         home.children[leaf.name] = leaf
         self._stale[leaf] = None
@@ -100,7 +102,8 @@ class RoleTree:
     def remove_leaf(self, leaf: Leaf) -> None:
         """Take a leaf out; what it still held no longer counts. Roles without anybody go too."""
         node: Node = leaf
-        self.slackers.pop(leaf, None)
+        if leaf in self.slackers:
+            self._leave_slack(leaf)
         self.add(leaf, -leaf.cpus, -leaf.mem, -leaf.disk, -leaf.gpus, {name: -held for name, held in (leaf.extra or {}).items()})
         while node.parent is not None and node.is_empty:
             parent = node.parent
@@ -248,8 +251,10 @@ class RoleTree:
                         self.picky.add(node)
                 if node.framework.options.revocable and node.takes_slack:
                     self.slackers[node] = None
-        elif isinstance(node, Leaf):
-            self.slackers.pop(node, None)
+                    if not node.framework.demands:
+                        self.slack_takers.add(node)
+        elif node in self.slackers:
+            self._leave_slack(node)
 
     def _unlist(self, node: Node) -> None:
         if node.place is not None and node.parent is not None:
@@ -262,7 +267,12 @@ class RoleTree:
             if isinstance(node, Leaf):
                 self.takers.discard(node)
                 self.picky.discard(node)
-                self.slackers.pop(node, None)
+                if node in self.slackers:
+                    self._leave_slack(node)
+
+    def _leave_slack(self, leaf: Leaf) -> None:
+        del self.slackers[leaf]
+        self.slack_takers.discard(leaf)
 
     def path_key(self, leaf: Leaf, turns: bool = False) -> tuple[tuple[float, int, str], ...]:
         """Compares two leaves by their shares, level by level: lower has less. turns: as the walk would, lower comes first."""

@@ -160,3 +160,19 @@ def test_whole_offers_hold_the_slack_too() -> None:
     assert who(c.allocate()) == ["f"]
     c.lend("s1", lent("cpus:3"))
     assert given(c.allocate()) == [("f", "s1", str(lent("cpus:3")))]
+
+
+def test_slack_that_is_too_little_for_anybody_asks_nobody() -> None:
+    c = cluster("cpus:0.1", "cpus:1;mem:64")
+    c.framework("whole")
+    c.launch(*c.allocate())
+    for number in range(5):
+        c.framework(f"f{number}", options=TAKES)
+        c.request(f"f{number}", demand(lent("cpus:0.5"), 5))
+    c.allocate()
+    tree = c.allocator._state.tree
+    asked: list[object] = []
+    tree.path_key = lambda leaf, turns=False: asked.append(leaf) or ()  # type: ignore[method-assign,func-returns-value]
+    c.lend("s1", lent("cpus:0.4"))
+    c.allocate()
+    assert not asked
