@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from msgspec import Struct
 
 from frameworks.sdk.tasks import Shape, TaskRecord
+from kernel.wire import shapes
 from kernel.wire.constraints import Site, satisfied
 from kernel.wire.ids import AgentID
 from kernel.wire.offer import Offer
@@ -20,11 +21,11 @@ from kernel.wire.roles import ANY_ROLE
 
 
 class Bundle(Struct, frozen=True):
-    """What one agent offers to one role, and the tasks that are to run on it (none: decline)."""
+    """What one agent offers to one role, and the tasks that are to run on it (none: decline), each with what it gets of it."""
 
     offers: tuple[Offer, ...]
     role: str
-    tasks: tuple[TaskRecord, ...]
+    tasks: tuple[tuple[TaskRecord, Resources], ...]
     left: Resources
 
     @property
@@ -74,29 +75,36 @@ class _Place:
 
     def __init__(self, group: list[Offer], role: str, free: Resources) -> None:
         self.group, self.role, self.free = group, role, free
-        self.tasks: list[TaskRecord] = []
+        self.uniform = shapes.is_uniform(free)
+        self.tasks: list[tuple[TaskRecord, Resources]] = []
+
+    def room(self, need: shapes.Shape, most: int) -> int:
+        """How many tasks of a shape fit, up to so many."""
+        return min(most, need.fits(self.free, self.uniform))
+
+    def take(self, need: shapes.Shape) -> Resources:
+        """What a task of a shape that fits gets: of what is reserved before the rest."""
+        part = need.resources if self.uniform and not need.ports else need.cut(self.free, 1, self.uniform)
+        self.free -= part
+        return part
 
 
 def _fill(shape: Shape, queue: list[TaskRecord], places: Sequence[_Place]) -> None:
     """Place tasks of one shape, from the end of the queue; of a gang, enough of them or none."""
-    found: list[tuple[_Place, Resources, int]] = []
+    need = shapes.Shape(shape.wants)
+    found: list[tuple[_Place, int]] = []
     wanted, missing = shape.quorum(len(queue)), len(queue)
     for place in sorted(places, key=lambda place: _rank(shape, place)) if shape.prefer else places:
         if not missing:
             break
         if _unfit(shape, place.group[0], place.role) is not None:
             continue
-        free, times = place.free, 0
-        while times < missing and free.contains(shape.wants):
-            free -= shape.wants
-            times += 1
-        if times:
-            found.append((place, free, times))
+        if times := place.room(need, missing):
+            found.append((place, times))
             missing -= times
     if len(queue) - missing >= wanted:
-        for place, free, times in found:
-            place.free = free
-            place.tasks += [queue.pop() for _ in range(times)]
+        for place, times in found:
+            place.tasks += [(queue.pop(), place.take(need)) for _ in range(times)]
 
 
 def _rank(shape: Shape, place: _Place) -> int:
@@ -131,7 +139,7 @@ def _shortage(shape: Shape, count: int, free: Resources) -> str:
     has = free.scalars()
     needs = shape.wants.scalars().items()
     short = [f"{name} {amount / 1000:g} wanted, {has.get(name, 0) / 1000:g} free" for name, amount in needs if has.get(name, 0) < amount]
-    if not short and free.contains(shape.wants):
+    if not short and shapes.Shape(shape.wants).fits(free, shapes.is_uniform(free)):
         return f"{shape.quorum(count)} tasks are to start together; the offers have room for fewer"
     return "; ".join(short) or f"{{{shape.wants}}} wanted, {{{free}}} free"
 

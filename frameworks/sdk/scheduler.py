@@ -327,12 +327,12 @@ class Scheduler:
         offer = bundle.offers[0]
         agent_url = _agent_url(offer)
         infos = []
-        allocated: dict[Shape, Any] = {}
-        for record in bundle.tasks:
+        allocated: dict[Resources, Any] = {}
+        for record, part in bundle.tasks:
             shape = record.shape
-            resources = allocated.get(shape)
+            resources = allocated.get(part)
             if resources is None:
-                resources = allocated[shape] = shape.wants.messages(bundle.role)
+                resources = allocated[part] = part.messages(bundle.role)
             info = placed(self.placing(record.info, offer), offer.agent_id, resources)
             self.tasks.launched(record, info, offer.hostname, agent_url)
             self.driver.covered(shape, 1)

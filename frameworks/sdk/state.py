@@ -17,7 +17,7 @@ from frameworks.sdk.tasks import Shape, TaskRecord
 from kernel.errors import StoreError
 from kernel.mainloop import Persist
 from kernel.wire.offer import RoleConstraints
-from kernel.wire.resources import Resources
+from kernel.wire.resources import Resource, Resources
 from kernel.wire.task import TaskInfo, TaskState
 
 ID_KEY = "framework"
@@ -25,7 +25,8 @@ TASKS = "tasks/"
 
 
 class KeptTask(Struct, frozen=True):
-    """A TaskRecord in the store; what it wants is read from info.resources. Fields are only added, with defaults."""
+    """A TaskRecord in the store. wants: what it wants, where it got something of that which is reserved; else that is read from
+    info.resources. Fields are only added, with defaults."""
 
     info: TaskInfo
     role: str
@@ -44,6 +45,7 @@ class KeptTask(Struct, frozen=True):
     gang: str = ""
     min: int = 0
     prefer: tuple[str, ...] = ()
+    wants: tuple[Resource, ...] = ()
 
 
 class Kept(Struct, frozen=True):
@@ -106,13 +108,14 @@ def encode_task(record: TaskRecord) -> bytes:
             shape.gang,
             shape.min,
             shape.prefer,
+            shape.wants.messages() if any(resource.reservations for resource in record.info.resources) else (),
         )
     )
 
 
 def decode_task(data: bytes) -> TaskRecord:
     kept = _decoder.decode(data)
-    wants = Resources.of(kept.info.resources)
+    wants = Resources.of(kept.wants or kept.info.resources)
     shape = Shape(wants, kept.role, kept.constraints, kept.only_agent, kept.priority, kept.name, kept.gang, kept.min, kept.prefer)
     return TaskRecord(
         kept.info, shape, kept.state, kept.agent_id, kept.hostname, kept.agent_url, kept.uuid, kept.killing, kept.drops, kept.note

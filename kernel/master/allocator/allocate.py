@@ -15,7 +15,7 @@ from itertools import chain
 
 from msgspec import Struct
 
-from kernel.master.allocator.demand import MANY, Entry
+from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.eligibility import admits, is_worth, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.free import slack_amounts
@@ -27,6 +27,7 @@ from kernel.master.allocator.sorter import shared_amounts
 from kernel.master.allocator.state import Agent, Allocation, Search, State
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.revocable import revocable
+from kernel.wire.shapes import MANY
 
 # A demand is spread over at least so many agents, where there are so many and unless it gets too little by that.
 SPREAD_AGENTS = 32

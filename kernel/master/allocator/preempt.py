@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from kernel.master.allocator.books import Books
-from kernel.master.allocator.demand import MANY, Entry
+from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.eligibility import admits, allows, is_worth, open_part
 from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.nodes import Leaf
@@ -18,6 +18,7 @@ from kernel.master.allocator.quota import Bound, unreserved_amount
 from kernel.master.allocator.state import Agent, Allocation, State
 from kernel.wire.resources import Amount, Key, Resources
 from kernel.wire.roles import ancestors, is_same_or_below
+from kernel.wire.shapes import MANY
 
 # Bounds of one look; what is left out is seen to at a later one.
 ENDED_MAX = 200  # Tasks.

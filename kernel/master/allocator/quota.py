@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec import Struct
 
-from kernel.master.allocator.demand import MANY
 from kernel.wire.resources import EMPTY, Key, Resources, quantity
 from kernel.wire.roles import ancestors
+from kernel.wire.shapes import MANY
 
 if TYPE_CHECKING:
     from kernel.master.allocator.nodes import Leaf

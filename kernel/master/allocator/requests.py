@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from kernel.master.allocator.demand import MANY, Demand, Entry, likeness
+from kernel.master.allocator.demand import Demand, Entry, likeness
 from kernel.master.allocator.filters import lift
 from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.state import Allocation, State
 from kernel.wire.resources import Resources
+from kernel.wire.shapes import MANY
 
 
 def state_demand(state: State, leaf: Leaf, wanted: Mapping[Demand, tuple[int, int]]) -> None:

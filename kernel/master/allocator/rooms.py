@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kernel.master.allocator.demand import Entry, Shape
+    from kernel.master.allocator.demand import Entry
     from kernel.master.allocator.state import Agent
+    from kernel.wire.shapes import Shape
 
 
 class Room:

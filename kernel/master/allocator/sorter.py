@@ -22,9 +22,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from kernel.master.allocator.chance import Chance
-from kernel.master.allocator.demand import MANY, Shape, Wanted
+from kernel.master.allocator.demand import Wanted
 from kernel.master.allocator.nodes import VIRTUAL, Leaf, Node, PlaceKey
 from kernel.wire.resources import Resources
+from kernel.wire.shapes import MANY, Shape
 
 if TYPE_CHECKING:
     from kernel.master.allocator.quota import Bound

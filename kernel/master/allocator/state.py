@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from kernel.master.allocator.chance import Chance
-from kernel.master.allocator.demand import Entry, Shape
+from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.filters import Refusal, Refusals
 from kernel.master.allocator.free import FreeIndex, firm_amounts, slack_amounts
 from kernel.master.allocator.nodes import Leaf
@@ -26,6 +26,7 @@ from kernel.wire.offer import OfferConstraints, RoleConstraints
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.revocable import firm
 from kernel.wire.roles import ancestors
+from kernel.wire.shapes import Shape
 
 Quantities = Mapping[str, int]  # Thousandths by name.
 VERDICTS_MAX = 1000  # Remembered of one agent.

@@ -29,6 +29,17 @@ def test_tasks_ids_and_own_keys_come_back() -> None:
     assert (restored.framework_id, restored.tasks, restored.own) == ("f-1", (waiting, live), {"mine": b"1"})
 
 
+def test_a_task_that_got_something_reserved_wants_no_more_than_before() -> None:
+    """When its launch comes to nothing it takes what any agent has."""
+    wants = resources(cpus=1, mem=64)
+    record = TaskRecord(task("t", "true"), Shape(wants, "eng"), TaskState.TASK_STAGING, "a1")
+    got = Resources.parse("cpus(eng):1;mem:64")
+    record.info = replace(record.info, resources=got.messages("eng"))
+    (restored,) = state.restore({state.keep_task(record).key: state.keep_task(record).value or b""}).tasks
+    assert restored == record
+    assert (restored.shape.wants, Resources.of(restored.info.resources)) == (wants, got)
+
+
 def test_an_empty_store_is_a_new_framework() -> None:
     assert state.restore({}) == state.Kept(None, (), {})
 
