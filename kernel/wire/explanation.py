@@ -60,8 +60,8 @@ class RoomMade(Struct, frozen=True):
 
 
 class WaitingDemand(Struct, frozen=True, omit_defaults=True):
-    """waiting: how many tasks of this shape are neither launched nor offered; offered: for how many an offer is open. why: a word for
-    programs; reason and unblocks for people."""
+    """resources: by name, what is revocable as NAME_revocable. waiting: how many tasks of this shape are neither launched nor
+    offered; offered: for how many an offer is open. why: a word for programs; reason and unblocks for people."""
 
     framework_id: str
     framework: str

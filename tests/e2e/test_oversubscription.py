@@ -31,7 +31,7 @@ def lender(start_cluster: Callable[..., Cluster]) -> Cluster:
         "MESETA_RESOURCES": "cpus:1;mem:2048",
         "MESETA_RESOURCE_ESTIMATOR": "usage",
         "MESETA_RESOURCE_ESTIMATOR_PARAMETERS": json.dumps(parameters),
-        "MESETA_QOS_CONTROLLER_PARAMETERS": json.dumps({"busy": 0.25, "calm_s": 3}),
+        "MESETA_QOS_CONTROLLER_PARAMETERS": json.dumps({"busy": 0.1, "calm_s": 3}),
         "MESETA_OVERSUBSCRIBED_RESOURCES_INTERVAL": "1secs",
     }
     return start_cluster(agents=1, only="master,agent", environ=settings)
@@ -68,16 +68,16 @@ def test_a_task_runs_on_what_another_does_not_use_until_that_does(
     can = ("MULTI_ROLE", "REVOCABLE_RESOURCES", *("PARTITION_AWARE",) * (preempted == "TASK_GONE"))
     scheduler = Scheduler(lender, "best-effort", capabilities=[{"type": capability} for capability in can])
     try:
-        resources = [{**scalar("cpus", 0.8), "revocable": {}}, scalar("mem", 64)]
+        resources = [{**scalar("cpus", 0.9), "revocable": {}}, scalar("mem", 64)]
 
         def launch(offer: dict[str, Any]) -> list[dict[str, Any]]:
             task = {**task_info("r", f"{sys.executable} -S -E -c 'while True: pass'", offer), "resources": resources}
             return [{"type": "LAUNCH", "launch": {"task_infos": [task]}}]
 
-        scheduler.accept(lambda offer: revocable(offer) >= 0.8, launch)
+        scheduler.accept(lambda offer: revocable(offer) >= 0.9, launch)
         scheduler.status("r", "TASK_RUNNING")
         used = eventually(lambda: shown(lender)["used_resources"].get("cpus_revocable"))
-        assert used == 0.8
+        assert used == 0.9
         assert shown(lender)["resources"]["cpus"] == 1.0
         assert "revocable" in str(processes.ask(lender, "GET_AGENTS")["agents"][0]["total_resources"])
         patient[1].touch()
@@ -96,7 +96,7 @@ def test_a_task_runs_on_what_another_does_not_use_until_that_does(
 
 
 def test_meseta_run_takes_what_is_lent_and_says_when_it_is_taken_back(lender: Cluster, patient: tuple[subprocess.Popen[str], Path]) -> None:
-    command = [*MESETA, "run", "--name", "spare", "--revocable", "--cpus", "0.8", "--mem", "64", "--", "sh", "-c", "echo up; sleep 1000"]
+    command = [*MESETA, "run", "--name", "spare", "--revocable", "--cpus", "0.9", "--mem", "64", "--", "sh", "-c", "echo up; sleep 1000"]
     spare = lender.spawn(command, stderr=subprocess.PIPE)
     try:
         assert spare.stdout is not None
@@ -111,7 +111,7 @@ def test_meseta_run_takes_what_is_lent_and_says_when_it_is_taken_back(lender: Cl
 
 
 def test_a_restarted_agent_goes_on_with_what_runs_on_slack(lender: Cluster, patient: tuple[subprocess.Popen[str], Path]) -> None:
-    command = [*MESETA, "run", "--name", "spare", "--revocable", "--cpus", "0.8", "--mem", "64", "--", "sh", "-c", "echo up; sleep 1000"]
+    command = [*MESETA, "run", "--name", "spare", "--revocable", "--cpus", "0.9", "--mem", "64", "--", "sh", "-c", "echo up; sleep 1000"]
     spare = lender.spawn(command, stderr=subprocess.PIPE)
     try:
         assert spare.stdout is not None
@@ -119,7 +119,7 @@ def test_a_restarted_agent_goes_on_with_what_runs_on_slack(lender: Cluster, pati
         lender.kill("agent-1")
         processes.settled(lender)
         eventually(lambda: shown(lender)["resources"].get("cpus_revocable"), 60, "it lends again")
-        assert shown(lender)["used_resources"]["cpus_revocable"] == 0.8
+        assert shown(lender)["used_resources"]["cpus_revocable"] == 0.9
         patient[1].touch()
         _, told = spare.communicate(timeout=60)
         assert "preempted: tasks that may not be preempted use" in told

@@ -10,6 +10,8 @@ from kernel.master.notices import Notice
 from kernel.master.state import MasterState
 from kernel.wire.codec import encode
 from kernel.wire.explanation import Explanation, Guarantee, Limit, Preemption, RoomMade, Silent, Unmet, WaitingDemand
+from kernel.wire.resources import Resources
+from kernel.wire.revocable import firm, revocable
 from kernel.wire.roles import is_same_or_below
 
 DEMANDS_MAX = 100
@@ -70,7 +72,7 @@ def _shown(s: MasterState, framework_id: str, framework: str, reason: Reason) ->
         framework=framework,
         name=reason.name,
         role=reason.role,
-        resources={name: amount / 1000 for name, amount in reason.shape.scalars().items()},
+        resources=_amounts(reason.shape),
         waiting=reason.waiting,
         offered=reason.offered,
         since=_wall_s(s, reason.waiting_since_s),
@@ -81,6 +83,12 @@ def _shown(s: MasterState, framework_id: str, framework: str, reason: Reason) ->
         guarantee=None if kept is None else Guarantee(kept.name, kept.free / 1000, kept.kept / 1000, kept.roles),
         room=_room(s, framework_id, reason.role),
     )
+
+
+def _amounts(shape: Resources) -> dict[str, float]:
+    """Units by name, what is revocable as NAME_revocable."""
+    own, slack = firm(shape).scalars(), revocable(shape).scalars()
+    return {name: amount / 1000 for name, amount in (*own.items(), *((f"{name}_revocable", amount) for name, amount in slack.items()))}
 
 
 def _room(s: MasterState, framework_id: str, role: str) -> RoomMade | None:

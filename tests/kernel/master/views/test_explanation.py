@@ -141,3 +141,4 @@ def test_a_demand_for_slack_waits_for_agents_that_lend() -> None:
     (one,) = waiting(c)
     assert (one["why"], one["reason"]) == ("SLACK", "no agent has so much to lend as revocable")
     assert "`--resource_estimator`" in one["unblocks"]
+    assert one["resources"] == {"cpus_revocable": 1.0}
