@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from chronos.edges import EdgeBook
 from chronos.gates import Gate, Gates, Ticket
 from chronos.job import Job
 from chronos.joins import Outcome, Verdict
+from chronos.overlaps import overlap_of, refusal, ticket_of
 from chronos.pauses import Pauses
 from chronos.retrying import delay_ms, tries_again
 from chronos.run import Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
@@ -213,39 +214,28 @@ class Life:
 
     def _admit(self, job: Job, run: Run, now_ms: int) -> Run:
         """Let a run begin, wait, or not happen, by what its job says of overlaps."""
-        ticket, own = self._ticket(run), Gate("job", job.name)
-        overlap = _overlap(job)
-        others = self.gates.inside(own)
-        if others and (overlap == "skip" or (not job.more.overlap and overlap == "queue" and run.cause is Cause.MANUAL)):
-            return self._skip(run, f"{others[0]} was still running (overlap: {job.more.overlap or 'not said'})", now_ms)
-        if others and overlap == "replace":
+        ticket, others = self._ticket(run), self.gates.inside(Gate("job", job.name))
+        reason = refusal(job, run, others, self._waiting(job.name))
+        if reason:
+            return self._skip(run, reason, now_ms)
+        if others and overlap_of(job) == "replace":
             for other in others:
                 self.kill(self.runs[other], SUPERSEDED, now_ms)
-            for waiting in [self.runs[name] for name in self.by_job[job.name] if self.gates.waits(name)]:
+            for waiting in list(self._waiting(job.name)):
                 self._skip(waiting, SUPERSEDED, now_ms)
-        if others and overlap == "queue" and run.cause is Cause.SCHEDULE and job.more.catch_up != "all":
-            waiting_too = next(
-                (name for name in self.by_job[job.name] if self.gates.waits(name) and self.runs[name].cause is run.cause), None
-            )
-            if waiting_too is not None:
-                return self._skip(run, f"{waiting_too} waits already for {others[0]} to end (overlap: queue)", now_ms)
         if len(self.by_job.get(job.name, ())) >= QUEUED_MAX:
             return self._skip(run, f"{QUEUED_MAX} runs of it wait already", now_ms)
         if self.gates.enter(ticket):
             return self._launch(job, run, now_ms)
         return self._keep(moved(run, RunState.QUEUED, reason=self._why_queued(ticket)))
 
+    def _waiting(self, name: str) -> Iterator[Run]:
+        """Runs of a job that wait at its gates."""
+        return (self.runs[run_id] for run_id in self.by_job.get(name, ()) if self.gates.waits(run_id))
+
     def _ticket(self, run: Run) -> Ticket:
         entry = self.book.entries.get(run.job)
-        gates: list[tuple[Gate, int]] = []
-        if entry is not None:
-            job = entry.job
-            limit = 1 if _overlap(job) != "allow" else job.more.max_running
-            if limit:
-                gates.append((Gate("job", job.name), limit))
-            named = [Gate("owner", job.owner), *(Gate("label", f"{key}={value}") for key, value in job.more.labels.items())]
-            gates += [(gate, self.settings.limits[gate]) for gate in named if gate in self.settings.limits]
-        return Ticket(-run.priority, run.due_ms, run.run_id, tuple(gates))
+        return ticket_of(run, entry.job if entry is not None else None, self.settings.limits)
 
     def _why_queued(self, ticket: Ticket) -> str:
         gate = self.gates.blocked(ticket.gates)
@@ -470,7 +460,3 @@ def _waits(run: Run) -> bool:
     return run.state in (RunState.WAITING, RunState.QUEUED) or (
         run.state is RunState.LAUNCHING and attempt is not None and not attempt.launched_ms
     )
-
-
-def _overlap(job: Job) -> str:
-    return job.more.overlap or ("allow" if job.concurrent else "queue")
