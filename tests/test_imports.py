@@ -53,7 +53,7 @@ MAY_IMPORT = {
     "kernel.mainloop": (*BASE, "kernel.store"),
     "kernel.master": SERVICES,
     "kernel.master.allocator": ("kernel.wire", "kernel.errors", "kernel.clock"),
-    "kernel.planning": ("kernel.wire", "kernel.errors", "kernel.clock", "kernel.master.allocator"),
+    "kernel.planning": ("kernel.wire", "kernel.errors", "kernel.clock", "kernel.master.allocator", "kernel.master.quota_validation"),
     "kernel.executor": WIRE,
     "kernel.agent": (*SERVICES, "kernel.executor"),  # The built-in executors run inside the agent.
     "kernel.agent.launcher": (),  # A process of its own, standard library only.

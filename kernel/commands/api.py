@@ -6,7 +6,7 @@ import base64
 from collections.abc import Iterator
 from typing import Any
 
-from kernel.commands.context import CommandError, unreachable
+from kernel.commands.context import CommandError, field_of, unreachable
 from kernel.net.auth import Credential
 from kernel.net.client import Client, Refused, Unreachable
 
@@ -70,7 +70,7 @@ class Master:
             return CommandError(problem, field="--credential", hint="give --credential FILE (or MESETA_CREDENTIAL)")
         if error.status == 503:
             return CommandError(f"the master is not ready: {error}", hint="try again in a moment")
-        return CommandError(str(error))
+        return CommandError(str(error), field=field_of(str(error)))
 
 
 def read_output(agent: Peer, path: str, offset: int = 0) -> Iterator[tuple[int, bytes]]:

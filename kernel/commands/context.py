@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ ZK = "zk://"
 ZK_ANSWER_S = 5.0
 
 F = TypeVar("F", bound=Callable[..., Any])
+_FIELD = re.compile(r"((?:--)?[A-Za-z_][\w.\[\]-]*)(?: of '[^']*')?: ")
 
 
 class CommandError(KernelError):
@@ -26,6 +28,20 @@ class CommandError(KernelError):
     def __init__(self, problem: str, *, field: str | None = None, hint: str | None = None) -> None:
         super().__init__(f"{problem}; {hint}" if hint else problem)
         self.problem, self.field, self.hint = problem, field, hint
+
+
+class WrongUsage(click.UsageError):
+    """An option or argument is no good: exit status 2. The text begins with its name and a colon."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.field = field_of(text)
+
+
+def field_of(text: str) -> str | None:
+    """The field that an error begins with, as in `limits.cpus of 'eng': 5 is ...`."""
+    found = _FIELD.match(text)
+    return found[1] if found is not None else None
 
 
 def master_options(command: F) -> F:

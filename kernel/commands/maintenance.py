@@ -74,7 +74,8 @@ def maintenance_clear(machines: tuple[str, ...], everything: bool, master: str |
         found = [row["machine"] for row in _machines(asked) if row["state"] != "down"]
     else:
         found = _scheduled(machines, windows)
-    asked.call("UPDATE_MAINTENANCE_SCHEDULE", schedule={"windows": _without(windows, found)})
+    if found:
+        asked.call("UPDATE_MAINTENANCE_SCHEDULE", schedule={"windows": _without(windows, found)})
     _tell(asked, found, "not planned any more", as_json)
 
 
@@ -195,5 +196,7 @@ def _tell(master: Master, machines: list[dict[str, Any]], what: str, as_json: bo
     if as_json:
         rows, up = _machines(master), {"state": "up"}
         output.emit_json([next((row for row in rows if row["machine"] == one), {"machine": one, **up}) for one in machines])
-    else:
+    elif machines:
         click.echo("\n".join(f"{_name(machine)} is {what}." for machine in machines))
+    else:
+        click.echo("No maintenance is planned of machines that are not down.", err=True)

@@ -9,11 +9,11 @@ import click
 from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
-from kernel.commands.lookup import find, scalars, seconds, value
+from kernel.commands.lookup import address, find_agent, scalars, seconds, value
 from kernel.commands.maintenance import agent_ip, matching, planned
 from kernel.commands.node_drain import node_drain, node_gone, node_undrain
 from kernel.commands.task import HEADINGS as TASK_HEADINGS
-from kernel.commands.task import TERMINAL, agent_names
+from kernel.commands.task import TERMINAL
 from kernel.commands.task import for_json as task_json
 from kernel.commands.task import rows as task_rows
 from kernel.commands.times import show_duration, show_instant
@@ -48,7 +48,7 @@ def node_list(master: str | None, credential_file: str | None, as_json: bool) ->
 def node_show(agent: str, master: str | None, credential_file: str | None, as_json: bool) -> None:
     """Show one agent and what runs there, by id (or its beginning), hostname or HOST:PORT."""
     asked = Master(masters(master), credential(credential_file))
-    found = find("node", agent, _agents(asked), agent_names, "meseta node list")
+    found = find_agent(agent, _agents(asked))
     agent_id = value(found["agent_info"], "id")
     tasks = [
         task
@@ -142,7 +142,7 @@ def _row(agent: dict[str, Any]) -> tuple[str, ...]:
     info = agent["agent_info"]
     return (
         value(info, "id"),
-        f"{info['hostname']}:{info.get('port', 5051)}",
+        address(agent),
         f"{state(agent)}, maintenance" if "unavailability" in agent else state(agent),
         f"{output.number(used.get('cpus', 0))}/{output.number(total.get('cpus', 0))}",
         f"{output.mebibytes(used.get('mem', 0))}/{output.mebibytes(total.get('mem', 0))}",

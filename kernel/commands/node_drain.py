@@ -11,8 +11,8 @@ import click
 from kernel.commands import output, times
 from kernel.commands.api import Master
 from kernel.commands.context import CommandError, credential, master_options, masters
-from kernel.commands.lookup import find, value
-from kernel.commands.task import TERMINAL, agent_names
+from kernel.commands.lookup import address, agent_names, find_agent, value
+from kernel.commands.task import TERMINAL
 from kernel.commands.times import show_duration
 
 POLL_S = 0.5
@@ -93,12 +93,12 @@ def _named(master: Master, node: str) -> tuple[str, str]:
     answer = master.call("GET_AGENTS")
     known = [*answer.get("agents", []), *({"agent_info": info} for info in answer.get("recovered_agents", []))]
     try:
-        found = find("node", node, known, agent_names, "meseta node list")
+        found = find_agent(node, known)
     except CommandError:
         if "-S" in node and not any(name.startswith(node) for agent in known for name in agent_names(agent)):
             return node, f"agent {node}"
         raise
-    return value(found["agent_info"], "id"), f"{agent_names(found)[2]} ({value(found['agent_info'], 'id')})"
+    return value(found["agent_info"], "id"), f"{address(found)} ({value(found['agent_info'], 'id')})"
 
 
 def _progress(master: Master, agent_id: str) -> tuple[str, int]:

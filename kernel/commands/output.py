@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 GOOD = frozenset({"active", "running", "finished"})
+SIZES = frozenset({"mem", "disk"})
 BAD = frozenset({"unreachable", "failed", "lost", "error", "gone", "gone_by_operator", "dropped", "unknown", "waiting"})
 
 
@@ -59,6 +60,11 @@ def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 def number(value: float) -> str:
     """At most two decimals, none that say nothing."""
     return f"{value:.2f}".rstrip("0").rstrip(".")
+
+
+def amount(name: str, value: float) -> str:
+    """Of a resource: sizes with their unit, others to the thousandth."""
+    return mebibytes(value) if name in SIZES else f"{value:.3f}".rstrip("0").rstrip(".")
 
 
 def mebibytes(value: float) -> str:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
+from msgspec.structs import replace
 
 from kernel.commands import output, policy
 from kernel.commands.api import Master
-from kernel.commands.context import CommandError, credential, master_options, masters
-from kernel.commands.lookup import find
+from kernel.commands.context import CommandError, WrongUsage, credential, field_of, master_options, masters
+from kernel.commands.lookup import find_agent, value
 from kernel.commands.role import amounts
 from kernel.errors import CallError
 
+TASKS_MAX = 1_000_000
 HEADINGS = ("ROLE", "HELD", "AT ONCE", "WAITING", "LONG RUN", "")
 
 
@@ -24,7 +27,7 @@ HEADINGS = ("ROLE", "HELD", "AT ONCE", "WAITING", "LONG RUN", "")
 @click.option("--limit", "limits", multiple=True, metavar=policy.OF_ROLE, help="A quota's limit, as in eng/batch:cpus=32.")
 @click.option("--no-quota", "unset", multiple=True, metavar="ROLE", help="A role without a quota.")
 @click.option("--weight", "weights", multiple=True, metavar="ROLE=NUMBER", help="A role's weight.")
-@click.option("--lose", "lost", multiple=True, metavar="NODE", help="A node that is no more, by id (or its beginning) or hostname.")
+@click.option("--lose", "lost", multiple=True, metavar="NODE", help="A node that is no more, by id, hostname or HOST:PORT.")
 @click.option(
     "--demand", "demands", multiple=True, metavar="ROLE:N*AMOUNTS", help="Tasks that would be wanted, as in eng:40*cpus=1,mem=1g."
 )
@@ -49,24 +52,26 @@ def plan(
     The master's own allocator is run on how things are now, with the change and without. AT ONCE is what a role would have then, with
     all that runs going on; LONG RUN is its share of the cluster when everything that runs has ended and is asked for again.
 
-    A role's quota is what is said here and no more, as in `meseta quota set`. Nothing is changed.
+    A role's quota is what is said here and no more, as in `meseta quota set`; what the master would not set is refused here, too, but
+    what the cluster cannot give, which is said. Nothing is changed.
     """
     from kernel.planning import plan as planning
     from kernel.wire import codec
     from kernel.wire.allocation import Snapshot
 
+    try:
+        quotas = {**policy.quotas(guarantees, limits), **{policy.role(name, "--no-quota"): None for name in unset}}
+        change = planning.Change(quotas, policy.weights(weights), demands=list(map(_demand, demands)))
+    except CallError as error:
+        raise WrongUsage(str(error)) from error
     asked = Master(masters(master), credential(credential_file))
     snapshot = codec.decode(codec.encode(asked.get("/allocation")), Snapshot)
+    change = replace(change, lost=_nodes(lost, asked))
     try:
-        change = planning.Change(
-            quotas={**policy.quotas(guarantees, limits), **dict.fromkeys(unset)},
-            weights=dict(map(policy.weight, weights)),
-            lost=[_node(given, snapshot) for given in lost],
-            demands=list(map(_demand, demands)),
-        )
+        planning.check(snapshot, change)
         found = planning.plan(snapshot, change)
     except CallError as error:
-        raise CommandError(str(error)) from error
+        raise CommandError(str(error), field=field_of(str(error))) from error
     if plot is not None:
         from kernel.planning.chart import draw_plan
 
@@ -84,14 +89,18 @@ def _demand(text: str) -> Any:
 
     role, colon, wanted = text.partition(":")
     count, times, shape = wanted.partition("*")
-    if not colon or not times or not (count.isascii() and count.isdigit() and 0 < int(count) <= 1_000_000):
-        raise CallError(f"demand: '{text}' is not allowed; ROLE:N*AMOUNTS is due, as in eng:40*cpus=1,mem=1g")
-    return Demand(policy.role(role, "demand"), parse_resources(shape, "demand"), int(count))
+    if not colon or not times or not (count.isascii() and count.isdigit() and 0 < int(count) <= TASKS_MAX):
+        raise CallError(f"--demand: '{text}' is not allowed; ROLE:N*AMOUNTS is due, N from 1 to {TASKS_MAX}, as in eng:40*cpus=1,mem=1g")
+    resources = parse_resources(shape, "--demand", exact=True)
+    if not resources:
+        raise CallError(f"--demand: '{text}' asks for nothing; some amount must be above 0")
+    return Demand(policy.role(role, "--demand"), resources, int(count))
 
 
-def _node(given: str, snapshot: Any) -> str:
-    known = [{"id": agent.id, "hostname": agent.hostname} for agent in snapshot.agents]
-    return str(find("node", given, known, lambda one: (one["id"], one["hostname"], one["id"].rpartition("-")[2]), "meseta node list")["id"])
+def _nodes(given: Sequence[str], asked: Master) -> list[str]:
+    """The ids of agents. Raises CommandError."""
+    known = asked.call("GET_AGENTS").get("agents", []) if given else []
+    return [value(find_agent(one, known)["agent_info"], "id") for one in given]
 
 
 def _show(found: dict[str, Any]) -> None:
@@ -109,7 +118,8 @@ def _show(found: dict[str, Any]) -> None:
     output.table(HEADINGS, rows, empty="Nobody is in a role, and none would be.")
     for one in found["capacity"]:
         state = "is there" if one["fits"] else "IS NOT THERE"
-        click.echo(f"{output.number(one['guaranteed'])} {one['resource']} guaranteed of {output.number(one['total'])}: {state}")
+        guaranteed, total = (output.amount(one["resource"], one[part]) for part in ("guaranteed", "total"))
+        click.echo(f"{one['resource']}: {guaranteed} guaranteed of {total}: {state}")
     for framework, count in found["lost"].items():
         click.echo(f"framework {framework} would lose {count} task{'s' if count > 1 else ''}")
     for one in found["preempted"]:

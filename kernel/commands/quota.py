@@ -8,7 +8,7 @@ import click
 
 from kernel.commands import output
 from kernel.commands.api import Master
-from kernel.commands.context import CommandError, credential, master_options, masters
+from kernel.commands.context import CommandError, WrongUsage, credential, master_options, masters
 from kernel.commands.role import amounts, role_named, roles_of
 
 HEADINGS = ("ROLE", "GUARANTEE", "LIMIT", "CONSUMED")
@@ -106,7 +106,7 @@ def _scalars(text: str | None, option: str) -> dict[str, dict[str, float]]:
     try:
         return {name: {"value": milli / 1000} for name, milli in parse_amounts(text, option, exact=True).items()}
     except CallError as error:
-        raise click.UsageError(str(error)) from error
+        raise WrongUsage(str(error)) from error
 
 
 def _units(scalars: dict[str, dict[str, float]]) -> dict[str, float]:

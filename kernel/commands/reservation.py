@@ -9,15 +9,13 @@ import click
 
 from kernel.commands import output
 from kernel.commands.api import Master
-from kernel.commands.context import CommandError, credential, master_options, masters
-from kernel.commands.lookup import find, scalars, value
-from kernel.commands.task import agent_names
+from kernel.commands.context import CommandError, WrongUsage, credential, master_options, masters
+from kernel.commands.lookup import address, find_agent, scalars, value
 from kernel.errors import CallError
 from kernel.net.auth import Credential
 from kernel.planning.amounts import parse_amounts
 
 HEADINGS = ("HOST", "ROLE", "KIND", "RESOURCES", "PRINCIPAL", "LABELS")
-SIZES = frozenset({"mem", "disk"})
 
 
 @click.group("reservation")
@@ -38,7 +36,8 @@ def reservation_list(role: str | None, master: str | None, credential_file: str 
     if as_json:
         output.emit_json(found)
     else:
-        output.table(HEADINGS, [_row(one) for one in found], empty="Nothing is reserved.")
+        empty = "Nothing is reserved." if role is None else f"Nothing is reserved for {role}."
+        output.table(HEADINGS, [_row(one) for one in found], empty=empty)
 
 
 @reservation.command("add")
@@ -77,12 +76,11 @@ def reservation_rm(node: str, role: str, amounts: str | None, master: str | None
 
 def find_node(asked: Master, node: str) -> dict[str, Any]:
     """The agent that is called so. Raises CommandError."""
-    found: dict[str, Any] = find("node", node, asked.call("GET_AGENTS").get("agents", []), agent_names, "meseta node list")
-    return found
+    return find_agent(node, asked.call("GET_AGENTS").get("agents", []))
 
 
 def entry(role: str, who: Credential | None, labels: tuple[str, ...] = ()) -> dict[str, Any]:
-    """A dynamic reservation, one of a stack. Raises CommandError."""
+    """A dynamic reservation, one of a stack. Raises WrongUsage."""
     made: dict[str, Any] = {"type": "DYNAMIC", "role": role}
     if who is not None:
         made["principal"] = who.principal
@@ -90,17 +88,17 @@ def entry(role: str, who: Credential | None, labels: tuple[str, ...] = ()) -> di
         pairs = [label.partition("=") for label in labels]
         wrong = next((label for label, (key, _, _) in zip(labels, pairs, strict=True) if not key), None)
         if wrong is not None:
-            raise CommandError(f"{wrong!r} is no label", field="--label", hint="write KEY=VALUE")
+            raise WrongUsage(f"--label: {wrong!r} is no label; write KEY=VALUE")
         made["labels"] = {"labels": [{"key": key, **({"value": text} if sign else {})} for key, sign, text in pairs]}
     return made
 
 
-def resources(amounts: str, field: str = "amounts") -> list[dict[str, Any]]:
-    """Scalars as messages. Raises CommandError."""
+def resources(amounts: str) -> list[dict[str, Any]]:
+    """Scalars as messages. Raises WrongUsage."""
     try:
-        found = parse_amounts(amounts, field)
+        found = parse_amounts(amounts, "amounts", exact=True)
     except CallError as error:
-        raise CommandError(str(error), field=field) from error
+        raise WrongUsage(str(error)) from error
     return [{"name": name, "type": "SCALAR", "scalar": {"value": milli / 1000}} for name, milli in found.items()]
 
 
@@ -129,14 +127,16 @@ def _kind(resource: dict[str, Any]) -> str:
 def _part(held: list[dict[str, Any]], amounts: str, role: str) -> Iterator[dict[str, Any]]:
     """So much of what is reserved, from as few reservations as it takes."""
     for wanted in resources(amounts):
-        missing = round(wanted["scalar"]["value"] * 1000)
+        missing = much = round(wanted["scalar"]["value"] * 1000)
         for resource in held:
             if resource["name"] == wanted["name"] and resource["type"] == "SCALAR" and missing > 0:
                 part = min(missing, round(resource["scalar"]["value"] * 1000))
                 missing -= part
                 yield {**resource, "scalar": {"value": part / 1000}}
         if missing > 0:
-            raise CommandError(f"{role} has not so much {wanted['name']} reserved there", field="amounts")
+            name = wanted["name"]
+            given, there = (output.amount(name, milli / 1000) for milli in (much, much - missing))
+            raise CommandError(f"amounts: {name} {given} is more than is reserved for {role} there: {there}", field="amounts")
 
 
 def _reservations(agent: dict[str, Any]) -> list[dict[str, Any]]:
@@ -150,6 +150,7 @@ def _reservations(agent: dict[str, Any]) -> list[dict[str, Any]]:
                 {
                     "agent_id": value(agent["agent_info"], "id"),
                     "hostname": agent["agent_info"]["hostname"],
+                    "port": agent["agent_info"].get("port", 5051),
                     "role": role_of(resource),
                     "kind": _kind(resource),
                     "principal": last.get("principal"),
@@ -165,13 +166,13 @@ def _reservations(agent: dict[str, Any]) -> list[dict[str, Any]]:
 def amounts_text(listed: list[dict[str, Any]]) -> str:
     """Scalars as people write them; of other kinds their names."""
     sums = scalars(listed)
-    texts = [f"{name} {output.mebibytes(amount) if name in SIZES else output.number(amount)}" for name, amount in sums.items()]
+    texts = [f"{name} {output.amount(name, amount)}" for name, amount in sums.items()]
     return ", ".join([*texts, *dict.fromkeys(one["name"] for one in listed if one["name"] not in sums)])
 
 
 def _row(one: dict[str, Any]) -> tuple[str, ...]:
     labels = ",".join(f"{label['key']}={label.get('value', '')}" for label in one["labels"])
-    return one["hostname"], one["role"], one["kind"], amounts_text(one["resources"]), one["principal"] or "", labels
+    return address({"agent_info": one}), one["role"], one["kind"], amounts_text(one["resources"]), one["principal"] or "", labels
 
 
 def _change(kind: str, node: str, listed: list[dict[str, Any]], asked: Master, done: str, as_json: bool) -> None:
@@ -182,4 +183,4 @@ def _change(kind: str, node: str, listed: list[dict[str, Any]], asked: Master, d
     if as_json:
         output.emit_json({"agent_id": agent_id, "resources": given})
     else:
-        click.echo(f"{amounts_text(given)} of {agent['agent_info']['hostname']}: {done}.")
+        click.echo(f"{amounts_text(given)} of {address(agent)}: {done}.")

@@ -11,9 +11,9 @@ import click
 
 from kernel.commands import output
 from kernel.commands.api import Master
-from kernel.commands.context import CommandError, credential, master_options, masters
+from kernel.commands.context import CommandError, WrongUsage, credential, master_options, masters
 from kernel.commands.lookup import SHOWN_MAX, value
-from kernel.wire.roles import is_same_or_below
+from kernel.wire.roles import WEIGHT_MAX, WEIGHT_MIN, is_same_or_below
 
 HEADINGS = ("ROLE", "WEIGHT", "FRAMEWORKS", "CPUS", "MEM", "GPUS")
 TREE = ("ROLE", "WEIGHT", "SHARE", "GUARANTEE", "LIMIT", "ALLOCATED", "OFFERED", "RESERVED", "FRAMEWORKS")
@@ -32,7 +32,7 @@ def role() -> None:
 def role_list(master: str | None, credential_file: str | None, as_json: bool) -> None:
     """List the roles in use and what each has.
 
-    In use is what a framework uses or what has a weight or quota.
+    In use is what a framework uses, what is reserved for, and what has a weight or quota; and all roles above those.
     """
     roles = roles_of(Master(masters(master), credential(credential_file)))
     if as_json:
@@ -81,14 +81,14 @@ def role_show(role: str, master: str | None, credential_file: str | None, as_jso
         output.table(FRAMEWORKS, frameworks, empty="")
 
 
-@role.command("weight")
+@role.command("weight", context_settings={"ignore_unknown_options": True})  # So that -1 is told why not.
 @click.argument("role")
 @click.argument("weight", type=float)
 @master_options
 def role_weight(role: str, weight: float, master: str | None, credential_file: str | None, as_json: bool) -> None:
     """Set the weight of a role: with 2 it may have twice as much as a role beside it with 1, which is what others have."""
     if not math.isfinite(weight):  # JSON has no form for it.
-        raise click.UsageError(f"weight: {weight} is not allowed; a number above 0 is")
+        raise WrongUsage(f"weight: {weight} is not allowed; a number above 0, from {WEIGHT_MIN} to {WEIGHT_MAX}, is")
     asked = Master(masters(master), credential(credential_file))
     asked.call("UPDATE_WEIGHTS", weight_infos=[{"role": role, "weight": weight}])
     if as_json:
@@ -116,7 +116,7 @@ def role_named(roles: Sequence[dict[str, Any]], name: str) -> dict[str, Any]:
 def amounts(units: Mapping[str, float]) -> str:
     """`cpus 2, mem 512M`; empty for none."""
     names = sorted(units, key=lambda name: (SHOWN.index(name) if name in SHOWN else len(SHOWN), name))
-    return ", ".join(f"{name} {output.mebibytes(units[name]) if name in ('mem', 'disk') else output.number(units[name])}" for name in names)
+    return ", ".join(f"{name} {output.amount(name, units[name])}" for name in names)
 
 
 def _share(role: dict[str, Any]) -> str:

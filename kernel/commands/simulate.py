@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from kernel.commands import output, policy
-from kernel.commands.context import CommandError
+from kernel.commands.context import CommandError, WrongUsage
 from kernel.errors import CallError
 
 KINDS = ("KIND", "JOBS", "TASKS", "COMPLETION", "WAIT", "ALONE", "SPEEDUP")
@@ -49,8 +49,11 @@ def simulate(
     from kernel.planning.trace import parse_cluster, read_trace
 
     try:
-        decided = Policy(dict(map(policy.weight, weights)), policy.quotas(guarantees, limits))
+        decided = Policy(policy.weights(weights), policy.quotas(guarantees, limits))
         agents = parse_cluster(cluster)
+    except CallError as error:
+        raise WrongUsage(str(error)) from error
+    try:
         with trace.open(newline="", encoding="utf-8") as lines:
             jobs = read_trace(lines)
     except CallError as error:

@@ -11,7 +11,7 @@ import click
 from kernel.commands import output
 from kernel.commands.api import Master, Peer, read_output
 from kernel.commands.context import CommandError, credential, master_options, masters
-from kernel.commands.lookup import find, scalars, value
+from kernel.commands.lookup import find, find_agent, scalars, value
 from kernel.commands.task_why import task_why
 from kernel.net.client import Refused, Unreachable
 
@@ -49,7 +49,7 @@ def task_list(
         chosen = find("framework", framework, frameworks, _framework_names, "meseta framework list --all")
         tasks = [one for one in tasks if value(one, "framework_id") == value(chosen["framework_info"], "id")]
     if node is not None:
-        agent = find("agent", node, agents, agent_names, "meseta node list")
+        agent = find_agent(node, agents)
         tasks = [one for one in tasks if value(one, "agent_id") == value(agent["agent_info"], "id")]
     if as_json:
         output.emit_json([for_json(one) for one in tasks])
@@ -223,13 +223,6 @@ def rows(tasks: list[dict[str, Any]], agents: list[dict[str, Any]], frameworks: 
             )
         )
     return shown
-
-
-def agent_names(agent: dict[str, Any]) -> tuple[str, ...]:
-    """What an agent goes by: its id, its hostname, and with its port, as several may share a machine; the end of its id, such as S1."""
-    info = agent["agent_info"]
-    agent_id = value(info, "id")
-    return agent_id, info["hostname"], f"{info['hostname']}:{info.get('port', 5051)}", agent_id.rpartition("-")[2]
 
 
 def _agent_of(master: Master, found: dict[str, Any], hint: str) -> Peer:

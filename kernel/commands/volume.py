@@ -8,8 +8,8 @@ import click
 
 from kernel.commands import output
 from kernel.commands.api import Master
-from kernel.commands.context import CommandError, credential, master_options, masters
-from kernel.commands.lookup import value
+from kernel.commands.context import CommandError, WrongUsage, credential, master_options, masters
+from kernel.commands.lookup import address, value
 from kernel.commands.reservation import asked_form, entry, find_node, is_volume, resources, role_of
 
 HEADINGS = ("HOST", "ROLE", "ID", "SIZE", "KIND", "USED")
@@ -35,7 +35,7 @@ def volume_list(master: str | None, credential_file: str | None, as_json: bool) 
         output.table(HEADINGS, [_row(one) for one in found], empty="There are no volumes.")
 
 
-@volume.command("add")
+@volume.command("add", context_settings={"ignore_unknown_options": True})  # So that -10m is told why not.
 @click.argument("node")
 @click.argument("role")
 @click.argument("volume_id", metavar="ID")
@@ -56,11 +56,10 @@ def volume_add(
 ) -> None:
     """Reserve disk of a node for a role (SIZE as 10g) and make a volume of it."""
     who = credential(credential_file)
+    disk = {**_parsed(size), "reservations": [entry(role, who)]}
     asked = Master(masters(master), who)
     agent = find_node(asked, node)
     agent_id = {"value": value(agent["agent_info"], "id")}
-    (disk,) = resources(f"disk={size}", "size")
-    disk["reservations"] = [entry(role, who)]
     persistence = {"id": volume_id, **({"principal": who.principal} if who is not None else {})}
     made = {**disk, "disk": {"persistence": persistence, "volume": {"mode": "RW", "container_path": path}}}
     if shared:
@@ -94,6 +93,17 @@ def volume_rm(node: str, role: str, volume_id: str, master: str | None, credenti
     _tell(agent, held, "destroyed", as_json)
 
 
+def _parsed(size: str) -> dict[str, Any]:
+    """Disk of that size. Raises WrongUsage."""
+    try:
+        (disk,) = resources(f"disk={size}")
+    except (WrongUsage, ValueError):
+        disk = {}
+    if not disk.get("scalar", {}).get("value"):
+        raise WrongUsage(f"size: {size!r} is not allowed; MiB above 0 are, to the thousandth, or with k, m, g or t, as in 10g")
+    return disk
+
+
 def _disk(held: dict[str, Any]) -> dict[str, Any]:
     """What a volume was made of."""
     source = held["disk"].get("source")
@@ -111,7 +121,7 @@ def _id(resource: dict[str, Any]) -> str:
 def _for_json(agent: dict[str, Any], resource: dict[str, Any]) -> dict[str, Any]:
     info, role, volume_id = agent["agent_info"], role_of(resource), _id(resource)
     used = any(is_volume(one) and (role_of(one), _id(one)) == (role, volume_id) for one in agent.get("allocated_resources", []))
-    where = {"agent_id": value(info, "id"), "hostname": info["hostname"], "role": role, "id": volume_id}
+    where = {"agent_id": value(info, "id"), "hostname": info["hostname"], "port": info.get("port", 5051), "role": role, "id": volume_id}
     return {**where, "used": used, "resource": asked_form(resource)}
 
 
@@ -120,11 +130,11 @@ def _row(one: dict[str, Any]) -> tuple[str, ...]:
     source = resource["disk"].get("source", {}).get("type", "").lower()
     kind = ", ".join(word for word in (source, "shared" if "shared" in resource else "") if word)
     used = "yes" if one["used"] else ""
-    return one["hostname"], one["role"], one["id"], output.mebibytes(resource["scalar"]["value"]), kind, used
+    return address({"agent_info": one}), one["role"], one["id"], output.mebibytes(resource["scalar"]["value"]), kind, used
 
 
 def _tell(agent: dict[str, Any], resource: dict[str, Any], done: str, as_json: bool) -> None:
     if as_json:
         output.emit_json(_for_json(agent, resource))
     else:
-        click.echo(f"Volume {_id(resource)} of {role_of(resource)} on {agent['agent_info']['hostname']} is {done}.")
+        click.echo(f"Volume {_id(resource)} of {role_of(resource)} on {address(agent)} is {done}.")

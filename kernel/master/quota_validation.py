@@ -16,12 +16,11 @@ from kernel.errors import CallError, Conflict
 from kernel.master.allocator import Quota
 from kernel.wire.operator import QuotaConfig, WeightInfo
 from kernel.wire.resources import Resource
-from kernel.wire.roles import ancestors, validate_role
+from kernel.wire.roles import WEIGHT_MAX, WEIGHT_MIN, ancestors, validate_role
 from kernel.wire.values import Scalar, ValueType, format_milli
 
 MEM_MAX = 2**40  # Megabytes: an exabyte.
 AMOUNT_MAX = 10**12
-WEIGHT_MIN, WEIGHT_MAX = 0.001, 1_000_000  # Beyond, shares would lose their digits.
 ROUNDING = 1e-9  # Of a double that was written with three decimals.
 WELL_KNOWN = frozenset({"cpus", "mem", "disk", "gpus"})
 
@@ -45,7 +44,8 @@ def thousandths(value: float, name: str, field: str) -> int:
         raise CallError(f"{field}: {value!r} is not allowed; a number from 0 to {most} is")
     milli = round(value * 1000)
     if abs(value * 1000 - milli) > ROUNDING * max(1.0, value * 1000):
-        raise CallError(f"{field}: {value!r} is too precise; thousandths are the least, such as {milli / 1000!r}")
+        near = max(milli, 1) / 1000
+        raise CallError(f"{field}: {value!r} is too precise; thousandths are the least, such as {near!r}, from 0 to {most}")
     if name == "gpus" and milli % 1000:
         raise CallError(f"{field}: {value!r} is not allowed; gpus are whole numbers")
     return milli
@@ -151,12 +151,13 @@ def _names(quotas: Mapping[str, Quota]) -> dict[str, None]:
 def check_known(quotas: Mapping[str, Quota], known: Mapping[str, int]) -> None:
     """Whether the cluster has such resources at all. known: what all agents have together."""
     for role, quota in quotas.items():
-        for name in (*quota.guarantees, *quota.limits):
-            if name not in WELL_KNOWN and name not in known:
-                there = ", ".join(sorted(WELL_KNOWN | known.keys()))
-                raise CallError(
-                    f"quota of '{role}': no agent has a scalar resource '{name}'; allowed are {there} (force sets it all the same)"
-                )
+        for what, amounts in (("guarantees", quota.guarantees), ("limits", quota.limits)):
+            for name in amounts:
+                if name not in WELL_KNOWN and name not in known:
+                    there = ", ".join(sorted(WELL_KNOWN | known.keys()))
+                    raise CallError(
+                        f"{what}.{name} of '{role}': no agent has such a scalar resource; allowed are {there} (force sets it all the same)"
+                    )
 
 
 def check_capacity(before: Mapping[str, Quota], after: Mapping[str, Quota], capacity: Mapping[str, int], legacy: bool = False) -> None:

@@ -32,7 +32,7 @@ def parse_amounts(text: str, field: str, exact: bool = False) -> dict[str, int]:
     return amounts
 
 
-def parse_resources(text: str, field: str) -> Resources:
+def parse_resources(text: str, field: str, exact: bool = False) -> Resources:
     """The same as unreserved resources; scalars only."""
-    amounts = parse_amounts(text, field)
+    amounts = parse_amounts(text, field, exact)
     return Resources.parse(";".join(f"{name}:{milli / 1000}" for name, milli in amounts.items() if milli), field=field)

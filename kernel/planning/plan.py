@@ -19,9 +19,12 @@ from kernel.errors import CallError
 from kernel.master.allocator import Allocation, Allocator, RoleView, Run
 from kernel.master.allocator import Quota as Quota
 from kernel.master.allocator.snapshot import demand_of, options_of
+from kernel.master.quota_validation import check_hierarchy, check_known, thousandths
+from kernel.planning.amounts import parse_amounts
 from kernel.wire.allocation import Awaited, FrameworkPart, RolePart, Snapshot
 from kernel.wire.resources import EMPTY, Resources
 from kernel.wire.roles import ancestors
+from kernel.wire.values import ValueType
 
 NOBODY = "(nobody yet)"  # A framework that is only thought of.
 ROUNDS_MAX = 100_000
@@ -78,6 +81,23 @@ class Plan(Struct):
     lost: Counter[str]
     beyond: list[str]
     preempted: Counter[tuple[str, str]]
+
+
+def quota_amounts(text: str, field: str) -> dict[str, int]:
+    """What is guaranteed, or a limit, as people write it; thousandths by name. Raises CallError."""
+    return {name: thousandths(milli / 1000, name, field) for name, milli in parse_amounts(text, field, exact=True).items()}
+
+
+def check(snapshot: Snapshot, change: Change) -> None:
+    """Whether the master would set such quotas, were there room enough. Raises CallError as it does."""
+    quotas = {role.name: Quota(role.guarantees, role.limits) for role in snapshot.roles if role.guarantees or role.limits}
+    for role, quota in change.quotas.items():
+        if quota is not None:
+            quotas[role] = quota
+        elif quotas.pop(role, None) is None:
+            raise CallError(f"role: '{role}' has no quota; `meseta quota list` shows what there is")
+    check_hierarchy(quotas)
+    check_known({role: quota for role, quota in change.quotas.items() if quota is not None}, _totals(snapshot))
 
 
 def plan(snapshot: Snapshot, change: Change) -> Plan:
@@ -179,10 +199,7 @@ def _from_scratch(snapshot: Snapshot) -> Snapshot:
 
 def _capacity(snapshot: Snapshot) -> list[Capacity]:
     """Guarantees of roles below another with one count in that."""
-    totals: Counter[str] = Counter()
-    for agent in snapshot.agents:
-        for name, amount in Resources.of(agent.total).where(lambda key: not key.revocable, plain=True).scalars().items():
-            totals[name] += amount
+    totals = _totals(snapshot)
     guaranteed: Counter[str] = Counter()
     of = {role.name: role.guarantees for role in snapshot.roles}
     for role, guarantees in of.items():
@@ -190,6 +207,14 @@ def _capacity(snapshot: Snapshot) -> list[Capacity]:
             if not any(of.get(above, {}).get(name) for above in ancestors(role)):
                 guaranteed[name] += amount
     return [Capacity(name, totals[name], guaranteed[name]) for name in sorted(guaranteed)]
+
+
+def _totals(snapshot: Snapshot) -> Counter[str]:
+    """What agents have of scalars, for good; thousandths by name."""
+    totals: Counter[str] = Counter()
+    for agent in snapshot.agents:
+        totals.update(Resources.of(agent.total).where(lambda key: key.kind is ValueType.SCALAR and not key.revocable, plain=True).scalars())
+    return totals
 
 
 class Standing:

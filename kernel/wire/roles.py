@@ -8,6 +8,7 @@ from __future__ import annotations
 from kernel.errors import CallError
 
 ANY_ROLE = "*"
+WEIGHT_MIN, WEIGHT_MAX = 0.001, 1_000_000  # Beyond, shares would lose their digits.
 ROLE_DEPTH_MAX = 64  # Mesos knows no bound; whatever walks the tree needs one.
 
 

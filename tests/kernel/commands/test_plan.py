@@ -12,6 +12,7 @@ from click.testing import CliRunner, Result
 from kernel.commands import plan as command
 from kernel.commands.context import CommandError
 from kernel.wire import codec
+from tests.kernel.commands.cluster import agent
 from tests.kernel.planning.test_plan import shared
 
 
@@ -24,6 +25,10 @@ class Master:
     def get(self, path: str) -> Any:
         assert path == "/allocation"
         return json.loads(codec.encode(shared().snapshot()))
+
+    def call(self, type_: str) -> Any:
+        assert type_ == "GET_AGENTS"
+        return {"agents": [agent(one.id, one.hostname) for one in shared().snapshot().agents]}
 
 
 @pytest.fixture(autouse=True)
@@ -43,7 +48,7 @@ def test_it_says_who_gains_and_who_loses() -> None:
 
 
 def test_it_says_whether_what_is_guaranteed_is_there() -> None:
-    assert "20 cpus guaranteed of 16: IS NOT THERE" in called("--guarantee", "a:cpus=20").output
+    assert "cpus: 20 guaranteed of 16: IS NOT THERE" in called("--guarantee", "a:cpus=20").output
 
 
 def test_it_says_what_a_node_takes_with_it() -> None:
@@ -59,18 +64,36 @@ def test_it_tells_machines_the_same_and_draws(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("--guarantee", "cpus=1"), "guarantee: 'cpus=1' is not allowed"),
-        (("--guarantee", "a:cpus=x"), "guarantee: 'cpus=x' is no amount"),
-        (("--guarantee", "a:cpus=2", "--limit", "a:cpus=1"), "guarantee: that of a for cpus is above its limit"),
-        (("--limit", "a b:cpus=1"), "limit"),
-        (("--weight", "a=0"), "weight: 'a=0' is not allowed"),
-        (("--demand", "a:cpus=1"), "demand: 'a:cpus=1' is not allowed"),
-        (("--lose", "nobody"), "there is no node 'nobody'"),
+        (("--guarantee", "cpus=1"), "--guarantee: 'cpus=1' is not allowed; ROLE:AMOUNTS is due"),
+        (("--guarantee", "a:cpus=x"), "--guarantee: 'cpus=x' is no amount"),
+        (("--guarantee", "a:cpus=1.2345"), "--guarantee: 'cpus=1.2345' is too precise"),
+        (("--limit", "a:cpus=2000000000000"), "--limit: 2000000000000.0 is not allowed; a number from 0 to 1000000000000 is"),
+        (("--guarantee", "a:cpus=2", "--limit", "a:cpus=1"), "--guarantee: 2 cpus of 'a' is above its limit, 1"),
+        (("--limit", "a:cpus=1", "--limit", "a:mem=1g"), "--limit: 'a' is given twice"),
+        (("--weight", "a=1", "--weight", "a=2"), "--weight: 'a' is given twice"),
+        (("--limit", "a b:cpus=1"), "--limit: the role 'a b' must not contain white space"),
+        (("--no-quota", "a b"), "--no-quota: the role 'a b' must not contain white space"),
+        *((("--weight", text), f"--weight: '{text}' is not allowed; ROLE=NUMBER is due") for text in ("a=0", "a=nan", "a=1e30", "a")),
+        (("--demand", "a:cpus=1"), "--demand: 'a:cpus=1' is not allowed; ROLE:N*AMOUNTS is due"),
+        (("--demand", "a:2*cpus=0"), "--demand: 'a:2*cpus=0' asks for nothing"),
         (("--plot", "plan.bmp"), "'plan.bmp' is not allowed"),
     ],
 )
-def test_what_it_cannot_read_it_names(arguments: tuple[str, ...], told: str) -> None:
+def test_what_it_cannot_read_is_wrong_usage(arguments: tuple[str, ...], told: str) -> None:
     refused = called(*arguments)
-    assert refused.exit_code != 0
+    assert (refused.exit_code, told in f"{refused.output}{refused.exception}") == (2 if "--plot" not in arguments else 1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("--lose", "nobody"), "there is no node 'nobody'"),
+        (("--limit", "a:cpus=1", "--limit", "a/b:cpus=2"), "limits.cpus of 'a/b': 2 is above 1, the limit of 'a'"),
+        (("--guarantee", "a:cpu=1"), "guarantees.cpu of 'a': no agent has such a scalar resource; allowed are cpus, "),
+        (("--no-quota", "nobody"), "role: 'nobody' has no quota"),
+    ],
+)
+def test_what_the_master_would_refuse_it_refuses(arguments: tuple[str, ...], told: str) -> None:
+    refused = called(*arguments)
+    assert isinstance(refused.exception, CommandError)
     assert told in str(refused.exception)
-    assert isinstance(refused.exception, CommandError) or "--plot" in arguments

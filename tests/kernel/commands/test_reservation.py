@@ -51,8 +51,8 @@ def last(cluster: Cluster) -> dict[str, Any]:
 def test_reservations_are_listed_without_volumes(cluster: Cluster) -> None:
     lines = run(reservation, "list").splitlines()
     assert [line.split() for line in lines[1:]] == [
-        ["n1", "eng", "static", "mem", "1024M"],
-        ["n1", "eng/db", "dynamic", "cpus", "2", "ops", "k=v"],
+        ["n1:5051", "eng", "static", "mem", "1024M"],
+        ["n1:5051", "eng/db", "dynamic", "cpus", "2", "ops", "k=v"],
     ]
     (only,) = json.loads(run(reservation, "list", "--role", "eng/db", "--json"))
     assert (only["agent_id"], only["role"], only["resources"]) == ("S0", "eng/db", [DYNAMIC])
@@ -63,7 +63,7 @@ def test_what_is_reserved_names_who_reserves_it(cluster: Cluster, tmp_path: Path
     credential.write_text('{"principal": "ops", "secret": "x"}')
     credential.chmod(0o600)
     out = run(reservation, "add", "n1", "eng/db", "cpus=2,mem=4g", "--label", "k=v", "--credential", str(credential))
-    assert out == "cpus 2, mem 4096M of n1: reserved for eng/db.\n"
+    assert out == "cpus 2, mem 4096M of n1:5051: reserved for eng/db.\n"
     assert last(cluster) == {
         "agent_id": {"value": "S0"},
         "resources": [{**scalar("cpus", 2.0), "reservations": STACK}, {**scalar("mem", 4096.0), "reservations": STACK}],
@@ -82,9 +82,7 @@ def test_all_of_a_role_is_given_back_or_some(cluster: Cluster) -> None:
     [
         (("rm", "n1", "ops"), "nothing is reserved for ops"),
         (("rm", "n1", "eng"), "nothing is reserved for eng"),
-        (("rm", "n1", "eng/db", "cpus=3"), "not so much cpus"),
-        (("add", "n1", "eng", "cpus=-1"), "is no amount"),
-        (("add", "n1", "eng", "cpus=1", "--label", "=v"), "is no label"),
+        (("rm", "n1", "eng/db", "cpus=3"), "amounts: cpus 3 is more than is reserved for eng/db there: 2"),
         (("add", "n9", "eng", "cpus=1"), "there is no node 'n9'"),
     ],
 )
@@ -94,13 +92,30 @@ def test_what_cannot_be(cluster: Cluster, arguments: tuple[str, ...], told: str)
     assert all(call["type"] == "GET_AGENTS" for call in cluster.calls)
 
 
+@pytest.mark.parametrize(
+    ("command", "arguments", "told"),
+    [
+        (reservation, ("add", "n1", "eng", "cpus=-1"), "amounts: 'cpus=-1' is no amount"),
+        (reservation, ("add", "n1", "eng", "cpus=0.12345"), "amounts: 'cpus=0.12345' is too precise; thousandths are the least"),
+        (reservation, ("add", "n1", "eng", "cpus=1", "--label", "=v"), "--label: '=v' is no label; write KEY=VALUE"),
+        (reservation, ("rm", "n1", "eng/db", "cpus=x"), "amounts: 'cpus=x' is no amount"),
+        *((volume, ("add", "n1", "eng/db", "v2", size), f"size: '{size}' is not allowed; MiB") for size in ("-10m", "0", "1,mem=2", "nan")),
+    ],
+)
+def test_what_cannot_be_read_is_wrong_usage(cluster: Cluster, command: click.Command, arguments: tuple[str, ...], told: str) -> None:
+    refused = CliRunner().invoke(command, arguments)
+    assert refused.exit_code == 2
+    assert told in refused.output
+    assert all(call["type"] == "GET_AGENTS" for call in cluster.calls)
+
+
 def test_volumes_are_listed(cluster: Cluster) -> None:
-    assert run(volume, "list").splitlines()[1].split() == ["n1", "eng/db", "v1", "64M", "yes"]
+    assert run(volume, "list").splitlines()[1].split() == ["n1:5051", "eng/db", "v1", "64M", "yes"]
     assert json.loads(run(volume, "list", "--json"))[0]["used"] is True
 
 
 def test_a_volume_is_made_of_disk_that_is_reserved_for_it(cluster: Cluster) -> None:
-    assert run(volume, "add", "n1", "eng/db", "v2", "1g", "--path", "db") == "Volume v2 of eng/db on n1 is made.\n"
+    assert run(volume, "add", "n1", "eng/db", "v2", "1g", "--path", "db") == "Volume v2 of eng/db on n1:5051 is made.\n"
     assert [call["type"] for call in cluster.calls] == ["GET_AGENTS", "RESERVE_RESOURCES", "CREATE_VOLUMES"]
     (made,) = last(cluster)["volumes"]
     assert made["scalar"] == {"value": 1024.0}

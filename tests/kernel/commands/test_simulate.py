@@ -51,7 +51,7 @@ def test_what_it_cannot_draw_or_read_it_names(trace: Path, tmp_path: Path) -> No
     assert isinstance(refused.exception, CommandError)
     assert "line 2: tasks: 'none'" in str(refused.exception)
     refused = runner.invoke(simulate, [str(trace), "--cluster", "4*cpus=1", "--weight", "a=0"])
-    assert "weight: 'a=0' is not allowed" in str(refused.exception)
+    assert (refused.exit_code, "--weight: 'a=0' is not allowed" in refused.output) == (2, True)
 
 
 def test_quotas_hold_as_an_operator_would_set_them(trace: Path) -> None:
@@ -64,13 +64,13 @@ def test_quotas_hold_as_an_operator_would_set_them(trace: Path) -> None:
 @pytest.mark.parametrize(
     ("option", "text", "says"),
     [
-        ("--limit", "cpus=2", "limit: 'cpus=2' is not allowed; ROLE:AMOUNTS is due"),
+        ("--limit", "cpus=2", "--limit: 'cpus=2' is not allowed; ROLE:AMOUNTS is due"),
         ("--limit", "a b:cpus=2", "limit"),
-        ("--guarantee", "a:cpus=-1", "guarantee: 'cpus=-1' is no amount"),
-        ("--guarantee", "a:2", "guarantee: '2' is no amount"),
+        ("--guarantee", "a:cpus=-1", "--guarantee: 'cpus=-1' is no amount"),
+        ("--guarantee", "a:2", "--guarantee: '2' is no amount"),
     ],
 )
 def test_quotas_that_are_none_are_named(trace: Path, option: str, text: str, says: str) -> None:
     refused = CliRunner().invoke(simulate, [str(trace), "--cluster", "4*cpus=1", option, text])
-    assert isinstance(refused.exception, CommandError)
-    assert says in str(refused.exception)
+    assert refused.exit_code == 2
+    assert says in refused.output

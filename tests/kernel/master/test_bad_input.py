@@ -75,7 +75,12 @@ CALLS: list[tuple[str, dict[str, Any], int, str]] = [
     ("no number", quota(limit="NaN"), 400, r"limits\[...\]\.value: expected a number, got a string"),
     ("more digits than thousandths", quota(limit=1.23456), 400, r"limits\.cpus: 1.23456 is too precise; thousandths are the least"),
     ("a huge limit", quota(limit=1e30), 400, r"limits\.cpus: 1e\+30 is not allowed; a number from 0 to 10+ is"),
-    ("an unknown resource", quota(widgets=1), 400, r"quota of 'ops': no agent has a scalar resource 'widgets'; allowed are cpus, disk"),
+    (
+        "an unknown resource",
+        quota(widgets=1),
+        400,
+        r"limits\.widgets of 'ops': no agent has such a scalar resource; allowed are cpus, disk",
+    ),
     ("what is no resource's name", quota(**{"a b": 1}), 400, r"quota_configs\[1\]\.limits: 'a b' is not the name of a resource"),
     ("half a gpu", quota(gpus=0.5), 400, r"limits\.gpus: 0.5 is not allowed; gpus are whole numbers"),
     ("a negative reservation", reserving(resource(-1)), 400, r"reserve\.resources\[0\].*-1"),

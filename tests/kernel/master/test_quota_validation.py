@@ -169,5 +169,5 @@ def test_limits_leave_room_for_what_is_used() -> None:
 
 def test_resources_are_known() -> None:
     v.check_known({"a": quota({"gpus": 1}, {"bandwidth": 1})}, {"bandwidth": 1})
-    with pytest.raises(CallError, match="no agent has a scalar resource 'cpu'; allowed are bandwidth, cpus, disk, gpus, mem"):
+    with pytest.raises(CallError, match="no agent has such a scalar resource; allowed are bandwidth, cpus, disk, gpus, mem"):
         v.check_known({"a": quota({}, {"cpu": 1})}, {"bandwidth": 1})
