@@ -30,7 +30,7 @@ class Machine(Struct, frozen=True):
 class Correction(Struct, frozen=True):
     """End this executor. why: for its framework."""
 
-    key: ExecutorKey
+    work: Work
     why: str
 
 
@@ -70,7 +70,7 @@ class Controller:
         for minutes, load, limit in limits:
             if limit is not None and load > limit:
                 why = f"preempted: the machine's load of {minutes} minutes is {load:g}, which is more than {limit:g}"
-                return [Correction(work.key, why) for work, _ in works if work.revocable]
+                return [Correction(work, why) for work, _ in works if work.revocable]
         return []
 
     def _for_cpus(self, works: Measured, cpus: int) -> list[Correction]:
@@ -102,7 +102,7 @@ class Controller:
         found = []
         lent = [(work, use) for work, use in works if work.revocable and use is not None and use.mem]
         for work, use in sorted(lent, key=lambda pair: (-pair[1].mem, *_newest(pair[0]))):
-            found.append(Correction(work.key, why))
+            found.append(Correction(work, why))
             missing -= use.mem // 1000
             if missing <= 0:
                 break
@@ -119,6 +119,6 @@ def _until(room: int, lent: int, order: Sequence[Work], why: str) -> list[Correc
     for work in order:
         if lent <= room:
             break
-        found.append(Correction(work.key, why))
+        found.append(Correction(work, why))
         lent -= work.lent_cpus
     return found

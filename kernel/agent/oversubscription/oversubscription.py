@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from kernel.agent.effects import Measured, ToMaster
 from kernel.agent.executors import Executors
 from kernel.agent.oversubscription.config import USAGE, controller_kind, fixed_slack
-from kernel.agent.oversubscription.controller import Controller, Correction
+from kernel.agent.oversubscription.controller import Controller
 from kernel.agent.oversubscription.estimator import usage_slack
 from kernel.agent.oversubscription.usage import History, Use, Work, containers_of
 from kernel.agent.state import AgentState, Executor, Framework, Kind, Task
@@ -40,13 +40,14 @@ class Oversubscription:
         state = self.state
         if not state.recovered:
             return
-        works = list(_works(state))
+        owners = dict(_works(state))
+        works = list(owners)
         self._history.observe(message.at_s, message.usages, containers_of(works))
         known = [(work, self._history.use(work)) for work in works]
         cpus = Resources.of(state.node.resources).scalars().get("cpus", 0)
-        left = [(work, use) for work, use in known if not self._is_ending(work)]
+        left = [(work, use) for work, use in known if not _is_ending(owners[work])]
         for correction in self._controller.corrections(message.at_s, left, cpus, message.machine):
-            self._preempt(correction)
+            self._preempt(owners[correction.work], correction.why)
         self._lend(self._slack(message.at_s, known))
 
     def _slack(self, at_s: float, known: Iterable[tuple[Work, Use | None]]) -> Resources:
@@ -70,46 +71,44 @@ class Oversubscription:
 
     # ---- Taking back ------------------------------------------------------------------------------------
 
-    def _is_ending(self, work: Work) -> bool:
-        framework_id, executor_id = work.key
-        framework = self.state.frameworks[framework_id]
-        executor = framework.executors.get(executor_id)
-        if framework.terminating:
-            return True
-        if executor is None:
-            return framework.tasks[executor_id].ending
-        if executor.kind is Kind.CUSTOM:
-            return executor.state is ExecutorState.TERMINATING
-        return all(task.ending for task in executor.tasks() if not task.terminal)
-
-    def _preempt(self, correction: Correction) -> None:
+    def _preempt(self, owner: Task | Executor, why: str) -> None:
         """End an executor at once; its tasks are gone, for the reason that is told."""
-        framework_id, executor_id = correction.key
-        framework = self.state.frameworks[framework_id]
-        executor = framework.executors.get(executor_id)
         self.state.counts["slave/executors_preempted"] += 1
-        if executor is not None and executor.kind is Kind.CUSTOM:
-            self.executors.preempt(executor, correction.why)
+        if isinstance(owner, Executor) and owner.kind is Kind.CUSTOM:
+            self.executors.preempt(owner, why)
             return
-        for task in executor.tasks() if executor is not None else [framework.tasks[executor_id]]:
-            if not task.terminal:
-                if not task.ending:
-                    task.preempted = correction.why
-                self.tasks.end(task, KillCause.REQUEST, 0.0)
+        for task in _live(owner):
+            if not task.ending:
+                task.preempted = why
+            self.tasks.end(task, KillCause.REQUEST, 0.0)
 
 
-def _works(state: AgentState) -> Iterator[Work]:
-    """The executors that live, and what they have."""
+def _live(owner: Task | Executor) -> list[Task]:
+    """The tasks of an executor that have not ended; of a command task itself."""
+    return [task for task in (owner.tasks() if isinstance(owner, Executor) else [owner]) if not task.terminal]
+
+
+def _is_ending(owner: Task | Executor) -> bool:
+    if owner.framework.terminating:
+        return True
+    if isinstance(owner, Executor) and owner.kind is Kind.CUSTOM:
+        return owner.state is ExecutorState.TERMINATING
+    return all(task.ending for task in _live(owner))
+
+
+def _works(state: AgentState) -> Iterator[tuple[Work, Task | Executor]]:
+    """The executors that live, command tasks included, and what they have."""
     for framework in state.frameworks.values():
         for task in framework.tasks.values():
             if task.kind is Kind.COMMAND and not task.terminal:
-                yield _work(framework, task, [task])
+                yield _work(framework, task), task
         for executor in framework.executors.values():
             if executor.state is not ExecutorState.TERMINATED:
-                yield _work(framework, executor, [task for task in executor.tasks() if not task.terminal])
+                yield _work(framework, executor), executor
 
 
-def _work(framework: Framework, owner: Task | Executor, tasks: list[Task]) -> Work:
+def _work(framework: Framework, owner: Task | Executor) -> Work:
+    tasks = _live(owner)
     given: list[Resource] = list(owner.info.resources) if isinstance(owner, Executor) else []
     for task in tasks:
         given += task.info.resources

@@ -24,7 +24,7 @@ def controller(kind: str = "usage", interval_s: float = 0.0, **parameters: float
 
 
 def ended(found: Controller, at_s: float, works: Measured, machine: Machine = FINE, cpus: int = 1000) -> list[str]:
-    return [correction.key[1] for correction in found.corrections(at_s, works, cpus, machine)]
+    return [correction.work.key[1] for correction in found.corrections(at_s, works, cpus, machine)]
 
 
 class TestCpus:
@@ -49,7 +49,7 @@ class TestCpus:
 
     def test_the_reason_says_what_and_why(self) -> None:
         (correction,) = controller(patience=1).corrections(0, [firm(0.8), lent("r")], 1000, FINE)
-        assert correction.key == ("f", "r")
+        assert correction.work.key == ("f", "r")
         assert correction.why == "preempted: tasks that may not be preempted use 0.8 of the agent's 1 cpus, and 0.5 are lent"
 
     def test_those_of_which_nothing_is_measured_count_as_lent_to(self) -> None:
