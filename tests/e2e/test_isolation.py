@@ -26,7 +26,7 @@ def groups() -> set[str]:
 
 
 def test_a_task_beyond_its_memory_is_killed_and_says_so(cluster: Cluster) -> None:
-    done = cluster.meseta("run", "--cpus", "1", "--mem", "64", "--", sys.executable, "-c", "x = bytearray(10**9)", check=False)
+    done = cluster.meseta("run", "--cpus", "0.1", "--mem", "64", "--", sys.executable, "-c", "x = bytearray(10**9)", check=False)
     assert done.returncode == 137
     assert "Memory limit exceeded: Requested: 64MB Maximum Used: 64MB; Command terminated with signal Killed" in done.stderr
     (task,) = [task for task in cluster.json("task", "list", "--all") if "Memory limit" in str(task["statuses"])]
@@ -37,7 +37,7 @@ def test_a_task_beyond_its_memory_is_killed_and_says_so(cluster: Cluster) -> Non
 
 def test_one_process_beyond_the_memory_ends_its_whole_task(cluster: Cluster) -> None:
     script = f"{sys.executable} -c 'x = bytearray(10**9)'; sleep 1000"
-    done = cluster.meseta("run", "--cpus", "1", "--mem", "64", "--", "sh", "-c", script, check=False)
+    done = cluster.meseta("run", "--cpus", "0.1", "--mem", "64", "--", "sh", "-c", script, check=False)
     assert done.returncode == 137
     assert "Memory limit exceeded" in done.stderr
 

@@ -167,7 +167,7 @@ def test_one_that_stands_alone(agent: Agent) -> None:
     assert attached.status == 404, "as in Mesos"
     (sandbox / "go").touch()
     assert agent.wait(alone)["exit_status"] == 3 << 8
-    assert agent.call("REMOVE_CONTAINER", alone).status == 200
+    eventually(lambda: agent.call("REMOVE_CONTAINER", alone).status == 200, what="what was inside has ended, too")
     assert not sandbox.exists()
 
 

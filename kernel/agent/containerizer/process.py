@@ -58,6 +58,7 @@ class ProcessContainerizer:
         """directory: the launcher's own. post: takes the core's inputs."""
         self._isolation, self._store, self._bundles, self._fetcher, self._post = isolation, store, bundles, fetcher, post
         self.launcher = client.LauncherClient(directory, self._on_event)
+        isolation.spare(lambda: self.launcher.pid)
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="containers")
         self._images = ThreadPoolExecutor(max_workers=IMAGES_AT_ONCE, thread_name_prefix="images")
         self._joining = Workers(NETWORKS_AT_ONCE, "networks")
@@ -308,6 +309,7 @@ class ProcessContainerizer:
     # ---- In the thread --------------------------------------------------------------------------------
 
     def _watch_all(self, names: Collection[str]) -> dict[str, int | None]:
+        self._isolation.sweep()
         return {name: self._isolation.watch(name) for name in names}
 
     def _prepare_all(self, launches: Sequence[effects.LaunchContainer], images: Mapping[str, Image]) -> list[client.Launch | str]:

@@ -18,7 +18,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from msgspec import Struct
 
-from kernel.agent.isolators import device_filter
+from kernel.agent.isolators import device_filter, group_files
+from kernel.agent.isolators.delegation import delegate
 from kernel.agent.isolators.limits import Limits, Usage
 from kernel.errors import KernelError
 
@@ -46,16 +47,16 @@ class Hierarchy(Struct, frozen=True):
 
 
 def mounted(mounts: Iterable[str]) -> list[Hierarchy]:
-    """The hierarchies of this machine. mounts: the lines of /proc/self/mounts."""
-    found = []
+    """The hierarchies of this machine. mounts: the lines of /proc/self/mounts; what is mounted over another hides it."""
+    found = {}
     for line in mounts:
         _, path, kind, options, *_ = line.split()
         path = path.encode().decode("unicode_escape")  # Spaces are written as \040.
         if kind == "cgroup":
-            found.append(Hierarchy(path, 1, frozenset(options.split(","))))
+            found[path] = Hierarchy(path, 1, frozenset(options.split(",")))
         elif kind == "cgroup2":
-            found.append(Hierarchy(path, 2, frozenset(_text(f"{path}/cgroup.controllers").split())))
-    return found
+            found[path] = Hierarchy(path, 2, frozenset(group_files.text(f"{path}/cgroup.controllers").split()))
+    return list(found.values())
 
 
 class _Folder(Struct, frozen=True):
@@ -74,6 +75,7 @@ class Cgroups:
 
     def __init__(self, root: str, hierarchies: Iterable[Hierarchy], wanted: Collection[str] = WANTED) -> None:
         """root: the folder, such as `meseta/agent-5051`. wanted: controllers. Raises CgroupError when it cannot be made."""
+        self.spared: Callable[[], int | None] = lambda: None  # The process that no container's end ends, though it may be in its groups.
         self._folders: list[_Folder] = []
         hierarchies = list(hierarchies)
         filtered = not any(DEVICES in hierarchy.controllers for hierarchy in hierarchies) and DEVICES in wanted and device_filter.usable()
@@ -90,7 +92,7 @@ class Cgroups:
             for folder in self._folders:
                 _make(folder.path)
                 if folder.version == 2:
-                    _delegate(folder)
+                    delegate(folder.path, [name for name in folder.controllers if name != DEVICES])
         except OSError as error:
             raise CgroupError(f"cannot use control groups: {error.filename}: {error.strerror}") from error
 
@@ -136,9 +138,9 @@ class Cgroups:
             counted |= _READINGS[controller, folder.version](folder.group(container_id))
         if self._folders:
             first = self._folders[0]
-            counted["processes"] = len(_text(f"{first.path}/{container_id}/cgroup.procs").split())
+            counted["processes"] = len(group_files.text(f"{first.path}/{container_id}/cgroup.procs").split())
             threads = "tasks" if first.version == 1 else "cgroup.threads"
-            counted["threads"] = len(_text(f"{first.path}/{container_id}/{threads}").split())
+            counted["threads"] = len(group_files.text(f"{first.path}/{container_id}/{threads}").split())
         return Usage(**counted)  # type: ignore[arg-type]
 
     def killed_for_memory(self, container_id: str) -> bool:
@@ -146,7 +148,7 @@ class Cgroups:
         folder = self._of.get("memory")
         if folder is None:
             return False
-        events = _pairs(f"{folder.path}/{container_id}/{'memory.oom_control' if folder.version == 1 else 'memory.events'}")
+        events = group_files.pairs(f"{folder.path}/{container_id}/{'memory.oom_control' if folder.version == 1 else 'memory.events'}")
         return events.get("oom_kill", 0) > 0
 
     def watch_memory(self, container_id: str) -> int | None:
@@ -160,7 +162,7 @@ class Cgroups:
         try:
             control = os.open(f"{group}/memory.oom_control", os.O_RDONLY | os.O_CLOEXEC)
             try:
-                _put(f"{group}/cgroup.event_control", f"{told} {control}")
+                group_files.put(f"{group}/cgroup.event_control", f"{told} {control}")
             finally:
                 os.close(control)
         except OSError:  # The group is gone.
@@ -171,21 +173,18 @@ class Cgroups:
     def refused_processes(self, container_id: str) -> bool:
         """Whether this container tried to have more processes than it may."""
         folder = self._of.get("pids")
-        return folder is not None and _pairs(f"{folder.path}/{container_id}/pids.events").get("max", 0) > 0
+        return folder is not None and group_files.pairs(f"{folder.path}/{container_id}/pids.events").get("max", 0) > 0
 
     def kill(self, container_id: str) -> bool:
         """SIGKILL all processes of a container, also such as made themselves a session of their own. Whether none is left."""
-        for folder in self._folders:
-            if folder.version == 2:
-                try:
-                    _put(f"{folder.path}/{container_id}/cgroup.kill", "1")
-                except OSError:
-                    pass  # A kernel before 5.14, or the group is gone.
-        for _ in range(KILL_TRIES):
+        for tried in range(KILL_TRIES):
             pids = self._pids(container_id)
-            if not pids:
+            spared = self.spared()
+            if not pids - {spared}:
                 return True
-            for pid in pids:
+            if tried and spared not in pids:
+                self._kill_at_once(container_id)
+            for pid in pids - {spared}:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
@@ -193,12 +192,22 @@ class Cgroups:
             time.sleep(KILL_PAUSE_S)
         return False
 
+    def _kill_at_once(self, container_id: str) -> None:
+        """What forks faster than it can be killed one by one ends so, where the kernel, from 5.14, can do that."""
+        for folder in self._folders:
+            if folder.version == 2:
+                try:
+                    group_files.put(f"{folder.path}/{container_id}/cgroup.kill", "1")
+                except OSError:
+                    pass
+
     def _pids(self, container_id: str) -> set[int]:
-        return {int(pid) for folder in self._folders for pid in _text(f"{folder.path}/{container_id}/cgroup.procs").split()}
+        groups = (group for folder in self._folders for group, _, _ in os.walk(folder.group(container_id)))
+        return {int(pid) for group in groups for pid in group_files.text(f"{group}/cgroup.procs").split()}
 
     def remove(self, container_id: str) -> bool:
-        """Remove a container's groups; False when one still has processes. One that is gone is fine."""
-        left = [folder for folder in self._folders if not _removed(folder.group(container_id))]
+        """Remove a container's groups, and those it made below; False when one still has processes. One that is gone is fine."""
+        left = [folder for folder in self._folders if not _removed(folder.group(container_id), below=True)]
         return not left
 
     # ---- All of them ------------------------------------------------------------------------------------
@@ -207,8 +216,7 @@ class Cgroups:
         """Containers that have groups here and are not known."""
         found: set[str] = set()
         for folder in self._folders:
-            with os.scandir(folder.path) as entries:
-                found.update(entry.name for entry in entries if entry.is_dir(follow_symlinks=False))
+            found.update(entry.name for entry in _entries(folder.path) if entry.is_dir(follow_symlinks=False))
         return found - set(known)
 
     def close(self) -> None:
@@ -228,24 +236,24 @@ def _make(path: str) -> None:
                 raise
 
 
-def _delegate(folder: _Folder) -> None:
-    """In version 2 the children of a group have the controllers that it hands on."""
-    wanted = " ".join(f"+{name}" for name in folder.controllers if name != DEVICES)
-    parts = folder.path.split("/")
-    for count in range(2, len(parts) + 1):
-        parent = "/".join(parts[:count])
-        if os.path.exists(f"{parent}/cgroup.procs"):
-            _put(f"{parent}/cgroup.subtree_control", wanted)
-
-
-def _removed(group: str) -> bool:
+def _removed(group: str, *, below: bool = False) -> bool:
+    """Whether it is gone. below: those in it may go, too."""
     try:
         os.rmdir(group)
     except FileNotFoundError:
         pass
     except OSError:
-        return False
+        inner = [entry.path for entry in _entries(group) if entry.is_dir(follow_symlinks=False)] if below else []
+        return bool(inner) and all(_removed(path, below=True) for path in inner) and _removed(group)
     return True
+
+
+def _entries(group: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(group) as entries:
+            return list(entries)
+    except OSError:  # It is gone.
+        return []
 
 
 # ---- What is written --------------------------------------------------------------------------------------
@@ -253,6 +261,7 @@ def _removed(group: str) -> bool:
 Setting = tuple[str, str, bool]  # A file, what to write, and whether that is also what it has when it is new.
 
 _MEMORY, _WITH_SWAP = "memory.limit_in_bytes", "memory.memsw.limit_in_bytes"
+_MAX = "memory.max"
 _OPTIONAL = {_WITH_SWAP, "memory.swap.max"}  # Swap is not counted by every kernel.
 
 
@@ -261,13 +270,26 @@ def _set(folder: _Folder, container_id: str, limits: Limits, new: bool) -> None:
         device_filter.attach(folder.group(container_id), limits.denied)
     for controller in folder.controllers:
         for name, value, is_default in _SETTINGS[controller, folder.version](limits):
-            if not (new and is_default):
+            if not (new and is_default) and (new or name != _MAX or _room(folder.group(container_id), value)):
                 _write(folder.group(container_id), name, value)
+
+
+def _room(group: str, limit: str) -> bool:
+    """Whether a group of version 2 can be held to this much memory: there the kernel kills where in version 1 it refuses. What can be taken
+    back from it is, first."""
+    used = group_files.number(f"{group}/memory.current")
+    if limit == "max" or used is None or used <= int(limit):
+        return True
+    try:
+        group_files.put(f"{group}/memory.reclaim", str(used - int(limit)))
+    except OSError:
+        return False  # It is not so much, or this kernel, before 5.19, is not told to.
+    return (group_files.number(f"{group}/memory.current") or 0) <= int(limit)
 
 
 def _write(group: str, name: str, value: str) -> None:
     try:
-        _put(f"{group}/{name}", value)
+        group_files.put(f"{group}/{name}", value)
     except OSError as error:
         if error.errno == errno.EBUSY:  # More is used already: as in Mesos, the limit of what runs stays then.
             return
@@ -276,19 +298,8 @@ def _write(group: str, name: str, value: str) -> None:
         if error.errno != errno.EINVAL or name not in (_MEMORY, _WITH_SWAP):
             raise
         if name == _MEMORY:  # Never more than with swap: when both rise, that one goes first. When both stay, it does, too.
-            _put(f"{group}/{_WITH_SWAP}", value)
-            _put(f"{group}/{name}", value)
-
-
-def _put(path: str, value: str) -> None:
-    """Write a file of the kernel's; its errors name it."""
-    fd = os.open(path, os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
-    try:
-        os.write(fd, value.encode())
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, path) from None
-    finally:
-        os.close(fd)
+            group_files.put(f"{group}/{_WITH_SWAP}", value)
+            group_files.put(f"{group}/{name}", value)
 
 
 def _cpu_1(limits: Limits) -> Iterator[Setting]:
@@ -323,7 +334,7 @@ def _memory_1(limits: Limits) -> Iterator[Setting]:
 
 def _memory_2(limits: Limits) -> Iterator[Setting]:
     yield "memory.low", str(max(MEM_MIB_MIN, limits.mem_mib) << 20), False
-    yield "memory.max", _hard_bytes(limits, "max"), limits.mem_limit_mib is None
+    yield _MAX, _hard_bytes(limits, "max"), limits.mem_limit_mib is None
     yield "memory.swap.max", "0", False
     yield "memory.oom.group", "1", False  # A container without one of its processes is of no use to anybody.
 
@@ -355,49 +366,22 @@ _SETTINGS: Mapping[tuple[str, int], Callable[[Limits], Iterable[Setting]]] = {
 # ---- What is read -----------------------------------------------------------------------------------------
 
 
-def _text(path: str) -> str:
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return ""
-    try:
-        parts = []
-        while part := os.read(fd, 65536):
-            parts.append(part)
-        return b"".join(parts).decode()
-    except OSError:  # The group was removed meanwhile.
-        return ""
-    finally:
-        os.close(fd)
-
-
-def _pairs(path: str) -> Mapping[str, int]:
-    """The lines `name number` of a file, empty when it is gone."""
-    pairs = (line.split() for line in _text(path).splitlines())
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isdigit()}
-
-
 def _known(numbers: Mapping[str, float | int | None]) -> dict[str, float | int]:
     return {name: number for name, number in numbers.items() if number is not None}
 
 
-def _number(path: str) -> int | None:
-    text = _text(path).strip()
-    return int(text) if text.isdigit() else None
-
-
 def _time_of_1(group: str) -> dict[str, float | int]:
-    ticks, tick_s = _pairs(f"{group}/cpuacct.stat"), 1 / os.sysconf("SC_CLK_TCK")
+    ticks, tick_s = group_files.pairs(f"{group}/cpuacct.stat"), 1 / os.sysconf("SC_CLK_TCK")
     return {"user_s": ticks["user"] * tick_s, "system_s": ticks["system"] * tick_s} if ticks else {}
 
 
 def _throttling_of_1(group: str) -> dict[str, float | int]:
-    stat = _pairs(f"{group}/cpu.stat")
+    stat = group_files.pairs(f"{group}/cpu.stat")
     return {"periods": stat["nr_periods"], "throttled": stat["nr_throttled"], "throttled_s": stat["throttled_time"] / 1e9} if stat else {}
 
 
 def _cpu_of_2(group: str) -> dict[str, float | int]:
-    stat = _pairs(f"{group}/cpu.stat")
+    stat = group_files.pairs(f"{group}/cpu.stat")
     if not stat:
         return {}
     found = {"user_s": stat["user_usec"] / 1e6, "system_s": stat["system_usec"] / 1e6}
@@ -407,11 +391,11 @@ def _cpu_of_2(group: str) -> dict[str, float | int]:
 
 
 def _mem_of_1(group: str) -> dict[str, float | int]:
-    stat = _pairs(f"{group}/memory.stat")
+    stat = group_files.pairs(f"{group}/memory.stat")
     return _known({
-        "mem_bytes": _number(f"{group}/memory.usage_in_bytes"),
-        "mem_peak_bytes": _number(f"{group}/memory.max_usage_in_bytes"),
-        "mem_limit_bytes": _number(f"{group}/{_MEMORY}"),
+        "mem_bytes": group_files.number(f"{group}/memory.usage_in_bytes"),
+        "mem_peak_bytes": group_files.number(f"{group}/memory.max_usage_in_bytes"),
+        "mem_limit_bytes": group_files.number(f"{group}/{_MEMORY}"),
         "rss_bytes": stat.get("total_rss"),
         "cache_bytes": stat.get("total_cache"),
         "mapped_bytes": stat.get("total_mapped_file"),
@@ -419,11 +403,11 @@ def _mem_of_1(group: str) -> dict[str, float | int]:
 
 
 def _mem_of_2(group: str) -> dict[str, float | int]:
-    stat = _pairs(f"{group}/memory.stat")
+    stat = group_files.pairs(f"{group}/memory.stat")
     return _known({
-        "mem_bytes": _number(f"{group}/memory.current"),
-        "mem_peak_bytes": _number(f"{group}/memory.peak"),
-        "mem_limit_bytes": _number(f"{group}/memory.max"),
+        "mem_bytes": group_files.number(f"{group}/memory.current"),
+        "mem_peak_bytes": group_files.number(f"{group}/memory.peak"),
+        "mem_limit_bytes": group_files.number(f"{group}/{_MAX}"),
         "rss_bytes": stat.get("anon"),
         "cache_bytes": stat.get("file"),
         "mapped_bytes": stat.get("file_mapped"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import zlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from kernel.agent.isolators import processes
@@ -65,6 +65,12 @@ class Isolation(Protocol):
 
     def ended(self, container_id: str) -> Limitation | None:
         """Its first process has ended: end the others, clean up, and return what it ran into."""
+
+    def sweep(self) -> None:
+        """Look once more after containers that have ended and whose processes had not."""
+
+    def spare(self, launcher: Callable[[], int | None]) -> None:
+        """Whom not to end: the process that may be in a container's groups only to start something there. launcher: its pid now."""
 
     def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
         """What containers use, by the pids of their first processes."""
@@ -161,6 +167,12 @@ class NoIsolation:
     def ended(self, container_id: str) -> Limitation | None:
         return None
 
+    def sweep(self) -> None:
+        """Nothing is left."""
+
+    def spare(self, launcher: Callable[[], int | None]) -> None:
+        """Nobody is ended."""
+
     def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
         by_session = processes.usage_by_session()
         return {container_id: by_session[pid] for container_id, pid in pids.items() if pid in by_session}
@@ -182,6 +194,7 @@ class CgroupIsolation:
         self.limits = {"cpu", "memory"} <= groups.limits
         self.devices = DEVICES in groups.limits
         self._out_of_memory: set[str] = set()
+        self._left: set[str] = set()  # Ended, but for their groups.
 
     def prepare(self, container_id: str, limits: Limits) -> tuple[str, ...]:
         return self.groups.make(container_id, limits)
@@ -212,15 +225,26 @@ class CgroupIsolation:
         self.groups.kill(container_id)
         if not self.groups.remove(container_id):
             log.warning("the control groups of container %s stay until what runs in them ends", container_id)
+            self._left.add(container_id)
         return limitation
+
+    def sweep(self) -> None:
+        for container_id in sorted(self._left):
+            self.groups.kill(container_id)
+            if self.groups.remove(container_id):
+                self._left.discard(container_id)
+
+    def spare(self, launcher: Callable[[], int | None]) -> None:
+        self.groups.spared = launcher
 
     def _limitation(self, container_id: str) -> Limitation | None:
         if container_id not in self._out_of_memory and not self.groups.killed_for_memory(container_id):
             return None
         self._out_of_memory.discard(container_id)
         usage = self.groups.usage(container_id)
-        limit_mib, peak_mib = (usage.mem_limit_bytes or 0) // MIB, (usage.mem_peak_bytes or 0) // MIB
-        return out_of_memory(limit_mib, peak_mib)
+        limit = usage.mem_limit_bytes or 0
+        peak = limit if usage.mem_peak_bytes is None else usage.mem_peak_bytes  # In version 2 nobody counted it before Linux 5.19.
+        return out_of_memory(limit // MIB, peak // MIB)
 
     def usage(self, pids: Mapping[str, int]) -> dict[str, Usage]:
         return {container_id: self.groups.usage(container_id) for container_id in pids}

@@ -8,6 +8,7 @@ Each move makes the kernel hold up all that fork and exit, so there are as few a
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 
 
 class Groups:
@@ -61,21 +62,34 @@ def _go(file: str) -> None:
 
 
 def _homes() -> list[tuple[str, str]]:
-    """Return (mount point, file to write into) of each hierarchy this thread is in, longest mount point first."""
-    paths = {}
     with open("/proc/thread-self/cgroup", encoding="utf-8") as file:
-        for line in file:
-            number, controllers, path = line.rstrip("\n").split(":", 2)
-            paths["" if number == "0" else controllers] = path.rstrip("/")
-    homes = []
-    with open("/proc/self/mounts", encoding="utf-8") as file:
-        for line in file:
-            _, mount, kind, options, *_ = line.split()
-            mount = mount.encode().decode("unicode_escape")
-            if kind == "cgroup2" and "" in paths:
-                homes.append((mount, f"{mount}{paths['']}/cgroup.procs"))
-            elif kind == "cgroup":
-                for controllers, path in paths.items():
-                    if controllers and set(controllers.split(",")) <= set(options.split(",")):
-                        homes.append((mount, f"{mount}{path}/tasks"))
-    return sorted(homes, key=lambda home: len(home[0]), reverse=True)
+        groups = file.readlines()
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        return homes(groups, file.readlines())
+
+
+def homes(groups: Iterable[str], mounts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return (mount point, file to write into) of each hierarchy a thread is in, longest mount point first. groups: the lines of its
+    /proc/.../cgroup; mounts: those of mountinfo. A hierarchy of which another part is mounted, where the thread is not, is left out."""
+    paths = {}
+    for line in groups:
+        number, controllers, path = line.rstrip("\n").split(":", 2)
+        paths["" if number == "0" else controllers] = path
+    found = {}
+    for line in mounts:
+        fields, _, rest = line.partition(" - ")
+        _, _, _, root, mount, *_ = (field.encode().decode("unicode_escape") for field in fields.split())  # Spaces are written as \040.
+        kind, _, options = rest.split()
+        for controllers, path in paths.items():
+            if kind == "cgroup2" and not controllers:
+                file = "cgroup.procs"
+            elif kind == "cgroup" and controllers and set(controllers.split(",")) <= set(options.split(",")):
+                file = "tasks"
+            else:
+                continue
+            below = os.path.relpath(path, root)
+            if below != ".." and not below.startswith("../"):
+                found[mount] = os.path.normpath(f"{mount}/{below}/{file}")  # The last that is mounted there hides the others.
+            else:
+                found.pop(mount, None)
+    return sorted(found.items(), key=lambda home: len(home[0]), reverse=True)

@@ -149,15 +149,15 @@ LauncherEvent = LauncherState | Started | LaunchFailed | Exited | LauncherLost
 
 _decoder = msgspec.json.Decoder(LauncherState | Started | LaunchFailed | Exited | _Refused | _Busy | _Error)
 _encode = msgspec.json.Encoder().encode
-_PROCESS_FILES = ("cgroups.py", "core.py", "journal.py", "loop.py", "main.py", "processes.py", "protocol.py", "spawn.py", "terminals.py")
+_PROCESS_NAMES = ("cgroups", "core", "journal", "loop", "main", "processes", "protocol", "spared", "spawn", "terminals")
 
 
 def build_id() -> str:
     """Return a name for the launcher's code as installed here: an upgrade changes it."""
     here = Path(__file__).parent
     checksum = 0
-    for name in _PROCESS_FILES:
-        checksum = zlib.crc32((here / name).read_bytes(), checksum)
+    for name in _PROCESS_NAMES:
+        checksum = zlib.crc32((here / f"{name}.py").read_bytes(), checksum)
     return f"{checksum:08x}"
 
 

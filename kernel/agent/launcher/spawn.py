@@ -21,6 +21,7 @@ from kernel.agent.launcher.cgroups import Groups
 from kernel.agent.launcher.core import Launch
 from kernel.agent.launcher.paths import open_without_links
 from kernel.agent.launcher.processes import CONTAINER_VARIABLE, STARTER_VARIABLE
+from kernel.agent.launcher.spared import spare_no_longer, spare_ourselves
 from kernel.agent.launcher.terminals import Terminals
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -62,6 +63,7 @@ class Spawner:
         self._own_nofile = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._self = _Identity(os.geteuid(), os.getegid(), tuple(os.getgroups()))
         self._groups = Groups()
+        self._score = spare_ourselves()
         self._default_signals = [s for s in signal.valid_signals() if signal.getsignal(s) == signal.SIG_IGN]
         os.umask(TASK_UMASK)
 
@@ -79,6 +81,8 @@ class Spawner:
                 if identity is not None:
                     self._come_back()
                 os.fchdir(self._home)  # Not before: it is closed to others. And no sandbox is kept busy.
+            if self._score is not None:
+                spare_no_longer(pid, self._score)
         except ValueError as error:
             raise SpawnError("invalid", f"the command cannot be passed to the system: {error}") from error
         for name, pair in limits:  # Not before: we would limit ourselves. The program is in its first instructions.

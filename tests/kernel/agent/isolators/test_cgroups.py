@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kernel.agent.isolators import cgroups
+from kernel.agent.isolators import group_files
 from kernel.agent.isolators.cgroups import CgroupError, Cgroups, Hierarchy, mounted
 from kernel.agent.isolators.limits import Limits
 from tests.cluster import eventually
@@ -23,6 +23,7 @@ def test_hierarchies_are_read_from_the_mounts(tmp_path: Path) -> None:
     (tmp_path / "cgroup.controllers").write_text("cpu memory\n")
     lines = [
         "cgroup /sys/fs/cgroup/cpu,cpuacct cgroup rw,relatime,cpu,cpuacct 0 0",
+        f"cgroup {tmp_path} cgroup rw,memory 0 0",
         f"cgroup2 {tmp_path} cgroup2 rw 0 0",
         "proc /proc proc rw 0 0",
     ]
@@ -143,6 +144,51 @@ def test_all_of_a_container_is_killed_also_what_left_its_session(real: Cgroups) 
     process.communicate()
 
 
+def test_groups_that_a_container_made_below_its_own_go_with_it(real: Cgroups) -> None:
+    files = real.make("c1", LIMITS)
+    inner = [f"{os.path.dirname(file)}/inner" for file in files]
+    enter = "".join(f"os.mkdir({group!r}); open({group + '/cgroup.procs'!r}, 'w').write('0');" for group in inner)
+    process = run(files, f"import os, time; {enter} print('ready', flush=True); time.sleep(1000)")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    assert not real.remove("c1")
+    assert real.kill("c1")
+    assert process.wait() == -9
+    assert eventually(lambda: real.remove("c1"))
+    assert not real.exists("c1")
+    process.communicate()
+
+
+def test_who_only_starts_something_in_a_container_does_not_end_with_it(real: Cgroups) -> None:
+    files = real.make("c1", LIMITS)
+    stays = "print('ready', flush=True); import time; time.sleep(1000)"
+    launcher, other = run(files, stays), run(files, stays)
+    for process in (launcher, other):
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    real.spared = lambda: launcher.pid
+    assert real.kill("c1")
+    assert other.wait() == -9
+    assert launcher.poll() is None
+    assert not real.remove("c1")
+    launcher.kill()
+    for process in (launcher, other):
+        process.communicate()
+
+
+def test_a_quota_of_cpu_time_is_kept(real: Cgroups) -> None:
+    files = real.make("c1", Limits(cpu_milli=100, mem_mib=64, cpu_limit_milli=100))
+    process = run(files, "\nwhile True: pass")
+    eventually(lambda: (real.usage("c1").throttled or 0) >= 3)
+    usage = real.usage("c1")
+    assert usage.periods is not None
+    assert usage.user_s is not None
+    assert usage.throttled_s is not None
+    assert usage.throttled_s > usage.user_s, "it waits longer than it runs"
+    process.kill()
+    process.communicate()
+
+
 def test_limits_can_be_changed_but_memory_not_below_what_is_used(real: Cgroups) -> None:
     files = real.make("c1", LIMITS)
     process = run(files, "x = bytearray(50 << 20); print('ready', flush=True); import time; time.sleep(1000)")
@@ -151,7 +197,11 @@ def test_limits_can_be_changed_but_memory_not_below_what_is_used(real: Cgroups) 
     real.update("c1", Limits(cpu_milli=100, mem_mib=200, mem_limit_mib=200))
     assert real.usage("c1").mem_limit_bytes == 200 << 20
     real.update("c1", Limits(cpu_milli=100, mem_mib=40, mem_limit_mib=40))
+    assert real.usage("c1").mem_limit_bytes == 200 << 20
+    assert not real.killed_for_memory("c1")
     assert process.poll() is None
+    real.update("c1", Limits(cpu_milli=100, mem_mib=100, mem_limit_mib=100))
+    assert real.usage("c1").mem_limit_bytes == 100 << 20
     process.kill()
     process.communicate()
 
@@ -168,7 +218,7 @@ def test_groups_nobody_knows_are_found(real: Cgroups) -> None:
 @pytest.fixture
 def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Cgroups, Path]:
     """Here a group has no files when it is made, so writing one makes it."""
-    monkeypatch.setattr(cgroups, "_put", lambda path, value: Path(path).write_text(value))
+    monkeypatch.setattr(group_files, "put", lambda path, value: Path(path).write_text(value))
     (tmp_path / "cgroup.procs").touch()
     hierarchy = Hierarchy(str(tmp_path), 2, frozenset({"cpu", "memory", "pids", "io"}))
     return Cgroups("meseta/a1", [hierarchy]), tmp_path / "meseta" / "a1"
@@ -223,6 +273,19 @@ def test_usage_in_the_words_of_version_2(two: tuple[Cgroups, Path]) -> None:
     assert (usage.processes, usage.threads) == (2, 3)
     assert groups.killed_for_memory("c1")
     assert not groups.refused_processes("c1")
+
+
+def test_in_version_2_a_limit_below_what_is_used_is_set_when_the_kernel_could_take_it_back(two: tuple[Cgroups, Path]) -> None:
+    groups, root = two
+    groups.make("c1", LIMITS)
+    used = root / "c1" / "memory.current"
+    used.write_text(str(50 << 20))
+    groups.update("c1", Limits(cpu_milli=100, mem_mib=40, mem_limit_mib=40))
+    assert (root / "c1" / "memory.reclaim").read_text() == str(10 << 20)
+    assert (root / "c1" / "memory.max").read_text() == str(64 << 20)
+    used.write_text(str(39 << 20))
+    groups.update("c1", Limits(cpu_milli=100, mem_mib=40, mem_limit_mib=40))
+    assert (root / "c1" / "memory.max").read_text() == str(40 << 20)
 
 
 def test_a_group_that_cannot_be_made_names_the_file(tmp_path: Path) -> None:

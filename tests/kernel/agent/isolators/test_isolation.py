@@ -99,6 +99,18 @@ def test_an_end_for_want_of_memory_is_told_with_limit_and_usage(tmp_path: Path) 
     assert limitation.reason is Reason.REASON_CONTAINER_LIMITATION_MEMORY
     assert limitation.message == "Memory limit exceeded: Requested: 64MB Maximum Used: 64MB"
     assert [resource.name for resource in limitation.resources] == ["mem"]
+    files = held.prepare("late", Limits(1000, 64))
+    enter = "".join(f"open({file!r}, 'w').write('0');" for file in files)
+    late = subprocess.Popen([sys.executable, "-S", "-E", "-c", enter + "import time; time.sleep(1000)"])
+    held.spare(lambda: late.pid)
+    eventually(lambda: held.groups.usage("late").processes == 1)
+    held.ended("late")
+    held.sweep()
+    assert held.join("late") == files, "as one that does not end"
+    held.spare(lambda: None)
+    held.sweep()
+    assert late.wait() == -signal.SIGKILL
+    eventually(lambda: (held.sweep(), not held.join("late"))[1])
     held.prepare("left", Limits(1000, 64))
     held.reconcile({"other"})
     eventually(lambda: not held.groups.leftovers(()))

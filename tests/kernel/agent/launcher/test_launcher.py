@@ -240,7 +240,7 @@ import kernel.agent.launcher.loop
 print(*(name for name in sys.modules if name.partition(".")[0] not in sys.stdlib_module_names))
 """
     process = subprocess.run([sys.executable, "-S", "-E", "-I", "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    names = ("cgroups", "core", "journal", "loop", "paths", "processes", "protocol", "spawn", "terminals")
+    names = ("cgroups", "core", "journal", "loop", "paths", "processes", "protocol", "spared", "spawn", "terminals")
     modules = {f"kernel.agent.launcher.{name}" for name in names}
     assert set(process.stdout.split()) == {"__main__", "kernel", "kernel.agent", "kernel.agent.launcher", *modules}
 

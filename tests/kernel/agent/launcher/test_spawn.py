@@ -8,6 +8,7 @@ import pwd
 import resource
 import shutil
 import stat
+import subprocess
 from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
@@ -190,6 +191,21 @@ def test_ones_own_name_needs_no_rights(tmp_path: Path) -> None:
     async def test() -> None:
         async with Host(tmp_path) as host:
             assert (await host.run("/usr/bin/id", "-u", user=pwd.getpwuid(os.geteuid()).pw_name))[1] == f"{os.geteuid()}\n"
+
+    run(test())
+
+
+@as_root
+def test_for_want_of_memory_the_launcher_is_not_ended_but_what_it_starts_is(tmp_path: Path) -> None:
+    if subprocess.run(["sh", "-c", "echo -1000 > /proc/self/oom_score_adj"], stderr=subprocess.DEVNULL).returncode != 0:
+        pytest.skip("this root may not spare anybody: it has no CAP_SYS_RESOURCE")
+    own = int(Path("/proc/self/oom_score_adj").read_text())
+
+    async def test() -> None:
+        async with Host(tmp_path) as host:
+            assert (await host.run("/bin/cat", f"/proc/{host.client.pid}/oom_score_adj", name="launcher"))[1] == "-1000\n"
+            waits = "until [ $(cat /proc/$$/oom_score_adj) != -1000 ]; do :; done; cat /proc/$$/oom_score_adj"
+            assert (await host.run("/bin/sh", "-c", waits))[1] == f"{own}\n"
 
     run(test())
 
