@@ -74,9 +74,18 @@ def check(operation: Operation, actor: Actor, place: Place) -> Conversion:
         raise
     except CallError as error:
         raise OperationFault(str(error)) from error
-    if not change.consumed:
-        raise OperationFault(f"{part}: its amounts must be above 0")
     return change
+
+
+def check_there(info: Operation, wanted: Resources, there: Resources, what: str) -> None:
+    """Whether there is enough for it. what: what `there` is. Raises OperationFault naming what is missing."""
+    if there.contains(wanted):
+        return
+    held = dict(there.parts())
+    short = [(key, amount) for key, amount in wanted.parts() if not there.contains(Resources.made_of([(key, amount)]))]
+    some = Resources.made_of((key, held[key]) for key, _ in short if key in held)
+    field = _LISTS[info.type] if info.type is not None else ""
+    raise OperationFault(f"{field}: {{{Resources.made_of(short)}}} is needed, {f'{{{some}}}' if some else 'none of that'} is {what}")
 
 
 def _unknown(kind: OperationType | None) -> str:
@@ -105,6 +114,7 @@ def _check_messages(messages: tuple[Resource, ...], field: str, actor: Actor) ->
         _require(message.provider_id is None, f"{at}.provider_id: the agent has no resource providers")
         _require(message.revocable is None, f"{at}.revocable: revocable resources can neither be reserved nor made volumes of")
     resources = Resources.of(messages, field)
+    _require(bool(resources), f"{field}: all of it is 0; amounts must be above 0")
     for key, amount in resources.parts():
         if is_volume(key) and amount != 1:
             raise OperationFault(f"{field}: the volume '{persistence_id(key)}' is named twice")
@@ -247,6 +257,14 @@ def _check_shrink(body: ShrinkVolume, actor: Actor, place: Place) -> None:
         )
 
 
+_LISTS = {  # Where each says what it takes.
+    OperationType.RESERVE: "reserve.resources",
+    OperationType.UNRESERVE: "unreserve.resources",
+    OperationType.CREATE: "create.volumes",
+    OperationType.DESTROY: "destroy.volumes",
+    OperationType.GROW_VOLUME: "grow_volume.addition",
+    OperationType.SHRINK_VOLUME: "shrink_volume.volume",
+}
 _CHECKS: dict[OperationType, tuple[str, Callable[[Any, Actor, Place], None]]] = {
     OperationType.RESERVE: ("reserve", _check_reserve),
     OperationType.UNRESERVE: ("unreserve", _check_unreserve),

@@ -14,7 +14,7 @@ from kernel.clock import Now
 from kernel.errors import CallError, Conflict, PeerError
 from kernel.master.effects import OperateByOperator
 from kernel.master.model import Agent, Framework, Operation
-from kernel.master.operation_validation import Actor, OperationFault, Place, check
+from kernel.master.operation_validation import Actor, OperationFault, Place, check, check_there
 from kernel.master.state import MasterState
 from kernel.wire import scheduler
 from kernel.wire.agent import AcknowledgeOperation, ApplyOperation, OperationReport, OperationUpdate
@@ -47,8 +47,7 @@ def check_offered(framework: Framework, agent: Agent, role: str, offered: Resour
             raise OperationFault(f"id: {OPERATIONS_MAX} operations of this framework wait to be acknowledged already")
     actor = Actor(framework.info.principal, role, framework.roles, framework.shared)
     change = check(info, actor, _place(agent))
-    if not offered.contains(change.consumed):
-        raise OperationFault(f"{{{change.consumed}}} is needed, {{{offered}}} is left of the offers")
+    check_there(info, change.consumed, offered, "left of the offers")
     return change
 
 
@@ -233,8 +232,10 @@ def operate(s: MasterState, call: OperateByOperator, now: Now) -> None:
         raise Conflict(f"agent_id: agent '{call.agent_id}' is not connected")
     change = check(call.operation, Actor(call.principal), _place(agent))
     unused = agent.total.without(unshared(agent.used))
-    if not unused.contains(change.consumed):
-        raise Conflict(f"{{{change.consumed}}} is needed, {{{unused}}} is unused on agent '{agent.agent_id}'")
+    try:
+        check_there(call.operation, change.consumed, unused, f"unused on agent '{agent.agent_id}'")
+    except OperationFault as error:
+        raise Conflict(str(error)) from error
     _check_quota(s, change)
     for offer in list(agent.offers.values()):
         free = unused.without(agent.offered)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -44,25 +44,38 @@ class JsonCodec:
         self._encoder = msgspec.json.Encoder()
 
     def decode(self, body: bytes, kind: type[T]) -> T:
+        first = ""
         try:
             message = _decoder(kind).decode(body)
             if not _has_long_number(body):
                 return message
-        except (msgspec.DecodeError, ValueError, RecursionError):
-            pass
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            first = str(error)
         try:
-            return msgspec.convert(_mender(kind)(msgspec.json.decode(body)), kind)
+            untyped = msgspec.json.decode(body)
+        except msgspec.ValidationError as error:  # A number no double holds: read with a type, it is told which.
+            raise CallError(explain(first or str(error))) from None
+        except (msgspec.DecodeError, ValueError, RecursionError) as error:
+            raise _malformed(error) from None
+        mended: Any = None
+        try:
+            mended = _mender(kind)(untyped)
+            return msgspec.convert(mended, kind)
         except msgspec.ValidationError as error:
-            raise CallError(explain(str(error))) from None
-        except RecursionError:
-            raise CallError("the body is nested too deeply") from None
-        except (msgspec.DecodeError, ValueError, OverflowError) as error:
-            raise CallError(f"the body is not valid JSON: {error}") from None
+            raise CallError(explain(str(error), mended)) from None
+        except (RecursionError, ValueError, OverflowError) as error:
+            raise _malformed(error) from None
 
     def encode(self, message: object) -> bytes:
         """Write a message, without spaces or unset fields. A number that is not finite has no JSON form and becomes null."""
         body = self._encoder.encode(message)
         return body if body.isascii() else _NOT_ASCII.sub(_escape, body.decode()).encode("ascii")
+
+
+def _malformed(error: Exception) -> CallError:
+    if isinstance(error, RecursionError):
+        return CallError("the body is nested too deeply")
+    return CallError(f"the body is not valid JSON: {error}")
 
 
 JSON = JsonCodec()
@@ -106,6 +119,9 @@ def _has_long_number(body: bytes) -> bool:
 _ERROR = re.compile(r"(?P<text>.*?)(?: - at `(?:key` in `)?\$(?P<path>.*)`)?", re.DOTALL)
 _PATH_CHARS_MAX = 200
 _TEXT_CHARS_MAX = 300
+_VALUE_CHARS_MAX = 40
+_STEP = re.compile(r"[^.\[\]]+|\[\d+\]|\[\.\.\.\]")
+_NO_NUMBER = re.compile(r"Expected `(?:int|float)`, got `str`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _WORDS = {
     "`int`": "an integer",
@@ -121,11 +137,18 @@ _WORDS = {
 }
 
 
-def explain(error: str) -> str:
-    """Turn msgspec's "Expected `int`, got `str` - at `$.a[0].b`" into "a[0].b: expected an integer, got a string"."""
+def explain(error: str, body: Any = None) -> str:
+    """Turn msgspec's "Expected `int`, got `str` - at `$.a[0].b`" into "a[0].b: expected an integer, got a string, 'x'".
+
+    body: what was to be converted, if known: for the keys of maps, which msgspec does not name, and the text where a number is due.
+    """
     found = _ERROR.fullmatch(error)
     assert found is not None
     text, path = found["text"].replace(" | null`", "`"), (found["path"] or "").removeprefix(".")
+    due = _NO_NUMBER.match(text) is not None
+    if due and (place := _place(_STEP.findall(path), body)) is not None:
+        path, given = place[0].removeprefix("."), repr(place[1])
+        text += f", {given if len(given) <= _VALUE_CHARS_MAX else given[:_VALUE_CHARS_MAX] + '...'}"
     if len(path) > _PATH_CHARS_MAX:
         path = path[:_PATH_CHARS_MAX] + "..."
     missing = _MISSING.fullmatch(text)
@@ -134,6 +157,24 @@ def explain(error: str) -> str:
     for word, plain in _WORDS.items():
         text = text.replace(word, plain)
     return f"{path or 'the body'}: {text[:1].lower()}{text[1:_TEXT_CHARS_MAX]}"
+
+
+def _place(steps: Sequence[str], value: Any) -> tuple[str, str] | None:
+    """The path to a text that stands where a number is due, with the keys of maps (`[...]` in steps), and the text."""
+    if not steps:
+        return ("", value) if isinstance(value, str) else None
+    step, rest = steps[0], steps[1:]
+    if step == "[...]":
+        choices = [(f".{key}", part) for key, part in value.items()] if isinstance(value, dict) else []
+    elif step.startswith("["):
+        index = int(step[1:-1])
+        choices = [(step, value[index])] if isinstance(value, list) and index < len(value) else []
+    else:
+        choices = [(f".{step}", value[step])] if isinstance(value, dict) and step in value else []
+    for name, part in choices:
+        if (found := _place(rest, part)) is not None:
+            return name + found[0], found[1]
+    return None
 
 
 # ---- Mending --------------------------------------------------------------------------------------------

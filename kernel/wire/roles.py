@@ -10,14 +10,17 @@ from kernel.errors import CallError
 ANY_ROLE = "*"
 WEIGHT_MIN, WEIGHT_MAX = 0.001, 1_000_000  # Beyond, shares would lose their digits.
 ROLE_DEPTH_MAX = 64  # Mesos knows no bound; whatever walks the tree needs one.
+ROLE_BYTES_MAX = 255  # Nor here; a folder of volumes is named after the role.
 
 
 def validate_role(role: str, field: str = "role") -> None:
     """Raise CallError naming the field unless the text is `*` or components joined by `/`."""
-    if role == ANY_ROLE or role.isalnum():  # Nearly all are the one or the other.
+    if role == ANY_ROLE or (role.isalnum() and len(role) < 64):  # Nearly all are the one or the other.
         return
     if not role:
         raise CallError(f"{field}: a role must not be empty")
+    if (size := len(role.encode())) > ROLE_BYTES_MAX:
+        raise CallError(f"{field}: a role has at most {ROLE_BYTES_MAX} bytes, '{role[:100]}...' has {size}")
     if role.startswith("-"):
         raise CallError(f"{field}: the role '{role}' must not start with '-'")
     if any(character.isspace() or character == "\b" for character in role):

@@ -72,7 +72,7 @@ CALLS: list[tuple[str, dict[str, Any], int, str]] = [
     ("a negative limit", quota(limit=-1), 400, r"quota_configs\[1\]\.limits\.cpus: -1.0 is not allowed; a number from 0 to \d+ is"),
     ("a negative guarantee", quota(guarantee=-0.5), 400, r"quota_configs\[1\]\.guarantees\.cpus: -0.5 is not allowed; a number from 0"),
     ("infinity", quota(limit="Infinity"), 400, r"limits\.cpus: inf is not allowed; a number from 0 to"),
-    ("no number", quota(limit="NaN"), 400, r"limits\[...\]\.value: expected a number, got a string"),
+    ("no number", quota(limit="NaN"), 400, r"limits\.cpus\.value: expected a number, got a string, 'NaN'"),
     ("more digits than thousandths", quota(limit=1.23456), 400, r"limits\.cpus: 1.23456 is too precise; thousandths are the least"),
     ("a huge limit", quota(limit=1e30), 400, r"limits\.cpus: 1e\+30 is not allowed; a number from 0 to 10+ is"),
     (
@@ -85,8 +85,19 @@ CALLS: list[tuple[str, dict[str, Any], int, str]] = [
     ("half a gpu", quota(gpus=0.5), 400, r"limits\.gpus: 0.5 is not allowed; gpus are whole numbers"),
     ("a negative reservation", reserving(resource(-1)), 400, r"reserve\.resources\[0\].*-1"),
     ("a huge reservation", reserving(resource(1e30)), 400, r"reserve\.resources\[0\].*1e\+30"),
-    ("more than there is", reserving(resource(50)), 409, r"\{cpus:50\} is needed, .* is unused on agent 'M-S0'"),
-    ("what the agent has not", reserving(resource(1, name="widgets")), 409, r"\{widgets:1\} is needed"),
+    (
+        "more than there is",
+        reserving(resource(50)),
+        409,
+        r"^reserve\.resources: \{cpus:50\} is needed, \{cpus:3\} is unused on agent 'M-S0'$",
+    ),
+    (
+        "what the agent has not",
+        reserving(resource(1, name="widgets")),
+        409,
+        r"^reserve\.resources: \{widgets:1\} is needed, none of that is unused",
+    ),
+    ("a reservation of nothing", reserving(resource(0)), 400, r"^reserve\.resources: all of it is 0; amounts must be above 0"),
     ("a negative volume", creating("w", size=-1), 400, r"create\.volumes\[0\].*-1"),
     # Quotas that do not fit.
     ("a limit below the guarantee", quota(guarantee=2, limit=1), 400, r"guarantees\.cpus: 2 is above the limit of 'ops', 1"),
@@ -99,7 +110,7 @@ CALLS: list[tuple[str, dict[str, Any], int, str]] = [
     ("a negative weight", weights(-2), 400, r"weight_infos\[1\]\.weight: -2.0 is not allowed"),
     ("a huge weight", weights(1e300), 400, r"weight_infos\[1\]\.weight: 1e\+300 is not allowed"),
     ("an infinite weight", weights("Infinity"), 400, r"weight_infos\[1\]\.weight: inf is not allowed"),
-    ("a weight that is no number", weights("NaN"), 400, r"weight_infos\[1\]\.weight: expected a number"),
+    ("a weight that is no number", weights("NaN"), 400, r"weight_infos\[1\]\.weight: expected a number, got a string, 'NaN'"),
     # Roles.
     *(
         (f"{what} for the role {role!r}", call, 400, rf"role: .*{re.escape(repr(role))}.* must not")
@@ -118,7 +129,12 @@ CALLS: list[tuple[str, dict[str, Any], int, str]] = [
     ),
     ("a volume of *", creating("w", role="*"), 400, r"create\.volumes\[0\]\.reservations\[0\]\.role: .*'\*' cannot be reserved"),
     # What is used, or there already.
-    ("unreserving what a task uses", unreserving(resource(1)), 409, r"\{cpus.*eng.*\} is needed, .* is unused on agent 'M-S0'"),
+    (
+        "unreserving what a task uses",
+        unreserving(resource(1)),
+        409,
+        r"^unreserve\.resources: \{cpus.*eng.*:1\} is needed, none of that is unused on agent 'M-S0'$",
+    ),
     ("unreserving what is not reserved", unreserving(resource(1, "ops")), 409, r"ops.* is needed"),
     ("a volume that is there", creating("v"), 400, r"persistence\.id: role 'eng' has a volume 'v' here already"),
     ("a volume twice", creating("w", "w"), 400, r"create\.volumes: the volume 'w' is named twice"),

@@ -11,8 +11,10 @@ import pytest
 from kernel.errors import CallError
 from kernel.wire import executor, operator
 from kernel.wire.codec import CODECS, JSON, decode, encode
+from kernel.wire.common import TimeInfo
 from kernel.wire.ids import AgentID, ExecutorID, FrameworkID, OfferID, TaskID
 from kernel.wire.offer import Filters, Launch, Offer, Operation, OperationType
+from kernel.wire.operator import QuotaConfig
 from kernel.wire.resources import AllocationInfo, Resource, Scalar, ValueType
 from kernel.wire.scheduler import Accept, Call, Event, Kill, Message, Offers, Reconcile, Request, Subscribe
 from kernel.wire.task import (
@@ -265,7 +267,7 @@ def test_values_of_enums_are_their_v1_names() -> None:
         ('{"kill":[]}', "kill: expected an object, got a list"),
         ('{"accept":{"operations":[{"launch":{}},{"type":1}]}}', "accept.operations[1].type: expected a string, got an integer"),
         ('{"accept":{"offer_ids":["o"]}}', "accept.offer_ids[0]: expected an object, got a string"),
-        ('{"accept":{"filters":{"refuse_seconds":"soon"}}}', "accept.filters.refuse_seconds: expected a number, got a string"),
+        ('{"accept":{"filters":{"refuse_seconds":"soon"}}}', "accept.filters.refuse_seconds: expected a number, got a string, 'soon'"),
         ('{"accept":{"filters":{"refuse_seconds":true}}}', "accept.filters.refuse_seconds: expected a number, got true or false"),
         (
             '{"acknowledge":{"agent_id":{"value":"a"},"task_id":{"value":"t"},"uuid":"%"}}',
@@ -411,3 +413,23 @@ def test_an_empty_container_is_no_particular_one() -> None:
 def test_an_empty_discovery_lacks_what_is_required() -> None:
     with pytest.raises(CallError, match=r"^visibility: required"):
         read(DiscoveryInfo)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind", "error"),
+    [
+        (
+            '{"limits":{"mem":{"value":"1"},"cpus":{"value":"NaN"}}}',
+            QuotaConfig,
+            "limits.cpus.value: expected a number, got a string, 'NaN'",
+        ),
+        ('{"limits":{"cpus":{"value":[]}}}', QuotaConfig, "limits[...].value: expected a number, got a list"),
+        ('{"limits":{"cpus":{"value":1e400}}}', QuotaConfig, "limits[...].value: number out of range"),
+        ('{"nanoseconds":"1.5"}', TimeInfo, "nanoseconds: expected an integer, got a string, '1.5'"),
+        (f'{{"nanoseconds":"{"x" * 1000}"}}', TimeInfo, f"nanoseconds: expected an integer, got a string, '{'x' * 39}..."),
+    ],
+)
+def test_where_a_number_is_due_the_key_of_a_map_and_the_text_are_told(body: str, kind: type, error: str) -> None:
+    with pytest.raises(CallError) as caught:
+        decode(body.encode(), kind)
+    assert str(caught.value) == error

@@ -39,3 +39,12 @@ def test_what_is_reserved_above_or_here_may_be_offered() -> None:
 def test_ancestors_from_the_top() -> None:
     assert ancestors("a/b/c") == ("a", "a/b")
     assert ancestors("a") == ()
+
+
+def test_a_role_has_at_most_255_bytes() -> None:
+    """A folder of volumes is named after it."""
+    validate_role("x" * 255)
+    validate_role("eng/" + "x" * 251)
+    for role in ("x" * 256, "eng/" + "\u20ac" * 84):
+        with pytest.raises(CallError, match="at most 255 bytes"):
+            validate_role(role)
