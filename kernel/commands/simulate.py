@@ -84,7 +84,8 @@ def _show(found: dict[str, Any]) -> None:
     used = ", ".join(f"{name} {part:.0%}" for name, part in found["utilisation"].items())
     click.echo(f"over after {output.number(found['end_s'])} s; used on average: {used}")
     for stuck in found["stuck"]:
-        click.echo(f"line {stuck['line']}: {stuck['tasks']} tasks of {stuck['shape']} never start: {stuck['why']}", err=True)
+        tasks = "1 task" if stuck["tasks"] == 1 else f"{stuck['tasks']} tasks"
+        click.echo(f"line {stuck['line']}: {tasks} of {stuck['shape']} would never start: {stuck['why']}", err=True)
 
 
 def _kind_row(kind: str, row: dict[str, Any]) -> tuple[str, ...]:

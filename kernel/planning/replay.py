@@ -175,7 +175,7 @@ class Replay:
             if self._take_events():
                 quiet_s = at_s
             self._settle()
-        self.outcome.end_s = self.now.mono_s
+        self.outcome.end_s = quiet_s
         return self.outcome
 
     # ---- Time -------------------------------------------------------------------------------------------

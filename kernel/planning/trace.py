@@ -118,9 +118,9 @@ def parse_cluster(parts: Iterable[str]) -> list[Resources]:
     for part in parts:
         agents += _agents(part)
         if len(agents) > AGENTS_MAX:
-            raise CallError(f"cluster: has {len(agents)} agents; at most {AGENTS_MAX} are simulated")
+            raise CallError(f"--cluster: has {len(agents)} agents; at most {AGENTS_MAX} are simulated")
     if not agents:
-        raise CallError("cluster: has no agent")
+        raise CallError("--cluster: has no agent")
     return agents
 
 
@@ -129,6 +129,8 @@ def _agents(part: str) -> Iterator[Resources]:
     assert found is not None, "the pattern takes everything"
     count = int(found[1] or 1)
     if not 1 <= count <= AGENTS_MAX:
-        raise CallError(f"cluster: {count} agents are not allowed; 1 to {AGENTS_MAX}")
-    total = parse_resources(found[2], "cluster")
+        raise CallError(f"--cluster: {count} agents are not allowed; 1 to {AGENTS_MAX}")
+    total = parse_resources(found[2], "--cluster")
+    if not total:
+        raise CallError(f"--cluster: an agent of '{part}' has nothing; some amount must be above 0")
     yield from [total] * count

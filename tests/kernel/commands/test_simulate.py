@@ -52,6 +52,8 @@ def test_what_it_cannot_draw_or_read_it_names(trace: Path, tmp_path: Path) -> No
     assert "line 2: tasks: 'none'" in str(refused.exception)
     refused = runner.invoke(simulate, [str(trace), "--cluster", "4*cpus=1", "--weight", "a=0"])
     assert (refused.exit_code, "--weight: 'a=0' is not allowed" in refused.output) == (2, True)
+    refused = runner.invoke(simulate, [str(trace), "--cluster", "4*cpus=0"])
+    assert (refused.exit_code, "--cluster: an agent of '4*cpus=0' has nothing" in refused.output) == (2, True)
 
 
 def test_quotas_hold_as_an_operator_would_set_them(trace: Path) -> None:

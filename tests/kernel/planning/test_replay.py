@@ -97,6 +97,12 @@ def test_what_fits_nowhere_is_said_to_be_stuck_and_the_rest_goes_on() -> None:
     assert figures(outcome)["stuck"][0]["line"] == 2
 
 
+def test_the_wait_for_what_never_starts_is_no_time_in_which_the_cluster_idles() -> None:
+    outcome = replay("2*cpus=2", "0,a,f,cpus=3,10,1", "0,a,g,cpus=1,10,4")
+    assert figures(outcome)["end_s"] == 10
+    assert figures(outcome)["utilisation"]["cpus"] == 1
+
+
 def test_large_tasks_are_not_starved_by_small_ones() -> None:
     small = [f"{second},a,f,cpus=1,9,2" for second in range(600)]
     outcome = replay("2*cpus=4", *small, "30,b,g,cpus=4,10,1")
