@@ -314,7 +314,7 @@ class _Turn:
         state.charge(leaf, resources, allocations=1)
         state.tree.refresh()
         self._offer(leaf, agent, resources, [(entry, times)], whole=False)
-        if entry.needed:
+        if leaf.needed:  # Of another kind of task, it may be.
             state.unhelped[leaf] = None
         return bool(agent.free)
 

@@ -286,6 +286,7 @@ def test_nobody_starves(history: list[Step], shape: str) -> None:
 
 @pytest.mark.parametrize("slice_steps", [1, 2, 7])
 @settings(max_examples=30, deadline=None)
+@example([("agent", 2, 0, 0), ("agent", 1, 0, 0), ("framework", 0, 3, 3), ("wait", 0, 0, 2)])  # Two kinds of task; one was helped.
 @drawn(history=steps)
 def test_slices_keep_every_promise_too(slice_steps: int, history: list[Step]) -> None:
     """A pass cut into slices, each a few agents long, overlooks nothing and promises nothing twice."""
