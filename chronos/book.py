@@ -157,9 +157,11 @@ class Book:
         return [Persist(JOBS + job.name, kept_job(job)), self._kept(entry)]
 
     def remove(self, name: str) -> list[Persist]:
-        self.graph.remove(name)
-        self.catalog.remove(name)
-        del self.entries[name]
+        """Also of one that cannot be read."""
+        if self.unreadable.pop(name, None) is None:
+            self.graph.remove(name)
+            self.catalog.remove(name)
+            del self.entries[name]
         return [Persist(JOBS + name, None), Persist(STATUS + name, None)]
 
     def change(self, entry: Entry, **changes: object) -> Persist:
@@ -203,7 +205,8 @@ class Book:
         """Raises CallError: to clients of Chronos a job that does not exist is a wrong argument, not a missing page."""
         entry = self.entries.get(name)
         if entry is None:
-            raise CallError(f"job: there is no job {name[:200]!r}")
+            fault = self.unreadable.get(name)
+            raise CallError(f"job: there is no job {name[:200]!r}" if fault is None else f"job: {name} is quarantined: {fault}")
         return entry
 
     def due_ms(self, now_ms: int) -> int | None:

@@ -181,19 +181,21 @@ class ChronosScheduler(Scheduler):
             raise CallError(f"meseta.role: {job.more.role!r} is not one of the scheduler's roles: {', '.join(roles)}")
 
     def _delete(self, delete: inputs.Delete, now_ms: int) -> None:
-        entry = self.book.find(delete.name)
-        children = [self.book.entries[name] for name in self.book.graph.children(delete.name)]
-        for child, orphan in zip(children, without(self.book.shown(entry), [child.job for child in children]), strict=True):
-            for persist in self.book.put(_with_counters(orphan, self.book, child), now_ms):
-                self.emit(persist)
-            self.life.edges.forget(orphan.name)
+        removed = None
+        if delete.name not in self.book.unreadable:
+            removed = self.book.shown(self.book.find(delete.name))
+            children = [self.book.entries[name] for name in self.book.graph.children(delete.name)]
+            for child, orphan in zip(children, without(removed, [child.job for child in children]), strict=True):
+                for persist in self.book.put(_with_counters(orphan, self.book, child), now_ms):
+                    self.emit(persist)
+                self.life.edges.forget(orphan.name)
         for run_id in list(self.life.by_job.get(delete.name, ())):
             self.life.kill(self.life.runs[run_id], DELETED, now_ms)
-        removed = self.book.shown(entry)
         for persist in self.book.remove(delete.name):
             self.emit(persist)
         self.life.edges.forget(delete.name)
-        self.emit(inputs.Removed(removed))
+        if removed is not None:
+            self.emit(inputs.Removed(removed))
 
     def _run_now(self, run: inputs.RunNow, now_ms: int) -> None:
         arguments = run.arguments if run.arguments and run.arguments.strip() else None

@@ -119,17 +119,19 @@ def _fields(name: str, command: tuple[str, ...], said: dict[str, Any]) -> dict[s
 def cron_apply(scheduler: Scheduler, paths: tuple[str, ...], prune: bool, dry_run: bool, exit_code: bool, as_json: bool) -> int:
     """Make the scheduler have the jobs that files say (YAML, JSON, TOML; folders of such), and show what changes.
 
-    A file that cannot be read, or a job that makes no sense, changes nothing.
+    A file that cannot be read, a job that makes no sense, or a field that no job has changes nothing.
     """
     from chronos.cli.plan import plan
     from chronos.cli.sources import read_files, tell
     from chronos.importers.folder import SUFFIXES, read_folder
 
-    read = read_folder(read_files(paths, lambda name: name.endswith(SUFFIXES)))
+    read = read_folder(read_files(paths, lambda name: name.endswith(SUFFIXES)), strict=True)
     tell(read.notes)
     wrong = [note for note in read.notes if note.lost]
     if wrong:
         raise CommandError(f"{len(wrong)} of what the files say cannot be used; nothing was changed", field="paths")
+    if prune and not read.jobs:
+        raise CommandError(f"there is no job in {', '.join(paths)}: --prune would delete all", field="paths", hint="`meseta cron rm` deletes jobs")
     found = plan(read.jobs, [shown["job"] for shown in scheduler.jobs()], prune)
     if as_json:
         output.emit_json([_for_json(step) for step in found.steps])

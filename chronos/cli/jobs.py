@@ -44,8 +44,13 @@ def cron_list(
     found = scheduler.jobs(name=name, owner=owner, label=label, state=state, kind=kind)
     if as_json:
         output.emit_json(found)
-    else:
-        output.table(HEADINGS, [_row(one) for one in found], empty="There is no such job." if any((name, owner, label)) else "No job.")
+        return
+    output.table(HEADINGS, [_row(one) for one in found], empty="There is no such job." if any((name, owner, label)) else "No job.")
+    if not any((name, owner, label, kind)) and state in (None, "quarantined"):
+        listed = {one["job"]["name"] for one in found}
+        for other in scheduler.get(f"{OURS}/quarantined")["jobs"]:
+            if other["name"] not in listed:  # There is no more to show of it.
+                click.echo(f"{other['name']} is quarantined: {other['fault']}", err=True)
 
 
 def _row(shown: dict[str, Any]) -> tuple[str, ...]:

@@ -19,10 +19,11 @@ SUFFIXES = (".yaml", ".yml", ".json", ".toml")
 _KINDS = {"scheduled": "schedule", "dependent": "parents"}
 
 
-def read_folder(files: Mapping[str, str]) -> Imported:
+def read_folder(files: Mapping[str, str], *, strict: bool = False) -> Imported:
     """Read job files. files: text by path; those without one of SUFFIXES are passed over. A file that cannot be read stops no other.
 
-    Names are what people wrote: the second job of a name is refused.
+    Names are what people wrote: the second job of a name is refused. strict: so is a job with a field that no job has; otherwise, as
+    with Chronos, the field is passed over, with a note.
     """
     found: list[Found] = []
     notes: list[Note] = []
@@ -30,7 +31,7 @@ def read_folder(files: Mapping[str, str]) -> Imported:
     for path in sorted(files):
         if not path.endswith(SUFFIXES) or posixpath.basename(path).startswith("."):
             continue
-        read = _read_file(path, files[path])
+        read = _read_file(path, files[path], strict)
         notes += read.notes
         for job in read.found:
             other = where.setdefault(job.job.name, f"{path}, line {job.line}")
@@ -41,7 +42,7 @@ def read_folder(files: Mapping[str, str]) -> Imported:
     return Imported(tuple(found), tuple(notes))
 
 
-def _read_file(path: str, text: str) -> Imported:
+def _read_file(path: str, text: str, strict: bool) -> Imported:
     collector = Collector(path)
     try:
         documents = [Document(tomllib.loads(text), 1, {})] if path.endswith(".toml") else read_yaml(text)
@@ -51,7 +52,7 @@ def _read_file(path: str, text: str) -> Imported:
     needed = _KINDS.get(posixpath.basename(posixpath.dirname(path)))
     for document in documents:
         for value, line in _jobs_of(document):
-            _take(collector, value, line, needed)
+            _take(collector, value, line, needed, strict)
     return collector.imported()
 
 
@@ -66,7 +67,7 @@ def _jobs_of(document: Document) -> list[tuple[Any, int]]:
     return [(value, document.line)] if value is not None else []
 
 
-def _take(collector: Collector, value: Any, line: int, needed: str | None) -> None:
+def _take(collector: Collector, value: Any, line: int, needed: str | None, strict: bool) -> None:
     if not isinstance(value, dict):
         collector.lost(line, "a job is an object with a name")
         return
@@ -74,6 +75,10 @@ def _take(collector: Collector, value: Any, line: int, needed: str | None) -> No
     if needed is not None and value.get(needed) is None:
         collector.lost(line, f"{name}: {needed}: required of what lies in this folder, but missing")
         return
-    if collector.add(value, line) is not None:
-        for field, hint in unknown(value):
+    odd = list(unknown(value))
+    if odd and strict:
+        for field, hint in odd:
+            collector.lost(line, f"{name}: {field}: unknown field{hint}")
+    elif collector.add(value, line) is not None:
+        for field, hint in odd:
             collector.differs(line, f"{field}: unknown field, ignored{hint}", name)

@@ -457,6 +457,17 @@ class TestRestarts:
         assert "it calls itself 'good'" in world.core.book.unreadable["other"]
         assert "bad does not exist" in world.core.book.entries["below"].fault
 
+    def test_a_job_that_cannot_be_read_can_be_deleted(self) -> None:
+        world = World()
+        world.post("bad")
+        world.master.kept["jobs/bad"] = b"{"
+        world.master.restart()
+        with pytest.raises(CallError, match="job: bad is quarantined: it cannot be read"):
+            world.tell(inputs.RunNow("bad"))
+        world.tell(inputs.Delete("bad"))
+        assert not [key for key in world.master.kept if key.endswith("/bad")]
+        assert world.core.book.unreadable == {}
+
 
 def test_jobs_of_high_priority_go_first() -> None:
     world = World()

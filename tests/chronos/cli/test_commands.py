@@ -99,12 +99,17 @@ class TestApply:
         assert "nothing was changed" in told
         assert cron.json("list") == []
 
-    def test_an_unknown_field_is_told_with_the_nearest_known_one(
-        self, cron: Command, tmp_path: Path, capsys: pytest.CaptureFixture[str], api: Api
-    ) -> None:
-        folder = write(tmp_path, "jobs.json", {**JOB, "comand": "x"})
-        assert cli.run(["cron", "apply", folder, "--url", api.url]) == 0
-        assert "comand: unknown field, ignored; did you mean command?" in capsys.readouterr().err
+    def test_an_unknown_field_is_refused_with_the_nearest_known_one(self, cron: Command, tmp_path: Path) -> None:
+        cron("apply", write(tmp_path, "jobs.json", JOB))
+        folder = write(tmp_path, "jobs.json", {"name": "a", "command": "true", "schedul": "0 * * * *"})
+        told = cron("apply", folder, status=1)
+        assert "jobs.json:1: not carried over: a: schedul: unknown field; did you mean schedule?" in told
+        assert cron.json("show", "a")["job"]["schedule"] == JOB["schedule"]
+
+    def test_no_job_at_all_prunes_nothing(self, cron: Command, tmp_path: Path) -> None:
+        add(cron)
+        assert "--prune would delete all" in cron("apply", str(tmp_path), "--prune", status=1)
+        assert len(cron.json("list")) == 1
 
 
 def test_a_crontab_is_shown_and_then_created(cron: Command, tmp_path: Path) -> None:
