@@ -72,6 +72,7 @@ class ChronosScheduler(Scheduler):
             entry = self.book.entries.get(run.job)
             self.over(entry.job if entry is not None else None, run, ())
         self._unrecorded = []
+        self.life.give_up_orphans(_ms(now))
         for run in list(self.life.runs.values()):
             entry, attempt = self.book.entries.get(run.job), run.attempt
             if entry is not None and attempt is not None and not run.over and run.live and not _is_task(entry.job):

@@ -360,6 +360,13 @@ class Life:
             run = with_attempt(run, msgspec.structs.replace(attempt, ended_ms=now_ms))
             self._finish(moved(run, RunState.FAILED, reason=f"{message} (retryUnreachable is off)"), now_ms)
 
+    def give_up_orphans(self, now_ms: int) -> None:
+        """Runs that wait, of jobs that could not be read: they go no further, and history has them."""
+        for run in list(self.runs.values()):
+            if run.job not in self.book.entries and run.state in (RunState.WAITING, RunState.QUEUED):
+                state = RunState.FAILED if run.attempts else RunState.SKIPPED
+                self._finish(moved(run, state, reason="its job is quarantined: it cannot be read"), now_ms)
+
     # ---- Ends -------------------------------------------------------------------------------------------
 
     def _skip(self, run: Run, reason: str, now_ms: int) -> Run:

@@ -131,7 +131,9 @@ def cron_apply(scheduler: Scheduler, paths: tuple[str, ...], prune: bool, dry_ru
     if wrong:
         raise CommandError(f"{len(wrong)} of what the files say cannot be used; nothing was changed", field="paths")
     if prune and not read.jobs:
-        raise CommandError(f"there is no job in {', '.join(paths)}: --prune would delete all", field="paths", hint="`meseta cron rm` deletes jobs")
+        raise CommandError(
+            f"there is no job in {', '.join(paths)}: --prune would delete all", field="paths", hint="`meseta cron rm` deletes jobs"
+        )
     found = plan(read.jobs, [shown["job"] for shown in scheduler.jobs()], prune)
     if as_json:
         output.emit_json([_for_json(step) for step in found.steps])

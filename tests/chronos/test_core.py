@@ -457,6 +457,26 @@ class TestRestarts:
         assert "it calls itself 'good'" in world.core.book.unreadable["other"]
         assert "bad does not exist" in world.core.book.entries["below"].fault
 
+    def test_runs_that_wait_of_a_job_that_cannot_be_read_end_with_that(self) -> None:
+        world = World(retry_ms=30_000)
+        world.post("again", schedule="R1/2026-01-01T00:01:00Z/PT1M")
+        world.post("good", schedule="R/2026-01-01T00:05:00Z/PT1M")
+        world.wait(61)
+        world.end(FAILED)
+        world.post("behind", schedule="R2/2026-01-01T00:01:01Z/PT1S")
+        world.wait(2)
+        assert world.core.life.runs[f"behind@{slot(62)}"].state is RunState.QUEUED
+        for name in ("again", "behind"):
+            world.master.kept[f"jobs/{name}"] = b"{"
+        world.master.restart()
+        world.wait(60)
+        world.end(FAILED)
+        world.wait(180)
+        assert f"ct:{slot(300)}:0:good:" in world.tasks
+        unread = "its job is quarantined: it cannot be read"
+        ended = {run_id: (run.state, run.reason) for run_id, run in world.history.items() if run.reason == unread}
+        assert ended == {f"again@{slot(60)}": (RunState.FAILED, unread), f"behind@{slot(62)}": (RunState.SKIPPED, unread)}
+
     def test_a_job_that_cannot_be_read_can_be_deleted(self) -> None:
         world = World()
         world.post("bad")
