@@ -57,8 +57,8 @@ case $VM_CGROUPS in
 2)
     two $groups
     ;;
-mixed) # Version 1 has the cpus only, version 2 the rest.
-    one cpu,cpuacct
+mixed) # Version 1 has the cpus, and what runc cannot do without; version 2 the rest.
+    one cpu,cpuacct devices freezer
     two $groups/unified
     ;;
 container-1) # As a container sees it: of each tree the part that it is in itself, which it knows by the name it has in the whole.
