@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from chronos.importers import Imported
 
 HEADINGS = ("FROM", "JOB", "WHEN", "DOES")
-KINDS = ("jobs", "system-crontab", "crontab", "kubernetes", "celery")
+KINDS = ("jobs", "system-crontab", "crontab", "anacrontab", "kubernetes", "celery")
 _NOT_READ_BY_CRON = (".dpkg-old", ".dpkg-dist", ".dpkg-new", ".dpkg-tmp", "~")
 
 
@@ -44,8 +44,8 @@ def cron_import(
     replace: bool,
     as_json: bool,
 ) -> None:
-    """Show what each line of crontabs (/etc/crontab, those of users), of Chronos' job files, of manifests of Kubernetes CronJobs and of
-    Celery's beat_schedule becomes here, what cannot be carried over, and why; with --apply create it."""
+    """Show what each line of crontabs (/etc/crontab, those of users, /etc/anacrontab), of Chronos' job files, of manifests of Kubernetes
+    CronJobs and of Celery's beat_schedule becomes here, what cannot be carried over, and why; with --apply create it."""
     from chronos.cli.sources import read_files, tell
     from chronos.importers.sources import Kind, read_sources
 

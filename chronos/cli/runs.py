@@ -19,6 +19,7 @@ from kernel.commands.times import instant
 
 HEADINGS = ("SLOT", "STATE", "LATE", "TOOK", "EXIT", "TRIES", "WHERE", "REASON", "LOG")
 ON_TIME_MS = 1000
+LISTED_MAX = 20
 
 
 @click.command("run")
@@ -47,7 +48,8 @@ def cron_backfill(scheduler: Scheduler, job: str, from_ns: int, to_ns: int, as_j
     if as_json:
         output.emit_json(runs)
     elif runs:
-        click.echo("\n".join([f"{len(runs)} runs are begun:", *runs]))
+        more = [f"... and {len(runs) - LISTED_MAX} more; --json prints all"] if len(runs) > LISTED_MAX else []
+        click.echo("\n".join([f"{len(runs)} runs are begun:", *runs[:LISTED_MAX], *more]))
     else:
         click.echo("There is no slot between these times.", err=True)
 

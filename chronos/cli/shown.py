@@ -63,7 +63,9 @@ def what(job: dict[str, Any]) -> str:
         return f"celery {celery['task']}"
     if http := more.get("http"):
         return f"{http.get('method', 'GET')} {http['url']}"
-    return " ".join([str(job.get("command", "")), *map(str, job.get("arguments") or ())]).strip()
+    options = (job.get("container") or {}).get("parameters") or ()
+    entry = [str(option["value"]) for option in options if option["key"] == "entrypoint"]  # What a command is of an image that has its own.
+    return " ".join(word for word in (*entry, str(job.get("command", "")), *map(str, job.get("arguments") or ())) if word)
 
 
 def standing(shown: dict[str, Any]) -> str:

@@ -56,7 +56,13 @@ def _read(path: Path) -> str:
 
 
 def tell(notes: Sequence[Note]) -> None:
-    """What people should know of lines they wrote, on stderr."""
+    """What people should know of lines they wrote, on stderr; what holds for several files is told once, at the end."""
+    files: dict[str, list[str]] = {}
     for note in notes:
+        if not note.line and not note.lost:
+            files.setdefault(note.text, []).append(note.source)
+            continue
         where = f"{note.source}:{note.line}" if note.line else note.source
         click.echo(f"{where}: {'not carried over: ' if note.lost else ''}{f'{note.job}: ' if note.job else ''}{note.text}", err=True)
+    for text, sources in files.items():
+        click.echo(f"{sources[0] if len(sources) == 1 else f'{len(sources)} files'}: {text}", err=True)

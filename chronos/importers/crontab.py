@@ -44,7 +44,7 @@ _SAYS_LITTLE = frozenset(
         "umask",
     )
 )
-_SHELL = "/bin/sh"
+SHELL = "/bin/sh"
 
 
 class _Entry(Struct, frozen=True):
@@ -70,9 +70,9 @@ def read_crontab(
         line = raw.strip()
         if not line or line.startswith("#"):
             continue
-        assigned = _VARIABLE.fullmatch(line)
+        assigned = assignment(line)
         if assigned is not None:
-            variables[_unquoted(assigned["name"])] = _unquoted(assigned["value"].strip())
+            variables[assigned[0]] = assigned[1]
             continue
         try:
             entry = _split(line, system, user)
@@ -86,6 +86,17 @@ def read_crontab(
         0, "cron starts commands in the home of their user; here they start in a sandbox, and what they print is kept there, not mailed"
     )
     return collector.imported()
+
+
+def assignment(line: str) -> tuple[str, str] | None:
+    """Name and value, without quotes, where a line sets a variable."""
+    found = _VARIABLE.fullmatch(line)
+    return (_unquoted(found["name"]), _unquoted(found["value"].strip())) if found is not None else None
+
+
+def on_shell(command: str, shell: str) -> str:
+    """A command for /bin/sh that has another shell run it, where another is wanted."""
+    return command if shell == SHELL else f"exec {shlex.quote(shell)} -c {shlex.quote(command)}"
 
 
 def _unquoted(text: str) -> str:
@@ -119,7 +130,7 @@ def _take(collector: Collector, number: int, entry: _Entry, variables: dict[str,
     environment = [{"name": key, "value": value} for key, value in variables.items() if key not in _OF_CRON]
     job: dict[str, Any] = {
         "name": name,
-        "command": _command(entry.command, variables.get("SHELL", _SHELL)),
+        "command": _command(entry.command, variables.get("SHELL", SHELL)),
         "schedule": fields,
         "scheduleTimeZone": variables.get("CRON_TZ", zone),
         "owner": variables.get("MAILTO", ""),
@@ -163,9 +174,7 @@ def _command(text: str, shell: str) -> str:
             parts[-1] += "%"
         at = found.end()
     parts[-1] += text[at:]
-    command = parts[0].rstrip() if len(parts) > 1 else parts[0]
-    if shell != _SHELL:
-        command = f"exec {shlex.quote(shell)} -c {shlex.quote(command)}"
+    command = on_shell(parts[0].rstrip() if len(parts) > 1 else parts[0], shell)
     if len(parts) == 1:
         return command
     end = "END"

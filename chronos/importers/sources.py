@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from enum import Enum
 
 from chronos.importers import Found, Imported, Note
+from chronos.importers.anacrontab import read_anacrontab
 from chronos.importers.celery_beat import read_beat
 from chronos.importers.crontab import read_crontab
 from chronos.importers.folder import SUFFIXES, read_folder
@@ -15,6 +16,7 @@ from chronos.importers.yaml import read_yaml
 from kernel.errors import CallError
 
 _SYSTEM = re.compile(r"(?:.*/)?etc/(?:crontab|cron\.d/[^/]*)")
+_ANACRON = re.compile(r"(?:.*/)?anacrontab[^/]*")
 _KUBERNETES = ("apiVersion", "kind")  # What every manifest has.
 
 
@@ -22,6 +24,7 @@ class Kind(Enum):
     JOBS = "jobs"
     SYSTEM_CRONTAB = "system-crontab"
     CRONTAB = "crontab"
+    ANACRONTAB = "anacrontab"
     KUBERNETES = "kubernetes"
     CELERY = "celery"
 
@@ -32,6 +35,8 @@ def kind_of(path: str, text: str) -> Kind:
         return Kind.CELERY
     if path.endswith(SUFFIXES):
         return Kind.KUBERNETES if not path.endswith(".toml") and _is_manifest(text) else Kind.JOBS
+    if _ANACRON.fullmatch(path):
+        return Kind.ANACRONTAB
     return Kind.SYSTEM_CRONTAB if _SYSTEM.fullmatch(path) else Kind.CRONTAB
 
 
@@ -61,6 +66,8 @@ def read_sources(files: Mapping[str, str], kind: Kind | None = None, *, user: st
                 read = read_cronjobs(files[path], path, taken)
             case Kind.CELERY:
                 read = read_beat(files[path], path, taken)
+            case Kind.ANACRONTAB:
+                read = read_anacrontab(files[path], path, zone=zone, host=host, taken=taken)
             case Kind.CRONTAB | Kind.SYSTEM_CRONTAB:
                 system = of is Kind.SYSTEM_CRONTAB
                 read = read_crontab(files[path], path, system=system, user=user, zone=zone, host=host, taken=taken)

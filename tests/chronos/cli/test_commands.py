@@ -127,6 +127,17 @@ def test_a_crontab_is_shown_and_then_created(cron: Command, tmp_path: Path) -> N
     assert "there are jobs of these names already" in cron("import", str(crontab), "--apply", status=1)
 
 
+def test_what_holds_for_several_crontabs_is_told_once(api: Api, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "crontabs"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / name).write_text("@daily true\n")
+    assert cli.run(["cron", "import", str(folder), "--url", api.url]) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(":")[0] for line in told[:2]] == ["2 files", "2 files"]
+    assert len(told) == 3
+
+
 class TestLooking:
     def test_a_job_is_shown_with_why_its_run_waits(self, cron: Command, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("MESETA_MASTER", "http://127.0.0.1:1")  # Nobody to ask for more.
@@ -179,6 +190,8 @@ class TestDoing:
     def test_slots_of_the_past_are_run(self, cron: Command) -> None:
         cron("add", "a", "--schedule", "0 0 * * *", "--", "true")
         assert len(cron.json("backfill", "a", "--from", "2025-12-01T00:00Z", "--to", "2025-12-08T00:00Z")) == 7
+        told = cron("backfill", "a", "--from", "2025-11-01T00:00Z", "--to", "2025-12-01T00:00Z").splitlines()
+        assert (told[0], len(told), told[-1]) == ("30 runs are begun:", 22, "... and 10 more; --json prints all")
 
     def test_pauses_disables_and_deletes(self, cron: Command) -> None:
         add(cron, "a", "@daily", "--label", "t=red")

@@ -35,6 +35,8 @@ def test_slots_are_shown_in_the_zone_of_the_schedule(job: dict[str, str], text: 
 
 def test_what_a_job_does() -> None:
     assert what({"command": "echo", "arguments": ["a"]}) == "echo a"
+    entry = {"image": "i", "parameters": [{"key": "entrypoint", "value": "/bin/sh"}]}
+    assert what({"command": "", "arguments": ["-c", "date"], "container": entry}) == "/bin/sh -c date"
     assert what({"command": "", "meseta": {"http": {"url": "http://x", "method": "POST"}}}) == "POST http://x"
     assert short("a  b\nc" + "d" * 100, 10) == "a b cdd..."
 

@@ -18,6 +18,8 @@ from tests.chronos.importers.test_kubernetes import BACKUP
         ("backup/etc/cron.d/php", "", Kind.SYSTEM_CRONTAB),
         ("/var/spool/cron/crontabs/ann", "", Kind.CRONTAB),
         ("my.crontab", "", Kind.CRONTAB),
+        ("/etc/anacrontab", "", Kind.ANACRONTAB),
+        ("/etc/cron.d/anacron", "", Kind.SYSTEM_CRONTAB),
         ("shop/celery.py", APPLICATION, Kind.CELERY),
         ("backup.yaml", BACKUP, Kind.KUBERNETES),
         ("list.json", '{"apiVersion": "v1", "kind": "List", "items": []}', Kind.KUBERNETES),
