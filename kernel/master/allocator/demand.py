@@ -183,6 +183,7 @@ class Entry:
 
     def _open(self, needed: int) -> None:
         """Have turns on single agents."""
+        self.settled = False  # While it was a gang nobody looked where one fits.
         self.leaf.needed += needed
         self.leaf.open[self] = None
         if self.shape.slack:

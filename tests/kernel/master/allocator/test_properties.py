@@ -231,6 +231,8 @@ def check_demands(history: History) -> None:
 
 # An old offer was passed over for a demand as its agent was kept for another; nobody looked at it again when that was over.
 @example([("decline", 0, 0, 1), ("decline", 0, 0, 0), ("decline", 3, 0, 0), ("wait", 0, 0, 2)])
+# What is left of a gang was taken for looked at everywhere, as it had been before it was a gang again.
+@example([("request", 0, 0, 0), ("borrow", 2, 0, 2), ("lend", 0, 0, 2), ("lend", 0, 0, 2)])
 @settings(max_examples=200, deadline=None)
 @drawn(steps)
 def test_nothing_is_promised_twice_and_nothing_is_overlooked(history: list[Step]) -> None:
