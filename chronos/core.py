@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import Any, ClassVar
 
@@ -202,7 +203,10 @@ class ChronosScheduler(Scheduler):
         arguments = run.arguments if run.arguments and run.arguments.strip() else None
         if arguments is not None and ("\0" in arguments or len(arguments.encode(errors="replace")) > ARGUMENTS_BYTES_MAX):
             raise CallError(f"arguments: at most {ARGUMENTS_BYTES_MAX} bytes are allowed, and no byte of zero")
-        made = self.life.call(self.book.find(run.name), Cause.MANUAL, now_ms, arguments=arguments)
+        entry = self.book.find(run.name)
+        if arguments is not None and not entry.job.shell:
+            _check_words(arguments)
+        made = self.life.call(entry, Cause.MANUAL, now_ms, arguments=arguments)
         self.emit(Reply(made.run_id))
 
     def _backfill(self, asked: inputs.Backfill, now_ms: int) -> None:
@@ -373,8 +377,17 @@ def _outcome(status: TaskStatus, lost: bool) -> Outcome:
     return Outcome.KILLED if status.state is TaskState.TASK_KILLED and not lost else Outcome.FAILURE
 
 
+def _check_words(arguments: str) -> None:
+    """Arguments of a job without a shell are words: raises CallError where no end of one can be found."""
+    try:
+        shlex.split(arguments.replace(";", ""))
+    except ValueError as error:
+        raise CallError(f"arguments: they cannot be split into words: {error}") from None
+
+
 def _message(status: TaskStatus) -> str:
-    return status.message or status.state.value
+    text = status.message or status.state.value
+    return f"it took longer than its timeout: {text}" if status.reason is Reason.REASON_MAX_COMPLETION_TIME_REACHED else text
 
 
 def _exit_status(status: TaskStatus, lost: bool) -> int | None:

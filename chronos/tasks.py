@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 from functools import lru_cache
 
 import msgspec
@@ -126,10 +127,18 @@ def _command(job: Job, run: Run, number: int, task_id: str) -> wire.CommandInfo:
     if job.shell:
         text = f"{value} {run.arguments}" if run.arguments and not job.executor else value
         return wire.CommandInfo(uris, environment, True, text, job.arguments, job.run_as_user or None)
-    argv = (*job.arguments,)
+    argv = _words(run.arguments) or job.arguments  # A run without a shell has arguments only where they were given by hand.
     if job.container is UNSET or job.container.type.upper() != "DOCKER":
         argv = (value, *argv)  # What a program is told as its own name; the engine does that itself.
     return wire.CommandInfo(uris, environment, False, value, argv, job.run_as_user or None)
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """As a shell would split them; all of it where it cannot: the job had a shell when they were given."""
+    try:
+        return tuple(shlex.split(text))
+    except ValueError:
+        return (text,)
 
 
 def _environment(job: Job, run: Run, number: int, task_id: str) -> wire.Environment:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import msgspec
 from aiohttp import web
 
+from chronos.extension import unknown_fields
 from kernel.errors import CallError, KernelError
 from kernel.net import response
 from kernel.net.errors import HttpError, status_of
@@ -18,7 +19,7 @@ from kernel.wire.codec import explain
 BODY_BYTES_MAX = 1024 * 1024
 CORS = "Access-Control-Allow-Origin"
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 def refusal(error: KernelError) -> web.Response:
@@ -74,11 +75,14 @@ def _array(before: bytes, items: Iterable[bytes], after: bytes) -> Iterable[byte
 
 
 async def body_of(request: Request, kind: type[T]) -> T:
-    """The body as a message of ours, `{}` where there is none. Raises CallError naming the field."""
+    """The body as a message of ours, `{}` where there is none. Raises CallError naming the field, and for an unknown one the nearest."""
     body = await read_body(request, BODY_BYTES_MAX)
     try:
         return msgspec.json.decode(body or b"{}", type=kind)
     except msgspec.ValidationError as error:
+        if kind.__struct_config__.forbid_unknown_fields:
+            for path, hint in unknown_fields(msgspec.json.decode(body), kind):
+                raise CallError(f"{path}: unknown field{hint}") from None
         raise CallError(explain(str(error))) from None
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
         raise CallError(f"the body is not valid JSON: {error}") from None

@@ -24,7 +24,13 @@ LISTED_MAX = 20
 
 @click.command("run")
 @job_argument
-@click.option("--arg", "arguments", metavar="TEXT", multiple=True, help="Appended to its command, in the place of its own arguments.")
+@click.option(
+    "--arg",
+    "arguments",
+    metavar="TEXT",
+    multiple=True,
+    help="Appended to its command (without a shell: its words), in the place of its own arguments.",
+)
 @scheduler_options
 def cron_run(scheduler: Scheduler, job: str, arguments: tuple[str, ...], as_json: bool) -> None:
     """Run a job now, and then what depends on it. Its schedule stays as it is."""

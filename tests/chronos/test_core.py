@@ -16,7 +16,7 @@ from frameworks.sdk.tasks import resources
 from frameworks.sdk.testing import FakeMaster
 from kernel.clock import Now
 from kernel.errors import CallError
-from kernel.wire.task import TaskState
+from kernel.wire.task import Reason, TaskState
 
 FINISHED, FAILED, KILLED, RUNNING = TaskState.TASK_FINISHED, TaskState.TASK_FAILED, TaskState.TASK_KILLED, TaskState.TASK_RUNNING
 START = Now(1_000.0, 1_767_225_600.0)  # 2026-01-01T00:00:00Z
@@ -370,6 +370,23 @@ class TestRequests:
         assert world.job().schedule == "R/2026-01-01T00:01:00.000Z/PT1M"
         world.end()
         assert world.history[run_id].cause is Cause.MANUAL
+
+    def test_without_a_shell_the_arguments_of_a_run_are_words_in_the_place_of_the_jobs_own(self) -> None:
+        world = World()
+        world.post(command="/bin/echo", shell=False, arguments=["own"])
+        world.tell(inputs.RunNow("j", "a 'b c'"))
+        (task,) = world.master.tasks.values()
+        assert task.info.command is not None
+        assert (task.info.command.value, task.info.command.arguments) == ("/bin/echo", ("/bin/echo", "a", "b c"))
+        with pytest.raises(CallError, match="arguments: they cannot be split into words"):
+            world.tell(inputs.RunNow("j", "a 'b"))
+
+    def test_a_run_that_took_too_long_says_so(self) -> None:
+        world = World()
+        world.post(retries=0, meseta={"timeout": "1s"})
+        run_id = world.tell(inputs.RunNow("j"))
+        world.end(FAILED, "Command terminated with signal Killed", reason=Reason.REASON_MAX_COMPLETION_TIME_REACHED)
+        assert world.history[run_id].reason == "it took longer than its timeout: Command terminated with signal Killed"
 
     def test_backfill_runs_slots_of_the_past_in_order(self) -> None:
         world = World()

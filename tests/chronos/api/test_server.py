@@ -202,6 +202,7 @@ class TestOurs:
         assert api.ask("DELETE", f"/v1/meseta/runs/{again}").status == 204
         for body in ({"from": "x", "to": 1}, {"from": 5, "to": 1}, {}, {"from": 0, "to": 1, "more": 1}):
             assert api.ask("POST", "/v1/meseta/jobs/j/backfill", body).status == 400
+        refused(api.ask("POST", "/v1/meseta/jobs/j/run", {"argumens": "x"}), "argumens: unknown field; did you mean arguments?")
 
     def test_pausing_one_some_and_all(self, api: Api) -> None:
         api.post(meseta={"labels": {"team": "a"}})
