@@ -63,9 +63,10 @@ def what(job: dict[str, Any]) -> str:
         return f"celery {celery['task']}"
     if http := more.get("http"):
         return f"{http.get('method', 'GET')} {http['url']}"
-    options = (job.get("container") or {}).get("parameters") or ()
-    entry = [str(option["value"]) for option in options if option["key"] == "entrypoint"]  # What a command is of an image that has its own.
-    return " ".join(word for word in (*entry, str(job.get("command", "")), *map(str, job.get("arguments") or ())) if word)
+    container = job.get("container") or {}
+    entry = [option["value"] for option in container.get("parameters") or () if option["key"] == "entrypoint"]
+    program = job.get("command") or (entry[0] if entry else container.get("image", ""))
+    return " ".join(map(str, (program, *(job.get("arguments") or ())))).strip()
 
 
 def standing(shown: dict[str, Any]) -> str:
@@ -74,7 +75,8 @@ def standing(shown: dict[str, Any]) -> str:
         return "quarantined"
     if shown["job"].get("disabled"):
         return "finished" if shown["runsLeft"] == 0 else "disabled"
-    if shown["runsLeft"] == 0 and shown["state"] == "idle":
+    ends = shown["runsLeft"] == 0 or (shown["kind"] == "scheduled" and shown["next"] is None)
+    if ends and shown["state"] == "idle":
         return "finished"
     return "paused" if shown["paused"] else str(shown["state"])
 

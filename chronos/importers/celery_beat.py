@@ -1,7 +1,7 @@
 """`beat_schedule` of a Celery application, read from its source by `ast`: nothing of it is imported or run.
 
-Found are assignments to `beat_schedule` and its older names, `conf.update(beat_schedule=...)` and entries added by `[...]`. What is not
-written out there, but computed, cannot be known without running it, and is noted with its line.
+Found are assignments to `beat_schedule` and its older names, `conf.update(beat_schedule=...)`, and entries added by `[...]` or
+`beat_schedule.update(...)`. What is not written out there, but computed, cannot be known without running it, and is noted with its line.
 """
 
 from __future__ import annotations
@@ -92,11 +92,10 @@ class _Reader:
             if isinstance(node, ast.Assign):
                 for target in node.targets:
                     yield _name(target), node.value
-            elif isinstance(node, ast.AnnAssign) and node.value is not None:
+            elif isinstance(node, ast.AnnAssign | ast.AugAssign) and node.value is not None:
                 yield _name(node.target), node.value
-            elif isinstance(node, ast.Call) and _name(node.func) == "update":
-                for keyword in node.keywords:
-                    yield keyword.arg or "", keyword.value
+            elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr == "update":
+                yield from _updated(_name(node.func.value), node)
         twice: set[str] = set()
         for statement in self.module.body:
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
@@ -254,10 +253,26 @@ def _cron_text(value: Any) -> str:
     return str(value).replace(" ", "").lower()
 
 
+def _updated(receiver: str, call: ast.Call) -> Iterator[tuple[str, ast.expr]]:
+    """What `RECEIVER.update(...)` sets: settings by their names, or more of a schedule."""
+    if receiver in _SCHEDULES:
+        yield from ((receiver, given) for given in (call.args if not call.keywords else [call]))
+        return
+    for keyword in call.keywords:
+        yield keyword.arg or "", keyword.value
+    for given in call.args:
+        if receiver == "conf" and isinstance(given, ast.Dict):
+            yield from (
+                (str(key.value), value) for key, value in zip(given.keys, given.values, strict=True) if isinstance(key, ast.Constant)
+            )
+
+
 def _name(node: ast.expr) -> str:
-    """The last name of `a.b.c`."""
+    """The last name of `a.b.c` or `a.b["c"]`."""
     if isinstance(node, ast.Attribute):
         return node.attr
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        return str(node.slice.value)
     return node.id if isinstance(node, ast.Name) else ""
 
 

@@ -167,6 +167,11 @@ class TestLooking:
         assert "the job is paused" in cron("history", "a")
         assert cron.json("history", "a", "--state", "skipped") == [skipped]
 
+    def test_a_job_whose_end_has_passed_is_finished(self, cron: Command, api: Api) -> None:
+        api.post("a", schedule="@daily", meseta={"end": "2020-01-01"})
+        assert "finished" in cron("list")
+        assert "finished" in cron("show", "a")
+
     def test_a_job_that_does_not_exist(self, cron: Command) -> None:
         for verb in ("show", "next", "history", "run", "kill", "rm", "pause", "enable"):
             assert "`meseta cron list` shows what there is" in cron(verb, "nobody", status=1)

@@ -37,6 +37,7 @@ def test_what_a_job_does() -> None:
     assert what({"command": "echo", "arguments": ["a"]}) == "echo a"
     entry = {"image": "i", "parameters": [{"key": "entrypoint", "value": "/bin/sh"}]}
     assert what({"command": "", "arguments": ["-c", "date"], "container": entry}) == "/bin/sh -c date"
+    assert what({"command": "", "arguments": ["--all"], "container": {"image": "tool:1"}}) == "tool:1 --all"
     assert what({"command": "", "meseta": {"http": {"url": "http://x", "method": "POST"}}}) == "POST http://x"
     assert short("a  b\nc" + "d" * 100, 10) == "a b cdd..."
 

@@ -79,6 +79,11 @@ def test_celery_wants_both_the_day_and_the_weekday() -> None:
         "CELERY_BEAT_SCHEDULE = {'a': {'task': 't', 'schedule': 10}}",
         "CELERYBEAT_SCHEDULE: dict = {'a': {'task': 't', 'schedule': 10}}",
         "app.conf.update(timezone='UTC', beat_schedule={'a': {'task': 't', 'schedule': 10}})",
+        "app.conf.update({'timezone': 'UTC', 'beat_schedule': {'a': {'task': 't', 'schedule': 10}}})",
+        "app.conf['beat_schedule'] = {'a': {'task': 't', 'schedule': 10}}",
+        "app.conf.beat_schedule.update({'a': {'task': 't', 'schedule': 10}})",
+        "app.conf.beat_schedule |= {'a': {'task': 't', 'schedule': 10}}",
+        "app.conf['beat_schedule']['a'] = {'task': 't', 'schedule': 10}",
         "S = {'a': {'task': 't', 'schedule': 10}}\napp.conf.beat_schedule = S",
         "class Config:\n    beat_schedule = {'a': {'task': 't', 'schedule': 10}}",
     ],
@@ -117,6 +122,11 @@ def test_what_only_the_running_application_knows() -> None:
     assert "only the running application knows" in lost(read)[3]
     assert "elsewhere" in lost(read_beat("beat_schedule = {\n**other}", "x.py"))[2]
     assert "load() is not written out here" in lost(read_beat("beat_schedule = load()", "x.py"))[1]
+
+
+def test_more_of_a_schedule_that_is_computed_is_noted() -> None:
+    read = read_beat("beat_schedule.update(make())\nbeat_schedule.update(a={'task': 't', 'schedule': 10})\n", "x.py")
+    assert [(note.line, "is not written out here" in note.text) for note in read.notes if note.lost] == [(1, True), (2, True)]
 
 
 def test_nothing_is_run() -> None:
