@@ -9,7 +9,7 @@ that the turns are those of the paper's algorithm. A failure names its seed.
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 
 import pytest
@@ -34,10 +34,10 @@ COUNT, SOAK = 300, 100_000
 MACHINES_COUNT, MACHINES_SOAK = 50, 10_000
 
 
-def economies(count: int, soak: int) -> pytest.MarkDecorator:
-    """The seeds: a few in `make test`, all of the bar in `make soak`."""
+def economies(count: int, soak: int, *more: int) -> pytest.MarkDecorator:
+    """The seeds: a few, and some more, in `make test`, all of the bar in `make soak`."""
     whole = pytest.param(range(soak), marks=[pytest.mark.soak, pytest.mark.timeout(3600)], id=f"{soak} economies")
-    return pytest.mark.parametrize("seeds", [pytest.param(range(count), id=f"{count} economies"), whole])
+    return pytest.mark.parametrize("seeds", [pytest.param((*range(count), *more), id=f"{count} economies"), whole])
 
 
 # ---- the yardstick: what the paper proves holds for the continuous solution ------------------------------------------------------
@@ -76,7 +76,7 @@ def usefulness(economy: Economy, name: str, claim: Mapping[str, int]) -> Fractio
 
 
 @economies(COUNT, SOAK)
-def test_the_turns_are_those_of_the_papers_algorithm(seeds: range) -> None:
+def test_the_turns_are_those_of_the_papers_algorithm(seeds: Sequence[int]) -> None:
     """Task by task the same, wherever the algorithm says whose turn it is."""
     compared = 0
     for seed in seeds:
@@ -93,7 +93,7 @@ def test_the_turns_are_those_of_the_papers_algorithm(seeds: range) -> None:
 
 
 @economies(COUNT, SOAK)
-def test_pareto_efficiency_no_task_of_anybody_fits_in_what_is_left(seeds: range) -> None:
+def test_pareto_efficiency_no_task_of_anybody_fits_in_what_is_left(seeds: Sequence[int]) -> None:
     for seed in seeds:
         economy = random_economy(seed, zeros=seed % 2 == 0)
         tasks = allocated(economy)
@@ -106,7 +106,7 @@ def test_pareto_efficiency_no_task_of_anybody_fits_in_what_is_left(seeds: range)
 
 
 @economies(COUNT, SOAK)
-def test_sharing_incentive_everybody_has_its_part_of_the_machine_up_to_one_task_of_each(seeds: range) -> None:
+def test_sharing_incentive_everybody_has_its_part_of_the_machine_up_to_one_task_of_each(seeds: Sequence[int]) -> None:
     """Equal levels of all, at a user's, and one task more for each do not fit: its level times all weights and one task each pass
     the whole of some resource."""
     for seed in seeds:
@@ -119,7 +119,7 @@ def test_sharing_incentive_everybody_has_its_part_of_the_machine_up_to_one_task_
 
 
 @economies(COUNT, SOAK)
-def test_everybody_is_within_one_task_of_each_of_the_continuous_solution(seeds: range) -> None:
+def test_everybody_is_within_one_task_of_each_of_the_continuous_solution(seeds: Sequence[int]) -> None:
     """The level of no user is lower than the common one by more than what it rises when each runs one task more."""
     for seed in seeds:
         economy = random_economy(seed)
@@ -131,7 +131,7 @@ def test_everybody_is_within_one_task_of_each_of_the_continuous_solution(seeds: 
 
 
 @economies(COUNT, SOAK)
-def test_envy_freeness_nobody_could_run_more_tasks_with_what_another_has_but_for_one_task_of_each(seeds: range) -> None:
+def test_envy_freeness_nobody_could_run_more_tasks_with_what_another_has_but_for_one_task_of_each(seeds: Sequence[int]) -> None:
     """Without its last task, what another has, by weight, holds less than one task more than one's own."""
     for seed in seeds:
         economy = random_economy(seed, zeros=seed % 2 == 0)
@@ -147,7 +147,7 @@ def test_envy_freeness_nobody_could_run_more_tasks_with_what_another_has_but_for
 
 
 @economies(COUNT, SOAK)
-def test_strategy_proofness_a_lie_gains_no_task_over_the_continuous_solution_but_for_one_task_of_each(seeds: range) -> None:
+def test_strategy_proofness_a_lie_gains_no_task_over_the_continuous_solution_but_for_one_task_of_each(seeds: Sequence[int]) -> None:
     """Whatever a user claims to need, its honest tasks that fit in what it gets are no more than cut tasks would give it for the
     truth, one task as claimed, and what one task of one other user holds."""
     for seed in seeds:
@@ -176,7 +176,7 @@ def machines(seed: int) -> tuple[list[dict[str, int]], Economy]:
 
 
 @economies(MACHINES_COUNT, MACHINES_SOAK)
-def test_many_machines_are_used_efficiently_no_task_of_anybody_fits_on_any(seeds: range) -> None:
+def test_many_machines_are_used_efficiently_no_task_of_anybody_fits_on_any(seeds: Sequence[int]) -> None:
     for seed in seeds:
         found, economy = machines(seed)
         cluster = opened(found, economy.users)
@@ -186,8 +186,8 @@ def test_many_machines_are_used_efficiently_no_task_of_anybody_fits_on_any(seeds
                 assert not agent.free.contains(parse(text(user.task))), f"seed {seed}: {user.name} on {agent.agent_id}"
 
 
-@economies(MACHINES_COUNT, MACHINES_SOAK)
-def test_on_many_machines_nobody_starves(seeds: range) -> None:
+@economies(MACHINES_COUNT, MACHINES_SOAK, 1297)  # There, one that starved always came when another had just taken the turn.
+def test_on_many_machines_nobody_starves(seeds: Sequence[int]) -> None:
     """Everybody always wants more and whoever ran longest ends first: each user runs a task within bounded time."""
     for seed in seeds:
         found, economy = machines(seed)

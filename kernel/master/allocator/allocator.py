@@ -22,7 +22,6 @@ from kernel.master.allocator.filters import drop_all, lift
 from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.preempt import Relief, Run, claimants, reliefs, roles_over_limit
 from kernel.master.allocator.quota import Quota
-from kernel.master.allocator.rescue import most_claimed
 from kernel.master.allocator.snapshot import AgentSeen, Held
 from kernel.master.allocator.state import Agent, Allocation, AllocatorConfig, Framework, FrameworkOptions, Quantities, State
 from kernel.wire.allocation import Snapshot
@@ -209,7 +208,7 @@ class Allocator:
             return False
         if any(other.claim is not None for other in entry.leaf.open if other is not entry) or not state.quota.may_keep(entry.leaf, agent):
             return False
-        if entry.claim is None and state.claimed_besides >= most_claimed(state):
+        if entry.claim is None and not state.may_claim:
             return False
         state.release(entry)
         state.claim(entry, agent, None)
@@ -393,7 +392,7 @@ class Allocator:
                 state.old[allocation] = None
                 if state.demanding or state.accumulating:
                     state.stirred[allocation] = None
-        state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
+        state.look_at_starving()
         state.rooms.expire(now_s)
         state.expire_delays()
 

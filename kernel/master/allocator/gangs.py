@@ -15,7 +15,7 @@ from kernel.master.allocator.demand import Entry
 from kernel.master.allocator.eligibility import admits, may_serve, open_part
 from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.quota import cut_to, unreserved_amount
-from kernel.master.allocator.rescue import CLAIM_CANDIDATES, PATIENCE_S_MAX, most_claimed
+from kernel.master.allocator.rescue import CLAIM_CANDIDATES, PATIENCE_S_MAX
 from kernel.master.allocator.rooms import Room
 from kernel.master.allocator.state import Agent, Allocation, State
 from kernel.wire.resources import Resources
@@ -252,7 +252,7 @@ class Gangs:
             fitting -= times
             if fitting >= gang.quorum:
                 break
-        if not eldest and state.claimed_besides + len(chosen) > most_claimed(state):
+        if not eldest and state.claimed_besides + len(chosen) > state.most_claimed:
             return []
         return chosen
 

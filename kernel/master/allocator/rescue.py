@@ -16,15 +16,9 @@ from kernel.master.allocator.filters import is_refused
 from kernel.master.allocator.nodes import Leaf
 from kernel.master.allocator.state import Agent, Allocation, State
 
-# Of how many agents the one to keep for a starving demand is chosen, and how many of all may be kept at a time.
+# Of how many agents the one to keep for a starving demand is chosen.
 CLAIM_CANDIDATES = 500
-CLAIMED_PART = 0.25
 PATIENCE_S_MAX = 86_400.0
-
-
-def most_claimed(state: State) -> int:
-    """How many agents may be kept at a time."""
-    return max(1, int(len(state.agents) * CLAIMED_PART))
 
 
 class Rescue:
@@ -95,29 +89,45 @@ class Rescue:
 
     def claim_for_starving(self, accumulate: Callable[[Entry], None]) -> None:
         """A demand that has waited too long, and fits no free piece, gets an agent kept for it until it fits; what is done for a gang,
-        `accumulate` says. An agent where nothing
-        has become free meanwhile is given up for another, each for twice as long: so neither an agent that never drains
-        nor one that drains slowly starves it."""
+        `accumulate` says. An agent where nothing has become free meanwhile is given up for another, each for twice as long: so neither an
+        agent that never drains nor one that drains slowly starves it. Those for whom no more agents may be kept wait in a queue, for by
+        their own clocks some might always come when others have just taken the turn."""
+        entry = self._next_starving()
+        if entry is not None:
+            entry.timed = False
+            if entry.needed and entry.leaf.live:
+                self._see_to(entry, accumulate)
+        self.state.look_at_starving()
+
+    def _next_starving(self) -> Entry | None:
+        state = self.state
+        if state.queued and state.may_claim:
+            entry = next(iter(state.queued))
+            del state.queued[entry]
+            return entry
+        if state.starving and state.starving[0][0] <= state.now_s:
+            return heapq.heappop(state.starving)[2]
+        return None
+
+    def _see_to(self, entry: Entry, accumulate: Callable[[Entry], None]) -> None:
         state, now_s = self.state, self.state.now_s
-        entry = heapq.heappop(state.starving)[2]
-        state.starving_due = bool(state.starving) and state.starving[0][0] <= now_s
-        entry.timed = False
-        if entry.needed and entry.leaf.live:
-            due_s = entry.since_s + (wait_s := state.starvation_s(entry.leaf))
-            if due_s <= now_s:
-                if entry.gang:
-                    accumulate(entry)
-                elif state.quota.binding(entry.leaf, entry.shape.resources) is None:
-                    self._claim(entry)
-                due_s = now_s + (entry.patience_s or wait_s)
-            entry.timed = True
-            state.time(entry, due_s)
+        due_s = entry.since_s + (wait_s := state.starvation_s(entry.leaf))
+        entry.timed = True
+        if due_s <= now_s:
+            if entry.gang:
+                accumulate(entry)
+            elif state.quota.binding(entry.leaf, entry.shape.resources) is None:
+                if entry.claim is None and not state.may_claim:
+                    state.queued[entry] = None
+                    return
+                self._claim(entry)
+            due_s = now_s + (entry.patience_s or wait_s)
+        state.time(entry, due_s)
 
     def _claim(self, entry: Entry) -> None:
-        """Keep the agent that lacks least, of those not kept for it before. One agent a leaf, and a part of all agents at most,
-        are kept."""
+        """Keep the agent that lacks least, of those not kept for it before. One agent a leaf is kept."""
         state, kept = self.state, entry.claim
-        if kept is None and (state.claimed_besides >= most_claimed(state) or any(other.claim is not None for other in entry.leaf.open)):
+        if kept is None and any(other.claim is not None for other in entry.leaf.open):
             return
         if kept is not None and entry.awaited is None and (lack := self._lack(entry, kept)) is not None and lack < entry.lack:
             entry.lack = lack

@@ -31,6 +31,7 @@ from kernel.wire.shapes import Shape
 Quantities = Mapping[str, int]  # Thousandths by name.
 VERDICTS_MAX = 1000  # Remembered of one agent.
 NEVER_OFFERED = "ephemeral_ports"  # An agent shares them out among its containers by itself.
+CLAIMED_PART = 0.25  # Of all agents; so many may be kept at a time.
 
 
 class AllocatorConfig(Struct, frozen=True):
@@ -181,6 +182,7 @@ class State:
         self.starving: list[tuple[float, int, Entry]] = []
         self.delayed: list[tuple[float, int, Entry]] = []  # Those that wait for agents they prefer.
         self.starving_due = False
+        self.queued: dict[Entry, None] = {}  # Starving ones that wait as enough agents are kept: the next that is not goes to the first.
         self.timers = 0
         self.claimed = 0
         self.accumulating: dict[Entry, None] = {}  # Gangs for which agents are kept.
@@ -392,6 +394,21 @@ class State:
         """How many agents are kept, without those of the gang that has most."""
         return self.claimed - max((len(entry.kept) for entry in self.accumulating), default=0)
 
+    @property
+    def most_claimed(self) -> int:
+        """How many agents may be kept at a time."""
+        return max(1, int(len(self.agents) * CLAIMED_PART))
+
+    @property
+    def may_claim(self) -> bool:
+        """Whether one more may be kept."""
+        return self.claimed_besides < self.most_claimed
+
+    def look_at_starving(self) -> None:
+        """Note whether the time has come for one of them."""
+        due = bool(self.starving) and self.starving[0][0] <= self.now_s
+        self.starving_due = due or (bool(self.queued) and self.may_claim)
+
     def cap(self, leaf: Leaf) -> None:
         """Limits leave nothing for the leaf, but where something is reserved for it: leave it out until they do, or until an offer that
         counts against them can be taken back."""
@@ -420,7 +437,10 @@ class State:
         self.tree.touch(leaf)
 
     def release(self, entry: Entry) -> None:
-        """The entry keeps no agent any more."""
+        """The entry keeps no agent any more, and waits for none."""
+        if entry in self.queued:
+            del self.queued[entry]
+            entry.timed = False
         if entry.claim is not None:
             self.release_agent(entry.claim)
         for agent in tuple(entry.kept):
@@ -437,6 +457,7 @@ class State:
             if not entry.kept:
                 del self.accumulating[entry]
         self.claimed -= 1
+        self.starving_due = self.starving_due or bool(self.queued)
         if self.demanding:  # Meanwhile no offer there was taken back for anybody else.
             self.stirred |= {allocation: None for allocation in agent.offers if allocation in self.old}
         self.look_at(agent)
