@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, field
 
-from chronos.extension import NONE, PRIORITY_MAX, Extension, read_extension, unknown_fields
+from chronos.extension import NONE, PRIORITY_MAX, Extension, nearest, read_extension, unknown_fields
 from kernel.errors import CallError
 from kernel.wire.codec import JSON
 
@@ -157,11 +157,14 @@ class _Kept(Job, frozen=True, gc=False, omit_defaults=True):
 
 
 DEFAULTS = Defaults()
+_WHEN = ("schedule", "parents")
+_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Job))
 _stored = msgspec.json.Decoder(Job)
 
 
 def read_job(body: bytes, defaults: Defaults = DEFAULTS) -> Job:
-    """Read what a client sent. CallError, naming the field, when it is no job. Unknown fields are ignored, but those in `meseta`."""
+    """Read what a client sent. CallError, naming the field, when it is no job. Unknown fields are ignored, but those in `meseta`
+    and one that is nearly `schedule` or `parents` where neither is there."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -177,6 +180,7 @@ def job_of(value: Any, defaults: Defaults = DEFAULTS) -> Job:
         raise CallError(f"the job cannot be written as JSON: {error}") from None
     if not isinstance(value, dict):
         raise CallError("a job is an object with a name")
+    _check_misspelt(value)
     extension = value.pop("meseta", None)
     container = value.get("container")
     if isinstance(container, dict) and container.get("image") is None:
@@ -196,6 +200,15 @@ def job_of(value: Any, defaults: Defaults = DEFAULTS) -> Job:
         schedule_time_zone=UNSET if job.dependent or job.schedule is UNSET else job.schedule_time_zone or "",
         meseta=UNSET if extension is None else read_extension(extension),
     )
+
+
+def _check_misspelt(value: dict[str, Any]) -> None:
+    """Raises CallError where what says when a job runs is spelt wrong: as a job that says nothing of it, it would run once, now."""
+    if any(value.get(name) is not None for name in _WHEN):
+        return
+    for name in value.keys() - _FIELDS:
+        if hint := nearest(name, _WHEN):
+            raise CallError(f"{name[:100]}: unknown field{hint}")
 
 
 def _texts(constraint: Any) -> Any:

@@ -165,6 +165,14 @@ def test_unknown_fields_are_ignored_and_known_to_who_asks() -> None:
     assert list(unknown(fields)) == [("comand", "; did you mean command?"), ("container.netwrok", "; did you mean network?"), ("zzz", "")]
 
 
+@pytest.mark.parametrize(("name", "meant"), [("schedul", "schedule"), ("Schedule", "schedule"), ("parent", "parents")])
+def test_a_misspelt_schedule_does_not_make_a_job_that_runs_at_once(name: str, meant: str) -> None:
+    with pytest.raises(CallError, match=f"^{name}: unknown field; did you mean {meant}\\?$"):
+        read({"name": "a", "command": "x", name: "@daily"})
+    assert read({"name": "a", "command": "x", name: "@daily", "schedule": "@hourly"}).schedule == "@hourly"
+    assert read({"name": "a", "command": "x", "more": 1}).schedule is UNSET
+
+
 def test_parents_win_over_a_schedule() -> None:
     job = written({"name": "a", "parents": ["b"], "schedule": "@daily", "scheduleTimeZone": "UTC"})
     assert job["parents"] == ["b"]
