@@ -1,8 +1,8 @@
 """Draining and deactivating agents (spec: mesos-v1, sections 4.1 and 7.7).
 
 A deactivated agent is offered to nobody. One that drains is told to end its tasks, too: it is DRAINED, or marked gone, when
-the master holds no task of it any more, so when all their ends are acknowledged. What was decided is in the registry before
-anything comes of it, and is told to the agent each time it registers.
+the master holds no task of it any more, so when all their ends are acknowledged by those who will do so. What was decided is in the
+registry before anything comes of it, and is told to the agent each time it registers.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from kernel.clock import Now
 from kernel.errors import CallError
 from kernel.master import agents, inverse_offers
 from kernel.master.effects import DeactivateAgent, DrainAgent, MarkAgentGone, ReactivateAgent
-from kernel.master.model import Agent
+from kernel.master.model import Agent, Task
 from kernel.master.registry import Deactivation
 from kernel.master.state import MasterState
 from kernel.master.transitions import AgentState
@@ -77,7 +77,7 @@ def settle(s: MasterState, now: Now) -> None:
         deactivation = agent.deactivation if agent is not None else None
         if agent is None or deactivation is None or not deactivation.draining:
             continue
-        if agent.tasks or agent.operations or agent.state is AgentState.RECOVERED:
+        if agent.operations or agent.state is AgentState.RECOVERED or any(_counts(s, task) for task in agent.tasks.values()):
             continue
         if deactivation.drain is not None and deactivation.drain.mark_gone:
             agents.mark_gone(s, MarkAgentGone(agent_id), now)
@@ -85,6 +85,13 @@ def settle(s: MasterState, now: Now) -> None:
             s.deactivate(agent_id, replace(deactivation, drained=True))
             if _can_drain(agent):
                 s.tell_agent(agent, link.DrainAgent())
+
+
+def _counts(s: MasterState, task: Task) -> bool:
+    """Whether the agent has it still: what has ended and has nobody left to acknowledge that, as its framework is away and ends with its
+    tasks, would hold up the drain as long as others of its tasks run elsewhere."""
+    framework = s.frameworks.get(task.framework_id)
+    return not task.terminal or framework is None or framework.connected or not framework.ends_with_tasks
 
 
 def _known(s: MasterState, agent_id: str) -> Agent | None:

@@ -191,6 +191,7 @@ def forsaken_due(s: MasterState, framework_id: str, now: Now) -> None:
     # Agents that are still waited for after a start of the master may bring more.
     if s.recovered or framework.unreachable or any(not task.terminal for task in framework.tasks.values()):
         s.deadlines.push(now.mono_s + FORSAKEN_S, "forsaken", framework_id)
+        s.emptied |= {task.agent_id: None for task in framework.tasks.values() if task.terminal}
     else:
         remove_framework(s, framework, now)
 

@@ -13,8 +13,8 @@ from kernel.mainloop import Reply
 from kernel.master import effects as e
 from kernel.master import views
 from kernel.wire.agent import DrainAgent, Goodbye, Registered, ShutdownAgent, TaskReport
-from kernel.wire.common import DurationInfo
-from kernel.wire.framework import FrameworkCapability
+from kernel.wire.common import DurationInfo, Label, Labels
+from kernel.wire.framework import ENDS_WITH_TASKS, FrameworkCapability
 from kernel.wire.ids import AgentID, TaskID
 from kernel.wire.nodes import AGENT_CAPABILITIES, AgentCapability, DrainConfig
 from kernel.wire.scheduler import Acknowledge
@@ -169,6 +169,24 @@ def test_the_end_of_its_framework_ends_the_drain() -> None:
     c.give(e.DrainAgent(AID))
     c.give(e.TeardownFramework(FID))
     assert drained(c) == "DRAINED"
+
+
+def test_ends_that_nobody_will_acknowledge_do_not_hold_it_up() -> None:
+    """Of a framework that is away and ends with its tasks, of which others run elsewhere."""
+    c = Conductor()
+    c.subscribe(info=framework_info("f", failover_timeout=1e6, labels=Labels((Label(ENDS_WITH_TASKS),))))
+    c.agent()
+    c.agent(2, register("2"))
+    for offer in c.offers():
+        c.call(FID, accept([offer.id.value], task(f"on {offer.agent_id.value}", offer.agent_id.value)))
+    c.give(e.DrainAgent(AID))
+    c.update(1, FID, f"on {AID}", KILLED)
+    assert drained(c) == "DRAINING", "it is not away"
+    c.give(e.StreamClosed("s"))
+    c.wait(10)
+    assert drained(c) == "DRAINED"
+    assert list(c.core.state.frameworks) == [FID]
+    invariants.check(c.core.state)
 
 
 def test_one_that_is_away_drains_when_it_is_back() -> None:
