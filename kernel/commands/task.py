@@ -11,7 +11,7 @@ import click
 from kernel.commands import output
 from kernel.commands.api import Master, Peer, read_output
 from kernel.commands.context import CommandError, credential, master_options, masters
-from kernel.commands.lookup import find, find_agent, scalars, value
+from kernel.commands.lookup import address, find, find_agent, scalars, value
 from kernel.commands.task_why import task_why
 from kernel.net.client import Refused, Unreachable
 
@@ -323,7 +323,8 @@ def _framework_names(framework: dict[str, Any]) -> tuple[str, ...]:
 
 
 def _hosts(agents: list[dict[str, Any]]) -> dict[str, str]:
-    return {value(one["agent_info"], "id"): one["agent_info"]["hostname"] for one in agents}
+    """HOST:PORT of each by its id: several may share a machine."""
+    return {value(one["agent_info"], "id"): address(one) for one in agents}
 
 
 def last_status(task: dict[str, Any]) -> dict[str, Any]:

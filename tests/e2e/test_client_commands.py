@@ -61,7 +61,9 @@ def test_a_task_is_listed_while_it_runs_and_with_all_afterwards(cluster: Cluster
     assert {resource["name"]: resource["scalar"]["value"] for resource in row["resources"]} == {"cpus": 0.25, "mem": 48}
     text = cluster.meseta("task", "list", "--framework", task["framework_id"]).stdout.splitlines()
     assert text[0].split() == ["ID", "NAME", "FRAMEWORK", "HOST", "STATE", "CPUS", "MEM", "SINCE"]
-    assert text[1].split()[:7] == [task["id"], "shown", "run-shown", "127.0.0.1", "running", "0.25", "48M"]
+    shown = text[1].split()[:7]
+    assert (shown[:3], shown[4:]) == ([task["id"], "shown", "run-shown"], ["running", "0.25", "48M"])
+    assert shown[3].startswith("127.0.0.1:"), "several agents may share a machine"
     (tmp_path / "gate").touch()
     eventually(lambda: state(cluster, task["id"]) == "TASK_FAILED")
     assert task["id"] not in [row["id"] for row in cluster.json("task", "list")]

@@ -112,7 +112,7 @@ def test_agents_that_share_a_machine_are_told_apart_by_port(cluster: Cluster, me
 def test_node_show_names_frameworks_and_leaves_out_what_has_ended(cluster: Cluster, meseta: Run) -> None:
     cluster.tasks.append(task("done-3", "fw-1", "S0", "TASK_FINISHED"))  # Its framework has not acknowledged its end.
     _, out, _ = meseta("node", "show", "S0")
-    assert columns(out)[-1][:4] == ["sh-1", "sh", "chronos", "n1"]
+    assert columns(out)[-1][:4] == ["sh-1", "sh", "chronos", "n1:5051"]
     assert "done-3" not in out
 
 
@@ -159,7 +159,7 @@ def test_framework_teardown_calls_the_master(cluster: Cluster, meseta: Run) -> N
 def test_task_list_shows_the_live_and_on_demand_the_rest(cluster: Cluster, meseta: Run) -> None:
     cluster.tasks.append(task("done-3", "fw-1", "S0", "TASK_FINISHED"))  # Its framework has not acknowledged its end.
     rows = columns(meseta("task", "list")[1])
-    assert [row[:5] for row in rows[1:]] == [["sh-1", "sh", "chronos", "n1", "running"], ["sleep-2", "sleep", "run-sh", "n2", "running"]]
+    assert [row[:5] for row in rows[1:]] == [["sh-1", "sh", "chronos", "n1:5051", "running"], ["sleep-2", "sleep", "run-sh", "n2:5051", "running"]]
     assert [row[0] for row in columns(meseta("task", "list", "--all")[1])[1:]] == ["sh-1", "sleep-2", "done-3", "sh-0"]
 
 
@@ -171,7 +171,7 @@ def test_task_list_can_be_narrowed(cluster: Cluster, meseta: Run, chosen: tuple[
 def test_task_show_finds_by_the_beginning_of_the_id(cluster: Cluster, meseta: Run) -> None:
     _, out, _ = meseta("task", "show", "sle")
     assert re.search(r"^message: +as told$", out, re.MULTILINE)
-    assert re.search(r"^host: +n2$", out, re.MULTILINE)
+    assert re.search(r"^host: +n2:5051$", out, re.MULTILINE)
 
 
 def test_task_kill_asks_the_master_for_each(cluster: Cluster, meseta: Run) -> None:
