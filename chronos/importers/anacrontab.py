@@ -14,7 +14,7 @@ from typing import Any
 from msgspec import Struct
 
 from chronos.importers import Collector, Imported
-from chronos.importers.crontab import SHELL, assignment, on_shell
+from chronos.importers.crontab import SHELL, entries, on_shell
 from kernel.errors import CallError
 
 _LINE = re.compile(r"(?P<period>@?\w+)\s+(?P<delay>\d{1,5})\s+(?P<name>\S+)\s+(?P<command>.*\S)", re.ASCII)
@@ -37,15 +37,7 @@ class _Entry(Struct, frozen=True):
 def read_anacrontab(text: str, source: str, *, user: str = "root", zone: str = "", host: str = "", taken: Iterable[str] = ()) -> Imported:
     """Read an anacrontab. user: whose it is, as it names none; the others: as with crontabs (`read_crontab`)."""
     collector = Collector(source, taken)
-    variables: dict[str, str] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        assigned = assignment(line)
-        if assigned is not None:
-            variables[assigned[0]] = assigned[1]
-            continue
+    for number, line, variables in entries(text):
         try:
             entry = _entry(line)
             _take(collector, number, entry, _schedule(entry, variables), variables, user, zone, host)

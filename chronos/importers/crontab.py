@@ -8,7 +8,7 @@ from __future__ import annotations
 import posixpath
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -65,15 +65,7 @@ def read_crontab(
     jobs have already.
     """
     collector = Collector(source, taken)
-    variables: dict[str, str] = {}
-    for number, raw in enumerate(text.splitlines(), 1):
-        line = raw.strip()
-        if not line or line.startswith("#"):
-            continue
-        assigned = assignment(line)
-        if assigned is not None:
-            variables[assigned[0]] = assigned[1]
-            continue
+    for number, line, variables in entries(text):
         try:
             entry = _split(line, system, user)
         except CallError as error:
@@ -88,7 +80,19 @@ def read_crontab(
     return collector.imported()
 
 
-def assignment(line: str) -> tuple[str, str] | None:
+def entries(text: str) -> Iterator[tuple[int, str, dict[str, str]]]:
+    """The lines that are neither empty, nor remarks, nor set a variable: number, text, and the variables set so far."""
+    variables: dict[str, str] = {}
+    for number, raw in enumerate(text.splitlines(), 1):
+        line = raw.strip()
+        assigned = _assignment(line)
+        if assigned is not None:
+            variables[assigned[0]] = assigned[1]
+        elif line and not line.startswith("#"):
+            yield number, line, variables
+
+
+def _assignment(line: str) -> tuple[str, str] | None:
     """Name and value, without quotes, where a line sets a variable."""
     found = _VARIABLE.fullmatch(line)
     return (_unquoted(found["name"]), _unquoted(found["value"].strip())) if found is not None else None

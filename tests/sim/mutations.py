@@ -350,3 +350,14 @@ def planted(name: str) -> Iterator[None]:
         yield
     finally:
         setattr(owner, attribute, original)
+
+
+def is_found(name: str, live: Callable[[int], object], seeds: int = 20) -> bool:
+    """Whether one of so many histories, of which `live` plays and checks that of a seed, fails with the bug in it."""
+    with planted(name):
+        for seed in range(seeds):
+            try:
+                live(seed)
+            except AssertionError:
+                return True
+    return False

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 
 import pytest
 
 from tests.sim.maintenance import live
-from tests.sim.mutations import MAINTENANCE, planted
+from tests.sim.mutations import MAINTENANCE, is_found
 
 SEED = os.environ.get("SEED")
 SEEDS = [int(SEED)] if SEED else range(int(os.environ.get("SEEDS", "8")))
@@ -23,10 +22,4 @@ def test_what_is_taken_out_of_service_is_empty_and_comes_back(seed: int) -> None
 
 @pytest.mark.parametrize("name", MAINTENANCE)
 def test_a_planted_bug_is_found(name: str) -> None:
-    with planted(name):
-        for seed in range(20):
-            with contextlib.suppress(AssertionError):
-                live(seed, 60.0)
-                continue
-            return
-    raise AssertionError("not found")
+    assert is_found(name, lambda seed: live(seed, 60.0))

@@ -159,7 +159,10 @@ def test_framework_teardown_calls_the_master(cluster: Cluster, meseta: Run) -> N
 def test_task_list_shows_the_live_and_on_demand_the_rest(cluster: Cluster, meseta: Run) -> None:
     cluster.tasks.append(task("done-3", "fw-1", "S0", "TASK_FINISHED"))  # Its framework has not acknowledged its end.
     rows = columns(meseta("task", "list")[1])
-    assert [row[:5] for row in rows[1:]] == [["sh-1", "sh", "chronos", "n1:5051", "running"], ["sleep-2", "sleep", "run-sh", "n2:5051", "running"]]
+    assert [row[:5] for row in rows[1:]] == [
+        ["sh-1", "sh", "chronos", "n1:5051", "running"],
+        ["sleep-2", "sleep", "run-sh", "n2:5051", "running"],
+    ]
     assert [row[0] for row in columns(meseta("task", "list", "--all")[1])[1:]] == ["sh-1", "sleep-2", "done-3", "sh-0"]
 
 
