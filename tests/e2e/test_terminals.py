@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pty
 import select
-import signal
 import termios
 import time
 from collections.abc import Iterator
@@ -118,9 +117,10 @@ def test_only_one_types_but_several_watch(machine: Cluster, scheduler: Scheduler
     first = Window(machine, "shell")
     watcher = machine.spawn([*MESETA, "task", "attach", "--no-stdin", "shell"])
     try:
-        eventually(lambda: typed(first, b"line\n", b"line\r\nline"))
-        assert watcher.stdout is not None
-        assert watcher.stdout.readline().strip() == "line"
+        output = watcher.stdout
+        assert output is not None
+        eventually(lambda: typed(first, b"line\n", b"line\r\nline") and select.select([output], [], [], 0)[0], what="both are there")
+        assert output.readline().strip() == "line"
         first.type(b"\x04")
         assert first.process.wait(30) == watcher.wait(30) == 0
     finally:

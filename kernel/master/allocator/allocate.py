@@ -255,6 +255,8 @@ class _Turn:
         for leaf in list(state.tree.leaves(state.tree.root)):
             if leaf.wants:
                 state.unsettle(leaf)
+            elif leaf.capped:
+                state.look_where_reserved(leaf)
 
     def _serve_one(self, agent: Agent, leaf: Leaf) -> None:
         """Offer to one leaf only: nobody else can use what is free on the agent."""
@@ -397,6 +399,8 @@ class _Turn:
     def _too_much(self, leaf: Leaf, piece: Resources) -> None:
         """Its quotas, or others', keep the leaf from what it would take of the piece."""
         if self.state.quota.is_capped(leaf):
+            if any(key.reservations for key in piece.other or ()):  # With what is reserved for it a little more might do.
+                self.state.quota.note_kept(leaf, piece)
             self.state.cap(leaf)
         else:
             self.state.quota.note(leaf, piece)

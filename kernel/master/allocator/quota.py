@@ -221,10 +221,16 @@ class Quotas:
                 assert at is not None
                 self._park(leaf, at)
             if pool is not None and _headroom(bound, pool) < have:
-                pool.denied = min(pool.denied, pool.surplus)
                 for above in bound.path() if bound is not None else ():
                     if above.guarantee:
                         self._park(leaf, above)
+        self.note_kept(leaf, piece)
+
+    def note_kept(self, leaf: Leaf, piece: Resources) -> None:
+        """The same, but only where what is kept for guarantees is in its way."""
+        for name, bound, pool in leaf.lines:
+            if pool is not None and _headroom(bound, pool) < unreserved_amount(piece, name):
+                pool.denied = min(pool.denied, pool.surplus)
 
     def slack(self, leaf: Leaf) -> dict[str, int]:
         """What the leaf may take on a guarantee: by so much less must then be kept."""

@@ -423,13 +423,17 @@ class State:
             self.dirty_leaves.pop(leaf, None)
             if self.search is not None:
                 self.search.leaves.pop(leaf, None)
-            for role in (leaf.role, *ancestors(leaf.role), *("",) * leaf.takes_slack):
-                for agent in self.reserving.get(role, ()):
-                    if agent.free:
-                        self.look_at(agent)
+            self.look_where_reserved(leaf)
         if leaf.needed and leaf.framework.demands:
             self.unhelped[leaf] = None
         self.tree.touch(leaf)
+
+    def look_where_reserved(self, leaf: Leaf) -> None:
+        """Agents with something that limits do not concern may have something for the leaf."""
+        for role in (leaf.role, *ancestors(leaf.role), *("",) * leaf.takes_slack):
+            for agent in self.reserving.get(role, ()):
+                if agent.free:
+                    self.look_at(agent)
 
     def uncap(self, leaf: Leaf) -> None:
         """Consider it all the same."""

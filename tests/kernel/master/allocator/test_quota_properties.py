@@ -109,6 +109,10 @@ def check_nothing_was_overlooked(player: History) -> None:
     assert made == [] or len(player.cluster.rescinded) > taken_back
 
 
+# At its limit, but for one more cpu beside what was reserved for it, which was kept for others until an agent came.
+@example([
+    ("request", 1, 2, 1), ("quota", 0, 5, 0), ("request", 2, 0, 0), ("active", 0, 0, 0), ("quota", 1, 0, 1), ("agent", 0, 0, 0),
+])  # fmt: skip
 @settings(max_examples=300, deadline=None)
 @drawn(steps)
 def test_no_limit_is_passed_nothing_kept_is_given_and_nothing_is_overlooked(history: list[histories.Step]) -> None:
