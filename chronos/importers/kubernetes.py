@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from chronos.importers import Collector, Imported
+from chronos.importers.expansion import Variables
 from chronos.importers.yaml import Document, read_yaml
 from kernel.errors import CallError
 
@@ -15,7 +16,7 @@ _BACKOFF = {"delay": "10s", "factor": 2.0, "delayMax": "6m"}  # As Kubernetes do
 _BACKOFF_LIMIT = 6
 _UNITS = {"": 1.0, "m": 0.001, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)(m|k|M|G|T|Ki|Mi|Gi|Ti|)")
-_IN_TEXT = re.compile(r"\$\(([A-Za-z_][A-Za-z0-9_.-]*)\)")
+_OF_SUBPATHS = frozenset(["subPath", "subPathExpr"])
 _ZONE_PREFIX = re.compile(r"(?:CRON_TZ|TZ)=(\S+)\s+(.*)")
 
 # What is looked at; all else is noted.
@@ -187,32 +188,49 @@ class _Reader:
         container: dict[str, Any] = {"type": "DOCKER", "image": str(self.part(*path, "image") or ""), "network": "BRIDGE"}
         container["forcePullImage"] = self.part(*path, "imagePullPolicy") == "Always"
         container["volumes"] = self._volumes(path)
-        argv = [str(word) for word in self.items(*path, "command")]
-        arguments = [str(word) for word in self.items(*path, "args")]
+        variables = Variables(others=bool(self.items(*path, "envFrom")))
+        fields["environmentVariables"] = self._environment(variables, path)
+        argv, arguments = self._words(variables, *path, "command"), self._words(variables, *path, "args")
         # A command takes the place of the image's entry point (an option of `docker run`), arguments alone go to it.
         options = {"entrypoint": argv[0] if argv else "", "workdir": str(self.part(*path, "workingDir") or "")}
         container["parameters"] = [{"key": key, "value": value} for key, value in options.items() if value]
         fields |= {"container": container, "shell": False, "command": "", "arguments": [*argv[1:], *arguments]}
-        fields["environmentVariables"] = self._environment(path)
-        for index, word in enumerate([*argv, *arguments]):
-            if _IN_TEXT.search(word.replace("$$", "")):
-                where = ("command", index) if index < len(argv) else ("args", index - len(argv))
-                self.lost(f"{word[:100]!r}: $(NAME) in a command is not put in", *path, *where)
         self._resources(fields, more, path)
         if "securityContext" not in self.table(*path):
             self.collector.differs(
                 self.line(*path), "it runs as `runAsUser`, by default root, where Kubernetes takes the user of the image", self.name
             )
 
-    def _environment(self, path: tuple[str | int, ...]) -> list[dict[str, str]]:
-        variables = []
+    def _environment(self, variables: Variables, path: tuple[str | int, ...]) -> list[dict[str, str]]:
+        """What the job gets. variables: take in all, one after the other."""
+        values: dict[str, str] = {}  # Of equal names the last counts.
         for index, variable in enumerate(self.items(*path, "env")):
+            name = str(variable.get("name", "")) if isinstance(variable, dict) else str(variable)
             if isinstance(variable, dict) and "valueFrom" not in variable:
-                variables.append({"name": str(variable.get("name", "")), "value": str(variable.get("value") or "")})
+                value, known = self._expanded(variables, str(variable.get("value") or ""), f"env {name}", *path, "env", index)
+                values[name] = value
+                variables.put(name, value if known else None)
             else:
-                named = variable.get("name", "") if isinstance(variable, dict) else variable
-                self.lost(f"env {named}: its value comes from the cluster (valueFrom); give it to the job", *path, "env", index)
-        return variables
+                self.lost(f"env {name}: its value comes from the cluster (valueFrom); give it to the job", *path, "env", index)
+                values.pop(name, None)
+                variables.put(name, None)
+        return [{"name": name, "value": value} for name, value in values.items()]
+
+    def _words(self, variables: Variables, *path: str | int) -> list[str]:
+        words = [str(word) for word in self.items(*path)]
+        return [self._expanded(variables, word, repr(word[:100]), *path, index)[0] for index, word in enumerate(words)]
+
+    def _expanded(self, variables: Variables, text: str, what: str, *path: str | int) -> tuple[str, bool]:
+        """A text with its variables put in, and whether all were known. What was not is noted, and stands as it did."""
+        try:
+            expanded = variables.expand(text)
+        except CallError as error:
+            self.lost(f"{what}: {error}", *path)
+            return text, False
+        if expanded.unknown:
+            names = ", ".join(f"$({name})" for name in expanded.unknown)[:200]
+            self.lost(f"{what}: {names} stays as it is, as its value is not known here (valueFrom, envFrom, a Service)", *path)
+        return expanded.text, not expanded.unknown
 
     def _volumes(self, path: tuple[str | int, ...]) -> list[dict[str, Any]]:
         known = {volume.get("name"): volume for volume in self.items(*path[:-2], "volumes") if isinstance(volume, dict)}
@@ -220,7 +238,7 @@ class _Reader:
         for index, mount in enumerate(self.items(*path, "volumeMounts")):
             named = mount.get("name") if isinstance(mount, dict) else None
             host_path = known.get(named, {}).get("hostPath") if isinstance(named, str) else None
-            if isinstance(host_path, dict) and isinstance(mount, dict) and "subPath" not in mount:
+            if isinstance(host_path, dict) and isinstance(mount, dict) and not mount.keys() & _OF_SUBPATHS:
                 mode = "RO" if mount.get("readOnly") is True else "RW"
                 volumes.append({"containerPath": str(mount.get("mountPath", "")), "hostPath": str(host_path.get("path", "")), "mode": mode})
             else:

@@ -110,10 +110,77 @@ def test_arguments_go_to_the_entry_point_of_the_image() -> None:
     assert (job.command, job.arguments) == ("", ("a", "5"))
 
 
-def test_names_in_a_command_are_noted() -> None:
-    read = read_cronjobs(manifest('schedule: "@daily"', "image: i, command: [echo, $(NAME), $$(NAME)]"), "x")
-    (note,) = [note for note in read.notes if note.lost]
-    assert "'$(NAME)'" in note.text
+CHAINED = """\
+kind: CronJob
+metadata: {name: n}
+spec:
+  schedule: "@daily"
+  jobTemplate: {spec: {template: {spec: {containers: [{
+    image: i,
+    env: [
+      {name: EARLY, value: "$(HOST) is not there yet"},
+      {name: HOST, value: db},
+      {name: URL, value: "pg://$(HOST)/$(NONE)"},
+      {name: HOST, value: "$(HOST).example"},
+      {name: PASSWORD, valueFrom: {secretKeyRef: {name: s, key: k}}},
+      {name: SIGNED, value: "$(URL)?$(PASSWORD)"}
+    ],
+    command: ["/bin/$(HOST)", "$(URL)"],
+    args: [
+      "$$(HOST) $$HOME $(HOST)",
+      "$(SIGNED) of $(HOST)",
+      "$(NONE)",
+      "$(KUBERNETES_SERVICE_HOST)",
+    ]}]}}}}
+"""
+
+
+def test_variables_are_put_in_where_the_manifest_says_what_they_are() -> None:
+    job = only(read_cronjobs(CHAINED, "x"))
+    assert {variable.name: variable.value for variable in job.environment_variables} == {
+        "EARLY": "$(HOST) is not there yet",
+        "HOST": "db.example",
+        "URL": "pg://db/$(NONE)",
+        "SIGNED": "pg://db/$(NONE)?$(PASSWORD)",
+    }
+    assert job.container
+    assert job.container.parameters == (KeyValue("entrypoint", "/bin/db.example"),)
+    words = ("pg://db/$(NONE)", "$(HOST) $HOME db.example", "$(SIGNED) of db.example", "$(NONE)", "$(KUBERNETES_SERVICE_HOST)")
+    assert (job.shell, job.command, job.arguments) == (False, "", words)
+
+
+def test_what_only_the_cluster_knows_is_kept_and_noted_with_its_line() -> None:
+    lost = {note.line: note.text for note in read_cronjobs(CHAINED, "x").notes if note.lost}
+    lines = CHAINED.splitlines()
+    assert [(lines[line - 1].split()[0], text.partition(" stays")[0]) for line, text in lost.items()] == [
+        ("{name:", "env PASSWORD: its value comes from the cluster (valueFrom); give it to the job"),
+        ("{name:", "env SIGNED: $(PASSWORD)"),
+        ('"$(SIGNED)', "'$(SIGNED) of $(HOST)': $(SIGNED)"),
+        ('"$(KUBERNETES_SERVICE_HOST)",', "'$(KUBERNETES_SERVICE_HOST)': $(KUBERNETES_SERVICE_HOST)"),
+    ]
+    others = read_cronjobs(manifest('schedule: "@daily"', "image: i, envFrom: [{secretRef: {name: s}}], args: [$(NONE), $$(NONE)]"), "x")
+    assert only(others).arguments == ("$(NONE)", "$(NONE)")
+    assert [note.text.partition(" stays")[0] for note in others.notes if note.lost and "envFrom is" not in note.text] == [
+        "'$(NONE)': $(NONE)"
+    ]
+
+
+def test_variables_that_multiply_are_noted() -> None:
+    chain = ", ".join(f"{{name: A{number + 1}, value: {f'$(A{number})' * 10}}}" for number in range(30))
+    job = only(
+        read := read_cronjobs(manifest('schedule: "@daily"', f"image: i, env: [{{name: A0, value: xx}}, {chain}], args: [$(A9)]"), "x")
+    )
+    assert job.arguments == ("$(A9)",)
+    assert "too long" in next(note.text for note in read.notes if note.lost)
+    assert sum(len(variable.value) for variable in job.environment_variables) < 200_000
+
+
+def test_a_part_of_a_volume_is_not_all_of_it() -> None:
+    for field in ("subPath", "subPathExpr"):
+        mount = f"image: i, volumeMounts: [{{name: v, mountPath: /v, {field}: $(A)}}]}}], volumes: [{{name: v, hostPath: {{path: /srv}}"
+        read = read_cronjobs(manifest('schedule: "@daily"', mount), "x")
+        assert only(read).container.volumes == ()  # type: ignore[union-attr]
+        assert any("only hostPath" in note.text for note in read.notes)
 
 
 def test_several_containers_are_no_job() -> None:
