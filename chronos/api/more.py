@@ -4,7 +4,7 @@ the epoch; where one is sent, text of ISO 8601 (UTC where it says none) will do,
 from __future__ import annotations
 
 from collections.abc import Iterable
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 import msgspec
@@ -106,11 +106,12 @@ class MoreApi:
     async def _next(self, request: Request, name: str) -> web.StreamResponse:
         count = answers.number(request, "n", 10, 1, NEXT_MAX)
 
-        entry: Entry = await self._look(lambda book, life, now_ms: book.find(name).copy())
+        entry, now_ms = await self._look(lambda book, life, now_ms: (book.find(name).copy(), now_ms))
         if entry.schedule is None or entry.status.next_ms is None:
             return await answers.shown(request, {"runs": []})
         slots = next_runs(entry.schedule, entry.status.next_ms - 1, count, entry.status.left)
-        return await answers.shown(request, {"runs": [{"slot": at, "note": clock_note(entry.schedule, at)} for at in slots]})
+        runs = [{"slot": at, "note": clock_note(entry.schedule, before, at)} for before, at in pairwise([now_ms, *slots])]
+        return await answers.shown(request, {"runs": runs})
 
     async def _run(self, request: Request, name: str) -> web.StreamResponse:
         said = await answers.body_of(request, _Run)

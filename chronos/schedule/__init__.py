@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from chronos.schedule.calendars import Calendar, Days, compile_calendar
 from chronos.schedule.cron import ALIASES, Cron, compile_cron
@@ -27,7 +28,7 @@ from chronos.schedule.iso8601 import (
     show_time,
     split,
 )
-from chronos.schedule.zones import DAY_S, FIRST_S, LAST_S, UTC_ZONE, Gap, Zone, zone
+from chronos.schedule.zones import DAY_S, FIRST_S, LAST_S, UTC_ZONE, Gap, Zone, fixed, zone
 from kernel.errors import CallError
 
 __all__ = [
@@ -225,24 +226,41 @@ def last_run(schedule: Schedule, after_ms: int, until_ms: int, left: int | None 
     return found
 
 
-def clock_note(schedule: Schedule, slot_ms: int) -> str:
-    """What people should know of a slot where clocks change; "" mostly."""
+def clock_note(schedule: Schedule, after_ms: int, slot_ms: int) -> str:
+    """What people should know of a slot where clocks change, and of those skipped since `after_ms`, the slot before; "" mostly."""
     of, seconds = schedule.rule, slot_ms // 1000
-    if isinstance(of, Elapsed) or schedule.zone.fixed is not None:
+    if isinstance(of, Elapsed) or (isinstance(of, ByCalendar) and of.period.ms) or schedule.zone.fixed is not None:
         return ""
+    again = isinstance(of, Cron) and of.hourly
+    notes = [] if schedule.gap is Gap.NEXT or again else _skipped(schedule, after_ms, slot_ms)
     span = schedule.zone.span(seconds)
     local = seconds + span.offset
     if seconds == span.start and span.offset > span.before:
-        due = (
-            of.next_local(local - 1) == local
-            if isinstance(of, Cron)
-            else (local - of.anchor_ms // 1000 - of.period.ms // 1000) % DAY_S == 0
-        )
-        return "" if due else "the clock leaves out the time that is meant; this is the first instant after it"
-    if schedule.zone.twice(seconds):
-        again = isinstance(of, Cron) and of.hourly
-        return "the clock shows this time twice; it runs each time" if again else "the clock shows this time twice; it runs the first time"
-    return ""
+        due = of.next_local(local - 1) == local if isinstance(of, Cron) else (local - of.anchor_ms // 1000) % DAY_S == 0
+        if not due:
+            notes.append("the clock leaves out the time that is meant; this is the first instant after it")
+    elif schedule.zone.twice(seconds):
+        notes.append(f"the clock shows this time twice; it runs {'each time' if again else 'the first time'}")
+    return "; ".join(notes)
+
+
+def _skipped(schedule: Schedule, after_ms: int, until_ms: int) -> list[str]:
+    """What no clock shows later than one instant and not later than another, of a schedule that skips it."""
+    notes, made_up = [], replace(schedule, gap=Gap.NEXT)
+    while (at := next_run(made_up, after_ms)) is not None and at <= until_ms:
+        after_ms = at
+        span = schedule.zone.span(at // 1000)
+        if at // 1000 != span.start or span.offset <= span.before:
+            continue
+        unchanged = replace(schedule, zone=fixed(span.before), window=ALWAYS)
+        gap_ms = (span.offset - span.before) * 1000
+        meant = [run for run in next_runs(unchanged, span.start * 1000 - 1, 2) if run < span.start * 1000 + gap_ms]
+        if meant:
+            first = show_time(meant[0], unchanged.zone)[:19].replace("T", " ").removesuffix(":00")
+            until = show_time(span.start * 1000, schedule.zone)[11:16]
+            several = f"and later times before {until} do not exist and are skipped"
+            notes.append(f"{first} {schedule.zone.name} {'does not exist and is skipped' if len(meant) == 1 else several}")
+    return notes
 
 
 def jitter_ms(job: str, slot_ms: int, jitter_ms_max: int) -> int:

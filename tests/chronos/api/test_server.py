@@ -188,6 +188,9 @@ class TestOurs:
         api.post(schedule="30 2 * * *", scheduleTimeZone="Europe/Madrid", meseta={"start": "2026-03-28"})
         runs = api.get("/v1/meseta/jobs/j/next?n=2")["runs"]
         assert [bool(run["note"]) for run in runs] == [False, True]
+        api.post(schedule="30 2 * * *", scheduleTimeZone="Europe/Madrid", meseta={"start": "2026-03-28T03:00:00", "dst": "skip"})
+        runs = api.get("/v1/meseta/jobs/j/next?n=2")["runs"]
+        assert [run["note"] for run in runs] == ["2026-03-29 02:30 Europe/Madrid does not exist and is skipped", ""]
 
     def test_running_backfilling_and_running_again(self, api: Api) -> None:
         api.post(schedule="R/2026-01-01T00:00:00Z/PT1H", meseta={"overlap": "allow"}, disabled=True)

@@ -147,12 +147,17 @@ class TestLooking:
         assert "cpus" in cron.json("show", "a")["why"]
         assert "why" in cron("show", "a")
 
-    def test_next_runs_are_told_with_what_clocks_do(self, cron: Command) -> None:
+    def test_next_runs_are_told_with_what_clocks_do(self, cron: Command, api: Api) -> None:
         cron("add", "a", "--schedule", "30 2 * * *", "--zone", "Europe/Berlin", "--", "true")
         runs = cron.json("next", "a", "-n", "100")
         (changed,) = [run for run in runs if run["note"]]
         assert changed["time"] == "2026-03-29 03:00:00 CEST"
         assert cron("next", "a", "-n", "1").splitlines()[1].startswith("2026-01-01 02:30:00 CET")
+        api.post("b", schedule="30 2 * * *", scheduleTimeZone="Europe/Berlin", meseta={"dst": "skip"})
+        (changed,) = [run for run in cron.json("next", "b", "-n", "100") if run["note"]]
+        assert changed["time"] == "2026-03-30 02:30:00 CEST"
+        assert changed["note"] == "2026-03-29 02:30 Europe/Berlin does not exist and is skipped"
+        assert "2026-03-29 02:30 Europe/Berlin does not exist and is skipped" in cron("next", "b", "-n", "100")
 
     def test_each_slot_is_in_history_with_how_it_went_or_why_not(self, cron: Command, api: Api) -> None:
         add(cron, "a")

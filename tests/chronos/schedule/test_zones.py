@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import zoneinfo
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import pairwise
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from chronos.schedule import Gap, clock_note, next_runs, parse, show_time
-from chronos.schedule.cron import compile_cron
+from chronos.schedule import Calendar, Gap, Schedule, Window, clock_note, compile_calendar, next_runs, parse, show_time
+from chronos.schedule.cron import Cron, compile_cron
 from chronos.schedule.zones import UTC_ZONE, zone
 from kernel.errors import CallError
 
@@ -115,8 +117,48 @@ def test_far_dates_are_found_across_many_changes() -> None:
 )
 def test_people_are_told_where_clocks_change(text: str, after: str, notes: list[str]) -> None:
     schedule = parse(text, "Europe/Berlin", now_ms=NOW)
-    said = [clock_note(schedule, at) for at in next_runs(schedule, instant(after), len(notes))]
+    said = told(schedule, instant(after), len(notes))
     assert all(note in text if note else not text for note, text in zip(notes, said, strict=True)), said
+
+
+def told(schedule: Schedule, after_ms: int, count: int) -> list[str]:
+    """The notes of the next runs."""
+    return [clock_note(schedule, before, at) for before, at in pairwise([after_ms, *next_runs(schedule, after_ms, count)])]
+
+
+LOST = "2026-03-29 02:30 Europe/Berlin does not exist and is skipped"
+MANY = "2026-03-29 02:{} Europe/Berlin and later times before 03:00 do not exist and are skipped"
+
+
+@pytest.mark.parametrize(
+    ("text", "after", "notes"),
+    [
+        (DAILY, "2026-03-27T12:00:00Z", ["", LOST, ""]),
+        (DAILY_ISO, "2026-03-27T12:00:00Z", ["", LOST, ""]),
+        (DAILY, "2026-03-28T12:00:00Z", [LOST, ""]),
+        (DAILY, "2026-03-29T02:00:00Z", ["", ""]),
+        ("R2/2026-03-29T02:30:00/P1D", "2026-03-28T12:00:00Z", [LOST, ""]),
+        ("30 2 29 3,4 *", "2026-01-01T00:00:00Z", [LOST, "", ""]),
+        ("30 2,3 * * *", "2026-03-28T12:00:00Z", [LOST, ""]),
+        ("0 2,3 * * *", "2026-03-28T12:00:00Z", ["2026-03-29 02:00 Europe/Berlin does not exist and is skipped", ""]),
+        ("*/15 2 * * *", "2026-03-28T12:00:00Z", [MANY.format("00"), ""]),
+        ("5 2 * * * 7,8", "2026-03-28T12:00:00Z", [MANY.format("05:07"), ""]),
+        ("0 3 * * *", "2026-03-28T12:00:00Z", ["", ""]),
+        ("30 * * * *", "2026-03-29T00:00:00Z", ["", ""]),
+        ("R/2026-01-01T03:00:00/P1D", "2026-03-28T12:00:00Z", ["", ""]),
+        ("R/2026-03-28T02:30:00/PT24H", "2026-03-28T12:00:00Z", ["", ""]),
+        ("30 2 * 3,10 sun", "2026-03-28T12:00:00Z", [LOST, "", "", "twice; it runs the first time"]),
+    ],
+)
+def test_people_are_told_what_is_skipped(text: str, after: str, notes: list[str]) -> None:
+    said = told(parse(text, "Europe/Berlin", now_ms=NOW, gap=Gap.SKIP), instant(after), len(notes))
+    assert all(note in text if note else not text for note, text in zip(notes, said, strict=True)), said
+
+
+def test_what_a_calendar_or_a_start_leaves_out_is_not_skipped() -> None:
+    for window in (Window(days=compile_calendar(Calendar(exclude=("2026-03-29",)))), Window(start_ms=instant("2026-03-29T02:00:00Z"))):
+        schedule = parse(DAILY, "Europe/Berlin", now_ms=NOW, gap=Gap.SKIP, window=window)
+        assert told(schedule, instant("2026-03-28T12:00:00Z"), 2) == ["", ""]
 
 
 ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St_Johns", "Africa/Casablanca", "Asia/Gaza", "Europe/Dublin"]
@@ -124,22 +166,29 @@ ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/St
 
 def reference(text: str, name: str, gap: Gap, begin: int, minutes: int) -> list[int]:
     """Look at each minute of a stretch: what the wall shows, whether it showed that before, and what it left out."""
-    rules, cron = zoneinfo.ZoneInfo(name), compile_cron(text)
-
-    def matches(local: datetime) -> bool:
-        seconds = round(local.replace(tzinfo=UTC).timestamp())
-        return cron.next_local(seconds - 1) == seconds
-
-    runs, before = [], datetime.fromtimestamp(begin, rules)
-    for minute in range(1, minutes + 1):
-        at = datetime.fromtimestamp(begin + minute * 60, rules)
-        jumped = round((at.replace(tzinfo=None) - before.replace(tzinfo=None)).total_seconds()) // 60
-        left_out = [datetime.fromtimestamp(at.replace(tzinfo=UTC).timestamp() - back * 60, UTC) for back in range(1, max(jumped, 1))]
-        made_up = gap is Gap.NEXT and not cron.hourly and any(matches(local) for local in left_out)
-        if made_up or (matches(at) and (cron.hourly or at.fold == 0)):
-            runs.append((begin + minute * 60) * 1000)
-        before = at
+    cron, runs = compile_cron(text), []
+    for seconds, at, left_out in walls(name, begin, minutes):
+        made_up = gap is Gap.NEXT and not cron.hourly and any(matches(cron, local) for local in left_out)
+        if made_up or (matches(cron, at) and (cron.hourly or at.fold == 0)):
+            runs.append(seconds * 1000)
     return runs
+
+
+def walls(name: str, begin: int, minutes: int) -> Iterator[tuple[int, datetime, list[datetime]]]:
+    """Each minute of a stretch: the instant, what the wall shows, and what it left out since the minute before, in order."""
+    rules = zoneinfo.ZoneInfo(name)
+    before = datetime.fromtimestamp(begin, rules)
+    for seconds in range(begin + 60, begin + minutes * 60 + 1, 60):
+        at = datetime.fromtimestamp(seconds, rules)
+        jumped = round((at.replace(tzinfo=None) - before.replace(tzinfo=None)).total_seconds()) // 60
+        shown_s = at.replace(tzinfo=UTC).timestamp()
+        yield seconds, at, [datetime.fromtimestamp(shown_s - back * 60, UTC) for back in range(jumped - 1, 0, -1)]
+        before = at
+
+
+def matches(cron: Cron, local: datetime) -> bool:
+    seconds = round(local.replace(tzinfo=UTC).timestamp())
+    return cron.next_local(seconds - 1) == seconds
 
 
 def changes(name: str) -> list[int]:
@@ -166,6 +215,21 @@ def test_where_clocks_change_each_minute_is_looked_at(data: st.DataObject, name:
     expected = reference(text, name, gap, begin, 3 * 1440)
     schedule = parse(text, name, now_ms=NOW, gap=gap)
     assert next_runs(schedule, begin * 1000, len(expected)) == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.data(), st.sampled_from(ZONES), TIMES, st.integers(0, 1440))
+def test_what_is_skipped_is_what_no_minute_shows(data: st.DataObject, name: str, text: str, ahead: int) -> None:
+    begin, cron = data.draw(st.sampled_from(CHANGES[name])) - ahead * 60, compile_cron(text)
+    runs = reference(text, name, Gap.SKIP, begin, 4 * 1440)
+    lost = [
+        [at for at in left_out if matches(cron, at)]
+        for seconds, _, left_out in walls(name, begin, 4 * 1440)
+        if not cron.hourly and seconds * 1000 <= runs[-1]
+    ]
+    notes = [note for note in told(parse(text, name, now_ms=NOW, gap=Gap.SKIP), begin * 1000, len(runs)) if "skipped" in note]
+    assert [note.partition(name)[0] for note in notes] == [f"{times[0]:%Y-%m-%d %H:%M} " for times in lost if times]
+    assert ["later times" in note for note in notes] == [len(times) > 1 for times in lost if times]
 
 
 @pytest.mark.parametrize("name", ["Europe/Berlin", "America/Argentina/San_Luis", "Antarctica/Casey", "Asia/Pyongyang", "Africa/Monrovia"])
