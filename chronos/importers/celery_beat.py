@@ -85,6 +85,10 @@ class _Reader:
                 self.collector.lost(schedule.lineno, f"beat_schedule: {_shown(resolved)} is not written out here")
         for key, entry in sorted(entries, key=lambda pair: pair[1].lineno):
             self._take(key, entry)
+        if entries:  # The URL of a broker may have a password in it, and jobs are shown to many.
+            self.collector.differs(
+                0, "its broker is not carried over: tasks go to that of the scheduler (`serve chronos --celery_broker URL`)"
+            )
 
     def _settings(self) -> Iterator[tuple[str, ast.expr]]:
         """Names and values that are assigned, as variables, attributes or by `conf.update(...)`."""

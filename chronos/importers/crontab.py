@@ -92,6 +92,14 @@ def entries(text: str) -> Iterator[tuple[int, str, dict[str, str]]]:
             yield number, line, variables
 
 
+def names_users(text: str) -> bool:
+    """Whether the lines of a crontab read as if each named a user before its command, as in /etc/crontab: no command is `root` and a word
+    that is no option, and what stands there in the other lines has a command after it."""
+    lines = [line.split() for _, line, _ in entries(text)]
+    after = [words[1 if words[0].startswith("@") else 5 :] for words in lines]
+    return all(len(words) > 1 for words in after) and any(words[0] == "root" and not words[1].startswith("-") for words in after)
+
+
 def _assignment(line: str) -> tuple[str, str] | None:
     """Name and value, without quotes, where a line sets a variable."""
     found = _VARIABLE.fullmatch(line)

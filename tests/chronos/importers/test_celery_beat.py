@@ -142,4 +142,11 @@ def test_a_name_assigned_twice_is_not_known() -> None:
 
 def test_an_unknown_field_of_an_entry_is_noted() -> None:
     read = read_beat("beat_schedule = {'a': {'task': 't', 'schedule': 10, 'relative': False, 'enabled': f()}}", "x.py")
-    assert [note.text for note in read.notes] == ["enabled: there is nothing like it here"]
+    assert [note.text for note in read.notes if note.lost] == ["enabled: there is nothing like it here"]
+
+
+def test_a_broker_stays_where_it_is_and_that_is_said() -> None:
+    read = read_beat("broker_url = 'redis://:secret@h/0'\nbeat_schedule = {'a': {'task': 't', 'schedule': 10}}", "x.py")
+    assert [note.text for note in read.notes if "--celery_broker" in note.text]
+    assert "secret" not in repr(read)
+    assert read_beat("broker_url = 'redis://h/0'", "x.py").notes == ()

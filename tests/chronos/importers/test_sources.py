@@ -18,6 +18,12 @@ from tests.chronos.importers.test_kubernetes import BACKUP
         ("backup/etc/cron.d/php", "", Kind.SYSTEM_CRONTAB),
         ("/var/spool/cron/crontabs/ann", "", Kind.CRONTAB),
         ("my.crontab", "", Kind.CRONTAB),
+        ("web1/cron.d/php", "", Kind.SYSTEM_CRONTAB),
+        ("web1-crontab", DEBIAN["/etc/crontab"], Kind.SYSTEM_CRONTAB),
+        ("-", "@daily root true\n", Kind.SYSTEM_CRONTAB),
+        ("-", "0 1 * * * root -b analysis.C\n", Kind.CRONTAB),  # A program of that name.
+        ("-", "0 1 * * * root true\n0 2 * * * backup\n", Kind.CRONTAB),
+        ("/var/spool/cron/ann", "0 1 * * * root true\n", Kind.CRONTAB),
         ("/etc/anacrontab", "", Kind.ANACRONTAB),
         ("/etc/cron.d/anacron", "", Kind.SYSTEM_CRONTAB),
         ("shop/celery.py", APPLICATION, Kind.CELERY),
@@ -39,6 +45,28 @@ def test_all_together_with_names_that_are_one_each() -> None:
     names = [job.name for job in read_sources(files, zone="Europe/Berlin", host="web1").jobs]
     assert len(names) == len(set(names))
     assert {"backup", "backup-2", "backup-3", "report", "publish", "add", "crontab-run-parts", "e2scrub_all-e2scrub_all"} <= set(names)
+
+
+def test_a_copy_of_a_system_crontab_is_told_by_its_lines_and_that_is_said() -> None:
+    copied = read_sources({"web1-crontab": DEBIAN["/etc/crontab"]}, user="ann")
+    assert {(job.run_as_user, job.command.split()[0]) for job in copied.jobs} == {("root", "cd"), ("root", "test")}
+    assert [note.text for note in copied.notes if "--kind crontab" in note.text]
+    assert not [note.text for note in read_sources({"etc/crontab": DEBIAN["/etc/crontab"]}).notes if "--kind" in note.text]
+    (said, *_) = read_sources({"web1-crontab": DEBIAN["/etc/crontab"]}, Kind.CRONTAB, user="ann").jobs
+    assert (said.run_as_user, said.command.split()[0]) == ("ann", "root")
+
+
+@pytest.mark.parametrize("path", ["/var/spool/cron/crontabs/eve", "web1/var/spool/cron/eve", "/var/spool/cron/tabs/eve"])
+def test_what_lies_in_crons_spool_is_of_the_user_it_is_named_for(path: str) -> None:
+    jobs = read_sources({path: "@daily true\n", "mine": "@daily true\n"}, user="root").jobs
+    assert {job.name: job.run_as_user for job in jobs} == {"eve": "eve", "mine": "root"}
+
+
+def test_a_script_is_no_crontab() -> None:
+    read = read_sources({"/etc/cron.daily/dpkg": "#!/bin/sh\nset -e\n1 2 3 4 5 six\n"})
+    assert read.jobs == ()
+    ((line, text),) = [(note.line, note.text) for note in read.notes if note.lost]
+    assert (line, "script" in text) == (1, True)
 
 
 def test_a_kind_may_be_said() -> None:
