@@ -10,7 +10,7 @@ _PLACES = {
     "files": ("add", "apply"),
     "importing": ("import",),
     "jobs": ("list", "show", "next", "rm", "enable", "disable", "pause", "resume", "graph"),
-    "runs": ("run", "backfill", "history", "kill"),
+    "runs": ("run", "rerun", "backfill", "history", "logs", "kill"),
 }
 
 

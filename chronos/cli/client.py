@@ -40,10 +40,16 @@ def scheduler_options(command: F) -> F:
 
 def job_argument(command: F) -> F:
     """The argument JOB, which shells complete."""
-    return click.argument("job", shell_complete=_complete)(command)
+    return click.argument("job", shell_complete=complete)(command)
 
 
-def _complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+def jobs_argument(command: F) -> F:
+    """The argument JOBS, one or more, which shells complete."""
+    return click.argument("jobs", nargs=-1, required=True, shell_complete=complete)(command)
+
+
+def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) -> list[str]:
+    """The names of jobs that begin so, for shells: none where the scheduler cannot be asked."""
     from kernel.errors import KernelError
 
     given = ctx.params

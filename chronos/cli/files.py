@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from chronos.cli.client import Scheduler, scheduler_options
+from chronos.cli.client import Scheduler, complete, scheduler_options
 from chronos.cli.shown import at, short, until, zone_of
 from kernel.commands import output
 from kernel.commands.context import CommandError
@@ -38,7 +38,14 @@ def _pairs(_: click.Context, parameter: click.Parameter, values: tuple[str, ...]
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 @click.option("--schedule", metavar="TEXT", help="When: '*/5 * * * *', @daily, '@every 90s', R/2026-01-01T00:00:00Z/PT1H; else once, now.")
 @click.option("--zone", metavar="ZONE", help="The time zone of the schedule, as Europe/Berlin.")
-@click.option("--after", "parents", metavar="JOB", multiple=True, help="In the place of a schedule: a job that must have succeeded.")
+@click.option(
+    "--after",
+    "parents",
+    metavar="JOB",
+    multiple=True,
+    shell_complete=complete,
+    help="In the place of a schedule: a job that must have succeeded.",
+)
 @click.option("--cpus", type=click.FloatRange(min=0.001), help="Cores.")
 @click.option("--mem", type=click.FloatRange(min=1), help="MiB of memory.")
 @click.option("--disk", type=click.FloatRange(min=0), help="MiB of disk.")

@@ -27,7 +27,7 @@ _NOT_READ_BY_CRON = (".dpkg-old", ".dpkg-dist", ".dpkg-new", ".dpkg-tmp", "~")
 @click.command("import")
 @click.argument("paths", nargs=-1, required=True)
 @click.option("--kind", type=click.Choice(KINDS), help="What the files are; default: what they look like.")
-@click.option("--user", metavar="USER", help="Whose a crontab is that names nobody; default: you.")
+@click.option("--user", metavar="USER", help="Whose a crontab is that names nobody, nor lies in cron's spool; default: you.")
 @click.option("--zone", metavar="ZONE", help="The time zone of crontabs; default: that of this machine.")
 @click.option("--host", metavar="HOST", default="", help="The agent that jobs of crontabs are to run on; default: any.")
 @click.option("--apply", "create", is_flag=True, help="Create the jobs.")
@@ -59,8 +59,9 @@ def cron_import(
             rows = [_row(one.source, one.line, one.job) for one in read.found]
             output.table(HEADINGS, rows, empty="There is no job in it.")
             tell(read.notes)
-            lost = sum(note.lost for note in read.notes)
-            click.echo(f"{len(read.found)} jobs, {lost} lines not carried over; --apply creates the jobs.", err=True)
+            lost = _counted(sum(note.lost for note in read.notes), "line")
+            more = "; --apply creates what is shown" if read.found else ""
+            click.echo(f"{_counted(len(read.found), 'job')}, {lost} not carried over{more}.", err=True)
         return
     tell(read.notes)
     _create(scheduler, read, replace, as_json)
@@ -82,13 +83,18 @@ def _create(scheduler: Scheduler, read: Imported, replace: bool, as_json: bool) 
         try:
             post(scheduler, step.job)
         except CommandError as error:
-            hint = f"{done} of {len(steps)} jobs were created"
+            hint = f"{done} of {_counted(len(steps), 'job')} were created"
             raise CommandError(f"{step.name}: {error.problem}", field=error.field, hint=hint) from error
     if as_json:
         output.emit_json(_for_json(read))
     else:
         same = len(read.jobs) - len(steps)
-        click.echo(f"{len(steps)} jobs are created{f'; {same} are there already' if same else ''}.")
+        verb = "is" if len(steps) == 1 else "are"
+        click.echo(f"{_counted(len(steps), 'job')} {verb} created{f'; {same} already there' if same else ''}.")
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"
 
 
 def _fields(job: Any) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from typing import Any
 
 import click
 
-from chronos.cli.client import CHRONOS, OURS, Scheduler, job_argument, scheduler_options, segment
+from chronos.cli.client import CHRONOS, OURS, Scheduler, complete, job_argument, jobs_argument, scheduler_options, segment
 from chronos.cli.shown import at, exit_of, joined, lasted, short, standing, until, what, when, zone_of
 from kernel.commands import output
 
@@ -149,7 +149,7 @@ def cron_next(scheduler: Scheduler, job: str, count: int, as_json: bool) -> None
 
 
 @click.command("rm")
-@click.argument("jobs", nargs=-1, required=True)
+@jobs_argument
 @scheduler_options
 def cron_rm(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
     """Delete jobs. What runs of them is killed; those that depend on them keep their other parents, or take over the schedule."""
@@ -157,7 +157,7 @@ def cron_rm(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
 
 
 @click.command("enable")
-@click.argument("jobs", nargs=-1, required=True)
+@jobs_argument
 @scheduler_options
 def cron_enable(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
     """Let jobs run again that are disabled."""
@@ -165,7 +165,7 @@ def cron_enable(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> N
 
 
 @click.command("disable")
-@click.argument("jobs", nargs=-1, required=True)
+@jobs_argument
 @scheduler_options
 def cron_disable(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
     """Keep jobs, and do not run them. What was due meanwhile is no slot."""
@@ -182,7 +182,7 @@ def _each(jobs: Sequence[str], act: Callable[[str], Any], done: str, as_json: bo
 
 
 _WHOSE = (
-    click.argument("jobs", nargs=-1),
+    click.argument("jobs", nargs=-1, shell_complete=complete),
     click.option("--label", metavar="KEY=VALUE", help="Those with a label."),
     click.option("--all", "everything", is_flag=True, help="All jobs."),
 )

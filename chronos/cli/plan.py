@@ -79,7 +79,8 @@ def _order(parents: Mapping[str, Sequence[str]], strict: bool = True) -> list[st
 
 def _step(said: Job, known: Job | None) -> Step | None:
     if known is None:
-        return Step("create", said.name, _differences(_fields(Job(said.name)), _fields(said)), said)
+        others = _differences(_fields(Job(said.name)), _fields(said))
+        return Step("create", said.name, tuple(Difference(part.field, None, part.after) for part in others), said)
     kept = {field: getattr(known, field) for field in COUNTERS}
     kept |= {field: getattr(known, field) for field in DEFAULTED if not getattr(said, field)}
     job = msgspec.structs.replace(said, **kept, disabled=said.disabled or known.disabled)
@@ -114,13 +115,13 @@ def _is_slot(said: Job, start: str) -> bool:
 
 
 def _fields(job: Job) -> dict[str, Any]:
-    """What is said, flat: `meseta.overlap` and so on; what is empty or none is left out."""
+    """What is said, flat: `meseta.overlap` and so on; texts, lists and objects that are empty are left out."""
     value = msgspec.json.decode(write_job(msgspec.structs.replace(job, meseta=job.more)))
     more = value.pop("meseta")
     return {name: part for name, part in {**value, **{f"meseta.{key}": part for key, part in more.items()}}.items() if part not in _NOTHING}
 
 
-_NOTHING: tuple[Any, ...] = ("", [], {}, None, False)
+_NOTHING: tuple[Any, ...] = ("", [], {}, None)
 _OF_THE_SCHEDULER = frozenset({"successCount", "errorCount", "errorsSinceLastSuccess", "lastSuccess", "lastError", "name"})
 
 

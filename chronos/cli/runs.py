@@ -1,8 +1,10 @@
 """The runs of jobs.
 
 `meseta cron run`: Run a job now.
+`meseta cron rerun`: Run a run that is over again, and what depends on it.
 `meseta cron backfill`: Run the slots of a job between two times, and what depends on them.
 `meseta cron history`: Show what became of each slot of a job.
+`meseta cron logs`: Print the end of what a run printed.
 `meseta cron kill`: Kill the runs of a job, or one of them.
 """
 
@@ -15,9 +17,11 @@ import click
 from chronos.cli.client import CHRONOS, OURS, Scheduler, job_argument, scheduler_options, segment
 from chronos.cli.shown import at, exit_of, lasted, short, zone_of
 from kernel.commands import output
+from kernel.commands.context import CommandError
 from kernel.commands.times import instant
 
-HEADINGS = ("SLOT", "STATE", "LATE", "TOOK", "EXIT", "TRIES", "WHERE", "REASON", "LOG")
+HEADINGS = ("SLOT", "STATE", "LATE", "TOOK", "EXIT", "TRIES", "WHERE", "REASON", "RUN")
+LOOKED_AT = 100  # Of the newest runs, for one that began.
 ON_TIME_MS = 1000
 LISTED_MAX = 20
 
@@ -42,6 +46,39 @@ def cron_run(scheduler: Scheduler, job: str, arguments: tuple[str, ...], as_json
         click.echo(f"Run {run} is begun.")
 
 
+@click.command("rerun")
+@job_argument
+@click.argument("run", required=False)
+@scheduler_options
+def cron_rerun(scheduler: Scheduler, job: str, run: str | None, as_json: bool) -> None:
+    """Run a run that is over again, and then what depends on it: the last of a job, or RUN (an id, as `cron history` shows it).
+
+    In a graph it takes the place of the one that failed: what is below it runs with what its other parents came to.
+    """
+    past = _past(scheduler, job, run)
+    again = scheduler.ask("POST", f"{OURS}/runs/{segment(past['id'])}/again", {})["run"]
+    if as_json:
+        output.emit_json({"run": again})
+    else:
+        click.echo(f"Run {again} is begun.")
+
+
+def _past(scheduler: Scheduler, job: str, run: str | None, began: bool = False) -> dict[str, Any]:
+    """A run of a job by its id, else the last in history. began: that was attempted."""
+    if run is None:
+        scheduler.job(job)  # Where there is none, that is what is wrong.
+        runs = scheduler.get(f"{OURS}/runs", job=job, limit=LOOKED_AT)["runs"]
+        found: dict[str, Any] | None = next((one for one in runs if one["attempts"] or not began), None)
+        if found is None:
+            raise CommandError(f"job: no run of {job} is over yet", field="job", hint=f"`meseta cron history {job}` shows what there is")
+        return found
+    found = scheduler.get(f"{OURS}/runs/{segment(run)}")
+    assert found is not None, "it answers with an object"
+    if found["job"] != job:
+        raise CommandError(f"run: {run} is a run of {found['job']}, not of {job}", field="run")
+    return found
+
+
 @click.command("backfill")
 @job_argument
 @click.option("--from", "from_ns", type=instant, required=True, metavar="TIME", help="The first slot is not before it: 2026-12-01T02:00.")
@@ -55,7 +92,7 @@ def cron_backfill(scheduler: Scheduler, job: str, from_ns: int, to_ns: int, as_j
         output.emit_json(runs)
     elif runs:
         more = [f"... and {len(runs) - LISTED_MAX} more; --json prints all"] if len(runs) > LISTED_MAX else []
-        click.echo("\n".join([f"{len(runs)} runs are begun:", *runs[:LISTED_MAX], *more]))
+        click.echo("\n".join([f"{len(runs)} runs are begun:" if len(runs) > 1 else "1 run is begun:", *runs[:LISTED_MAX], *more]))
     else:
         click.echo("There is no slot between these times.", err=True)
 
@@ -70,7 +107,7 @@ def cron_backfill(scheduler: Scheduler, job: str, from_ns: int, to_ns: int, as_j
 def cron_history(
     scheduler: Scheduler, job: str, count: int, state: str | None, from_ns: int | None, to_ns: int | None, as_json: bool
 ) -> None:
-    """Show what became of each slot of a job: how it ran, or why it did not. Runs that go on come first."""
+    """Show what became of each slot of a job: how it ran, or why it did not. Runs that go on come first. What one printed: `cron logs`."""
     said = scheduler.job(job)["job"]
     live = [] if state or from_ns or to_ns else scheduler.get(f"{OURS}/jobs/{segment(job)}/live")["runs"]
     bounds = {name: None if at_ns is None else at_ns // 1_000_000 for name, at_ns in (("from_", from_ns), ("to", to_ns))}
@@ -80,15 +117,15 @@ def cron_history(
         if len(runs) >= count:
             break
         runs.append(run)
-    logs = [f"{scheduler.url}{OURS}/runs/{segment(run['id'])}/output" if run["attempts"] and run["ended"] else "" for run in runs]
     if as_json:
+        logs = [f"{scheduler.url}{OURS}/runs/{segment(run['id'])}/output" if run["attempts"] and run["ended"] else "" for run in runs]
         output.emit_json([{**run, "log": log} for run, log in zip(runs, logs, strict=True)])
         return
     zone = zone_of(said)
-    output.table(HEADINGS, [_row(run, log, zone) for run, log in zip(runs, logs, strict=True)], empty="It has not run yet.")
+    output.table(HEADINGS, [_row(run, zone) for run in runs], empty="It has not run yet.")
 
 
-def _row(run: dict[str, Any], log: str, zone: Any) -> tuple[str, ...]:
+def _row(run: dict[str, Any], zone: Any) -> tuple[str, ...]:
     attempts = run["attempts"]
     slot = at(run["slot"], zone) + (f" to {at(run['lastSlot'], zone)} ({run['slots']} slots)" if run["slots"] > 1 else "")
     if run["cause"] not in ("schedule", "parent"):
@@ -102,8 +139,27 @@ def _row(run: dict[str, Any], log: str, zone: Any) -> tuple[str, ...]:
         str(len(attempts) or ""),
         attempts[-1]["hostname"] if attempts else "",
         short(run["reason"], 80),
-        log,
+        run["id"],
     )
+
+
+@click.command("logs")
+@job_argument
+@click.argument("run", required=False)
+@scheduler_options
+def cron_logs(scheduler: Scheduler, job: str, run: str | None, as_json: bool) -> None:
+    """Print the end of what a run of a job printed in its last attempt: of the last run, or of RUN (an id, as `cron history` shows it)."""
+    found = _past(scheduler, job, run, began=True)
+    printed = scheduler.get(f"{OURS}/runs/{segment(found['id'])}/output")
+    if as_json:
+        output.emit_json({"run": found["id"], **printed})
+        return
+    if not printed["kept"]:
+        last = found["attempts"][-1] if found["attempts"] else {"agentId": ""}
+        hint = f"`meseta task logs {last['taskId']}` reads it from its agent" if last["agentId"] else found["reason"]
+        raise CommandError(f"run: no output of {found['id']} is kept", field="run", hint=hint or None)
+    click.echo(printed["stdout"], nl=False)
+    click.echo(printed["stderr"], nl=False, err=True)
 
 
 @click.command("kill")

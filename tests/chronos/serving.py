@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 from chronos import inputs
 from chronos.api.server import ChronosServer
 from chronos.core import ChronosScheduler, chronos_info
-from chronos.history import History
+from chronos.history import History, Output
 from chronos.job import Defaults
 from chronos.leadership import Leadership
 from chronos.life import Settings
@@ -109,6 +109,11 @@ class Api:
                 work.master.update(task_id, state, **more)
 
         self.inside(end)
+
+    def printed(self, run_id: str, stdout: bytes, stderr: bytes) -> None:
+        """What was fetched of a run's output."""
+        put = self.work.history.put_output(run_id, Output(stdout, stderr))
+        asyncio.run_coroutine_threadsafe(put, self._loop).result(20)
 
     def inside(self, do: Callable[[Work], T]) -> T:
         async def run() -> T:

@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from chronos import cli as chronos_cli
 from kernel import cli
+from kernel.wire.task import TaskState
 from tests.chronos.serving import Api
 
 
@@ -39,6 +42,13 @@ def cron(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Monke
 
 def add(cron: Command, name: str = "a", schedule: str = "R/2026-01-01T00:01:00Z/PT1M", *more: str) -> None:
     cron("add", name, "--schedule", schedule, *more, "--", "true")
+
+
+def completed(line: str) -> list[str]:
+    """What a shell is offered at the end of a command line."""
+    words = line.split()
+    found = ShellComplete(chronos_cli.cron, {}, "meseta cron", "_MESETA_COMPLETE").get_completions(words[2:-1], words[-1])
+    return [item.value for item in found]
 
 
 def write(folder: Path, name: str, *jobs: dict[str, Any]) -> str:
@@ -79,7 +89,8 @@ class TestAdd:
 class TestApply:
     def test_shows_then_does_then_has_nothing_to_do(self, cron: Command, tmp_path: Path) -> None:
         folder = write(tmp_path, "jobs.json", JOB, {"name": "b", "command": "true", "parents": ["a"]})
-        assert "+ create a" in cron("apply", folder, "--dry-run", "--exit-code", status=3)
+        shown = cron("apply", folder, "--dry-run", "--exit-code", status=3)
+        assert shown.splitlines()[:3] == ["+ create a", "    command: true", "    schedule: 0 * * * *"]
         assert cron.json("list") == []
         assert "2 to create, 0 unchanged" in cron("apply", folder)
         assert cron("apply", folder, "--dry-run", "--exit-code") == "nothing to do, 2 unchanged\n"
@@ -121,7 +132,7 @@ def test_a_crontab_is_shown_and_then_created(cron: Command, tmp_path: Path) -> N
     assert cron.json("list") == []
     read = cron.json("import", str(crontab))
     assert [(note["line"], note["lost"]) for note in read["notes"] if note["lost"]] == [(3, True)]
-    assert "1 jobs are created" in cron("import", str(crontab), "--zone", "Europe/Berlin", "--apply")
+    assert "1 job is created" in cron("import", str(crontab), "--zone", "Europe/Berlin", "--apply")
     (job,) = cron.json("list")
     assert (job["job"]["schedule"], job["job"]["scheduleTimeZone"], job["job"]["runAsUser"]) == ("17 * * * *", "Europe/Berlin", "root")
     assert "there are jobs of these names already" in cron("import", str(crontab), "--apply", status=1)
@@ -172,6 +183,29 @@ class TestLooking:
         assert "the job is paused" in cron("history", "a")
         assert cron.json("history", "a", "--state", "skipped") == [skipped]
 
+    def test_what_a_run_printed(self, cron: Command, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+        add(cron, "a")
+        assert "no run of a is over yet" in cron("logs", "a", status=1)
+        api.wait(61)
+        api.end()
+        (run,) = cron.json("history", "a")
+        assert cron("history", "a").split()[-1] == run["id"]
+        assert f"`meseta task logs {run['attempts'][0]['taskId']}` reads it" in cron("logs", "a", run["id"], status=1)
+        api.printed(run["id"], b"out\n", b"err\n")
+        cron("pause", "a")
+        api.wait(60)  # A slot that is skipped has printed nothing.
+        assert cron("logs", "a") == cron("logs", "a", run["id"]) == "out\n"
+        assert cron.json("logs", "a") == {"run": run["id"], "kept": True, "stdout": "out\n", "stderr": "err\n"}
+        add(cron, "b")
+        assert f"{run['id']} is a run of a, not of b" in cron("logs", "b", run["id"], status=1)
+
+    def test_shells_complete_the_names_of_jobs(self, cron: Command, api: Api, monkeypatch: pytest.MonkeyPatch) -> None:
+        add(cron, "nightly")
+        monkeypatch.setenv("MESETA_CHRONOS", api.url)
+        for verb in ("show", "rm", "pause", "disable", "logs", "rerun", "add x --after"):
+            words = f"meseta cron {verb} ni"
+            assert completed(words) == ["nightly"], verb
+
     def test_a_job_whose_end_has_passed_is_finished(self, cron: Command, api: Api) -> None:
         api.post("a", schedule="@daily", meseta={"end": "2020-01-01"})
         assert "finished" in cron("list")
@@ -197,10 +231,24 @@ class TestDoing:
         cron("kill", "a", run)
         assert [one["state"] for one in cron.json("history", "a")] == ["killed"]
 
+    def test_a_failed_node_is_run_again_with_what_is_below_it(self, cron: Command, api: Api) -> None:
+        add(cron, "a", "R/2026-01-01T00:01:00Z/PT1M", "--retries", "0")
+        cron("add", "b", "--after", "a", "--", "true")
+        api.wait(61)
+        api.end(TaskState.TASK_FAILED)
+        assert [one["state"] for one in cron.json("history", "b")] == ["skipped"]
+        again = cron.json("rerun", "a")["run"]
+        api.end()
+        api.end()
+        assert [one["id"] for one in cron.json("history", "a") if one["state"] == "succeeded"] == [again]
+        newest, skipped = cron.json("history", "b")
+        assert (newest["state"], newest["identity"]) == ("succeeded", skipped["identity"])
+
     def test_slots_of_the_past_are_run(self, cron: Command) -> None:
         cron("add", "a", "--schedule", "0 0 * * *", "--", "true")
         assert len(cron.json("backfill", "a", "--from", "2025-12-01T00:00Z", "--to", "2025-12-08T00:00Z")) == 7
         told = cron("backfill", "a", "--from", "2025-11-01T00:00Z", "--to", "2025-12-01T00:00Z").splitlines()
+        assert cron("backfill", "a", "--from", "2025-12-01T00:00Z", "--to", "2025-12-02T00:00Z").startswith("1 run is begun:")
         assert (told[0], len(told), told[-1]) == ("30 runs are begun:", 22, "... and 10 more; --json prints all")
 
     def test_pauses_disables_and_deletes(self, cron: Command) -> None:

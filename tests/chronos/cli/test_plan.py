@@ -54,6 +54,22 @@ def test_a_change_names_its_fields_and_keeps_the_counters() -> None:
     assert (step.job.success_count, step.job.error_count, step.job.disabled) == (7, 1, True)
 
 
+def test_a_new_job_shows_what_it_says_beside_the_defaults_also_a_zero() -> None:
+    (step,) = plan(said({**HOURLY, "retries": 0, "concurrent": True}), [], prune=False).steps
+    assert {(part.field, part.before, part.after) for part in step.differences} == {
+        ("command", None, "true"),
+        ("schedule", None, "0 * * * *"),
+        ("retries", None, 0),
+        ("concurrent", None, True),
+    }
+
+
+def test_a_switch_and_a_number_change_from_and_to_what_they_are() -> None:
+    known = there(name="a", schedule="0 * * * *", retries=0)
+    (step,) = plan(said({**HOURLY, "concurrent": True}), [known], prune=False).steps
+    assert [(part.field, part.before, part.after) for part in step.differences] == [("retries", 0, 2), ("concurrent", False, True)]
+
+
 def test_others_stay_unless_they_are_pruned_and_children_go_first() -> None:
     known = [there(name="b", schedule="@daily"), there(name="c", parents=["b"]), there(name="a", schedule="0 * * * *")]
     assert plan(said(HOURLY), known, prune=False).others == ("b", "c")
