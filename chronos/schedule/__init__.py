@@ -96,6 +96,10 @@ def parse(
     else:
         schedule, shortest_ms = _cron(text, zone_name, gap)
         _check_interval(text, shortest_ms, interval_ms_min)
+        if gap is Gap.SKIP and next_run(schedule, now_ms) is None:
+            raise CallError(
+                f"schedule: {text!r} never runs: the clocks of {schedule.zone.name} leave out each of its times, and dst is skip"
+            )
     if window is ALWAYS or window == ALWAYS:
         return schedule
     schedule = Schedule(schedule.text, schedule.rule, schedule.zone, gap, schedule.repeats, window)

@@ -26,6 +26,7 @@ LAST_S = 253_402_300_799 - 2 * DAY_S
 
 _BLOCK_S = 1 << 25  # What is asked for at once: about a year.
 _BLOCKS_MAX = 64
+_GAPS_MAX = 60  # In a row: rules never stayed as they are for as many years, and then changed.
 
 # Names of three letters that Java kept from old times, and Chronos therefore knows (spec: chronos-v1, 5.2).
 _JAVA = {
@@ -128,7 +129,7 @@ class Zone:
             at = span.end
 
     def next_shown(self, after: int, next_local: Callable[[int], int | None], gap: Gap, again: bool) -> int | None:
-        """The first instant later than `after` at which the wall shows one of the times that `next_local` counts.
+        """The first instant later than `after` at which the wall shows one of the times that `next_local` counts; None for never.
 
         next_local: the first such time later than a given one. again: whether times the wall shows twice are taken twice, and those
         it leaves out are nothing to make up for; this is for what happens every hour.
@@ -140,8 +141,8 @@ class Zone:
         from_local = after + span.offset
         if not again and span.before > span.offset:
             from_local = max(from_local, span.start + span.before - 1)
-        local = next_local(from_local)
-        while local is not None and local <= LAST_S:
+        local, gaps = next_local(from_local), 0
+        while local is not None and local <= LAST_S and gaps < _GAPS_MAX:
             if local < span.end + span.offset:
                 return local - span.offset
             end, offset = span.end, span.offset
@@ -149,7 +150,7 @@ class Zone:
             if local < end + span.offset:  # In the gap.
                 if gap is Gap.NEXT and not again:
                     return end
-                local = next_local(end + span.offset - 1)
+                local, gaps = next_local(end + span.offset - 1), gaps + 1
             elif again and span.offset < offset:
                 local = next_local(end + span.offset - 1)
             elif not again and local - span.offset - _BLOCK_S > end:  # Far away: no need to look at each year.

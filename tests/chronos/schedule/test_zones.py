@@ -155,6 +155,13 @@ def test_people_are_told_what_is_skipped(text: str, after: str, notes: list[str]
     assert all(note in text if note else not text for note, text in zip(notes, said, strict=True)), said
 
 
+@pytest.mark.parametrize(("text", "name"), [("30 2 * 3 L0", "Europe/Berlin"), ("15 2 * 3 sun#2", "America/New_York")])
+def test_a_schedule_of_nothing_but_times_that_are_skipped_is_refused(text: str, name: str) -> None:
+    with pytest.raises(CallError, match=f"never runs: the clocks of {name} leave out"):
+        parse(text, name, now_ms=NOW, gap=Gap.SKIP)
+    assert shown(text, name, "2026-03-01T00:00:00Z", 1)
+
+
 def test_what_a_calendar_or_a_start_leaves_out_is_not_skipped() -> None:
     for window in (Window(days=compile_calendar(Calendar(exclude=("2026-03-29",)))), Window(start_ms=instant("2026-03-29T02:00:00Z"))):
         schedule = parse(DAILY, "Europe/Berlin", now_ms=NOW, gap=Gap.SKIP, window=window)
