@@ -124,15 +124,20 @@ def _fields(name: str, command: tuple[str, ...], said: dict[str, Any]) -> dict[s
 @click.option("--exit-code", is_flag=True, help=f"With --dry-run: exit with {CHANGES} when there are changes.")
 @scheduler_options
 def cron_apply(scheduler: Scheduler, paths: tuple[str, ...], prune: bool, dry_run: bool, exit_code: bool, as_json: bool) -> int:
-    """Make the scheduler have the jobs that files say (YAML, JSON, TOML; folders of such), and show what changes.
+    """Make the scheduler have the jobs that files say (YAML, JSON, TOML; folders of such; - for the standard input), and show what
+    changes.
 
     A file that cannot be read, a job that makes no sense, or a field that no job has changes nothing.
     """
     from chronos.cli.plan import plan
     from chronos.cli.sources import read_files, tell
-    from chronos.importers.folder import SUFFIXES, read_folder
+    from chronos.importers.folder import SUFFIXES, is_job_file, read_folder
 
-    read = read_folder(read_files(paths, lambda name: name.endswith(SUFFIXES)), strict=True)
+    texts = read_files(paths, is_job_file)
+    odd = next((path for path in texts if not is_job_file(path)), None)
+    if odd is not None:
+        raise CommandError(f"{odd} is no file of jobs: one that ends with {', '.join(SUFFIXES)} is", field="paths")
+    read = read_folder(texts, strict=True)
     tell(read.notes)
     wrong = [note for note in read.notes if note.lost]
     if wrong:

@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from chronos.cli.client import CHRONOS, OURS, Scheduler, job_argument, scheduler_options, segment
+from chronos.cli.client import CHRONOS, OURS, Scheduler, complete, job_argument, scheduler_options, segment
 from chronos.cli.shown import at, exit_of, lasted, short, zone_of
 from kernel.commands import output
 from kernel.commands.context import CommandError
@@ -98,18 +98,21 @@ def cron_backfill(scheduler: Scheduler, job: str, from_ns: int, to_ns: int, as_j
 
 
 @click.command("history")
-@job_argument
+@click.argument("job", required=False, shell_complete=complete)
 @click.option("-n", "count", type=click.IntRange(1, 100_000), default=20, show_default=True, help="How many, the newest first.")
 @click.option("--state", metavar="STATES", help="Only succeeded, failed, killed or skipped; several with commas.")
 @click.option("--from", "from_ns", type=instant, metavar="TIME", help="Only slots not before it: 2026-12-01T02:00, local time.")
 @click.option("--to", "to_ns", type=instant, metavar="TIME", help="Only slots before it.")
 @scheduler_options
 def cron_history(
-    scheduler: Scheduler, job: str, count: int, state: str | None, from_ns: int | None, to_ns: int | None, as_json: bool
+    scheduler: Scheduler, job: str | None, count: int, state: str | None, from_ns: int | None, to_ns: int | None, as_json: bool
 ) -> None:
-    """Show what became of each slot of a job: how it ran, or why it did not. Runs that go on come first. What one printed: `cron logs`."""
-    said = scheduler.job(job)["job"]
-    live = [] if state or from_ns or to_ns else scheduler.get(f"{OURS}/jobs/{segment(job)}/live")["runs"]
+    """Show what became of each slot of a job, or of all: how it ran, or why it did not. Runs that go on come first.
+
+    What a run printed: `meseta cron logs`.
+    """
+    zone = zone_of(scheduler.job(job)["job"]) if job is not None else None
+    live = [] if state or from_ns or to_ns else scheduler.get(f"{OURS}/live", job=job, limit=min(count, 1000))["runs"]
     bounds = {name: None if at_ns is None else at_ns // 1_000_000 for name, at_ns in (("from_", from_ns), ("to", to_ns))}
     runs = [run for run in live if not run["ended"]]
     pages = scheduler.pages(f"{OURS}/runs", "runs", "before", job=job, state=state, limit=min(count, 1000), **bounds)
@@ -121,8 +124,11 @@ def cron_history(
         logs = [f"{scheduler.url}{OURS}/runs/{segment(run['id'])}/output" if run["attempts"] and run["ended"] else "" for run in runs]
         output.emit_json([{**run, "log": log} for run, log in zip(runs, logs, strict=True)])
         return
-    zone = zone_of(said)
-    output.table(HEADINGS, [_row(run, zone) for run in runs], empty="It has not run yet.")
+    if job is None:
+        rows = [(run["job"], *_row(run, zone)) for run in runs]
+        output.table(("JOB", *HEADINGS), rows, empty="There is no such run." if state or from_ns or to_ns else "Nothing has run yet.")
+    else:
+        output.table(HEADINGS, [_row(run, zone) for run in runs], empty="It has not run yet.")
 
 
 def _row(run: dict[str, Any], zone: Any) -> tuple[str, ...]:

@@ -76,7 +76,7 @@ def _schedule(entry: _Entry, variables: dict[str, str]) -> str:
 def _take(
     collector: Collector, number: int, entry: _Entry, schedule: str, variables: dict[str, str], user: str, zone: str, host: str
 ) -> None:
-    name = collector.name(posixpath.basename(collector.source), entry.name)
+    name = collector.name(host, posixpath.basename(collector.source), entry.name)
     more: dict[str, Any] = {"overlap": "skip", "catchUp": "latest"}
     if variables.get("RANDOM_DELAY", "0").isdigit() and int(variables.get("RANDOM_DELAY", "0")):
         more["jitter"] = f"{variables['RANDOM_DELAY']}m"

@@ -131,7 +131,7 @@ def _take(collector: Collector, number: int, entry: _Entry, variables: dict[str,
     if "~" in entry.fields:
         collector.lost(number, f"{entry.fields}: a time by chance (~) is not carried over; give a time, and `jitter` in meseta")
         return
-    name = collector.name(posixpath.basename(collector.source), _program(entry.command))
+    name = collector.name(host, posixpath.basename(collector.source), _program(entry.command))
     fields, weekdays = _both_days(entry.fields)
     more: dict[str, Any] = {"overlap": "allow", "catchUp": "none"}
     if weekdays:

@@ -16,11 +16,17 @@ from chronos.job import unknown
 from kernel.errors import CallError
 
 SUFFIXES = (".yaml", ".yml", ".json", ".toml")
+STDIN = "-"  # Has no suffix: read as YAML, which JSON is, too.
 _KINDS = {"scheduled": "schedule", "dependent": "parents"}
 
 
+def is_job_file(path: str) -> bool:
+    return path == STDIN or path.endswith(SUFFIXES)
+
+
 def read_folder(files: Mapping[str, str], *, strict: bool = False) -> Imported:
-    """Read job files. files: text by path; those without one of SUFFIXES are passed over. A file that cannot be read stops no other.
+    """Read job files. files: text by path; what is none by its name (`is_job_file`) is passed over. A file that cannot be read
+    stops no other.
 
     Names are what people wrote: the second job of a name is refused. strict: so is a job with a field that no job has; otherwise, as
     with Chronos, the field is passed over, with a note.
@@ -29,7 +35,7 @@ def read_folder(files: Mapping[str, str], *, strict: bool = False) -> Imported:
     notes: list[Note] = []
     where: dict[str, str] = {}
     for path in sorted(files):
-        if not path.endswith(SUFFIXES) or posixpath.basename(path).startswith("."):
+        if not is_job_file(path) or posixpath.basename(path).startswith("."):
             continue
         read = _read_file(path, files[path], strict)
         notes += read.notes
@@ -67,9 +73,17 @@ def _jobs_of(document: Document) -> list[tuple[Any, int]]:
     return [(value, document.line)] if value is not None else []
 
 
+def is_manifest(value: Any) -> bool:
+    """Whether something is an object of Kubernetes."""
+    return isinstance(value, dict) and "apiVersion" in value and "kind" in value
+
+
 def _take(collector: Collector, value: Any, line: int, needed: str | None, strict: bool) -> None:
     if not isinstance(value, dict):
         collector.lost(line, "a job is an object with a name")
+        return
+    if is_manifest(value):
+        collector.lost(line, "a manifest of Kubernetes is no job as it stands: `meseta cron import` makes one of a CronJob")
         return
     name = str(value.get("name", ""))
     if needed is not None and value.get(needed) is None:
@@ -78,7 +92,7 @@ def _take(collector: Collector, value: Any, line: int, needed: str | None, stric
     odd = list(unknown(value))
     if odd and strict:
         for field, hint in odd:
-            collector.lost(line, f"{name}: {field}: unknown field{hint}")
+            collector.lost(line, f"{name}: {field}: unknown field{hint}".removeprefix(": "))
     elif collector.add(value, line) is not None:
         for field, hint in odd:
             collector.differs(line, f"{field}: unknown field, ignored{hint}", name)

@@ -10,7 +10,7 @@ from chronos.importers import Found, Imported, Note
 from chronos.importers.anacrontab import read_anacrontab
 from chronos.importers.celery_beat import read_beat
 from chronos.importers.crontab import names_users, read_crontab
-from chronos.importers.folder import SUFFIXES, read_folder
+from chronos.importers.folder import STDIN, is_job_file, is_manifest, read_folder
 from chronos.importers.kubernetes import read_cronjobs
 from chronos.importers.yaml import read_yaml
 from kernel.errors import CallError
@@ -19,7 +19,7 @@ _SYSTEM = re.compile(r"(?:.*/)?(?:etc/crontab|cron\.d/[^/]*)")
 _SPOOL = re.compile(r"(?:.*/)?spool/cron/(?:crontabs/|tabs/)?([^/]+)")  # Of Debian, of SUSE, of Red Hat.
 _SCRIPT = "#!"
 _ANACRON = re.compile(r"(?:.*/)?anacrontab[^/]*")
-_KUBERNETES = ("apiVersion", "kind")  # What every manifest has.
+_OF_FIELDS = re.compile(r"(?:\s*#.*\n)*\s*(?:[\[{]|---|(?:- )?[A-Za-z]\w*:\s)")  # How JSON and YAML begin, and no crontab.
 
 
 class Kind(Enum):
@@ -32,12 +32,14 @@ class Kind(Enum):
 
 
 def kind_of(path: str, text: str) -> Kind:
-    """What a file is, by its name, and for YAML and JSON by what is in it. Whatever else it is is taken for a user's crontab, or
-    for one that names users in its lines where they read so."""
+    """What a file is, by its name, and for YAML and JSON, and the standard input, by what is in it.
+
+    Whatever else it is is taken for a user's crontab, or for one that names users in its lines where they read so.
+    """
     if path.endswith(".py"):
         return Kind.CELERY
-    if path.endswith(SUFFIXES):
-        return Kind.KUBERNETES if not path.endswith(".toml") and _is_manifest(text) else Kind.JOBS
+    if is_job_file(path) and (path != STDIN or _OF_FIELDS.match(text)):
+        return Kind.KUBERNETES if not path.endswith(".toml") and _has_manifest(text) else Kind.JOBS
     if _ANACRON.fullmatch(path):
         return Kind.ANACRONTAB
     if _SPOOL.fullmatch(path):
@@ -45,12 +47,12 @@ def kind_of(path: str, text: str) -> Kind:
     return Kind.SYSTEM_CRONTAB if _SYSTEM.fullmatch(path) or names_users(text) else Kind.CRONTAB
 
 
-def _is_manifest(text: str) -> bool:
+def _has_manifest(text: str) -> bool:
     try:
         values = [document.value for document in read_yaml(text)]
     except CallError:
         return False
-    return any(isinstance(value, dict) and all(field in value for field in _KUBERNETES) for value in values)
+    return any(is_manifest(value) for value in values)
 
 
 def read_sources(files: Mapping[str, str], kind: Kind | None = None, *, user: str = "", zone: str = "", host: str = "") -> Imported:

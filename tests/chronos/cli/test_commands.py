@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,19 @@ class TestApply:
         assert "nothing was changed" in told
         assert cron.json("list") == []
 
+    def test_the_standard_input_is_read_and_what_is_no_file_of_jobs_is_refused(
+        self, cron: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("sys.stdin", io.StringIO("name: a\nschedule: '@daily'\ncommand: 'true'\n"))
+        assert "1 to create" in cron("apply", "-")
+        (tmp_path / "jobs.txt").write_text("name: b\nschedule: '@daily'\n")
+        assert "jobs.txt is no file of jobs" in cron("apply", str(tmp_path / "jobs.txt"), status=1)
+        assert cron("apply", str(tmp_path)).startswith("nothing to do")
+
+    def test_a_manifest_of_kubernetes_is_for_the_import(self, cron: Command, tmp_path: Path) -> None:
+        folder = write(tmp_path, "job.json", {"apiVersion": "batch/v1", "kind": "CronJob", "metadata": {"name": "a"}})
+        assert "job.json:1: not carried over: a manifest of Kubernetes" in cron("apply", folder, status=1)
+
     def test_an_unknown_field_is_refused_with_the_nearest_known_one(self, cron: Command, tmp_path: Path) -> None:
         cron("apply", write(tmp_path, "jobs.json", JOB))
         folder = write(tmp_path, "jobs.json", {"name": "a", "command": "true", "schedul": "0 * * * *"})
@@ -182,6 +196,17 @@ class TestLooking:
         assert succeeded["log"].endswith(f"/runs/{succeeded['id']}/output")
         assert "the job is paused" in cron("history", "a")
         assert cron.json("history", "a", "--state", "skipped") == [skipped]
+
+    def test_history_of_all_jobs(self, cron: Command, api: Api) -> None:
+        add(cron, "a", "R/2026-01-01T00:01:00Z/PT1M", "--retries", "0")
+        add(cron, "b", "@daily")
+        api.wait(61)
+        api.end(TaskState.TASK_FAILED)
+        run = cron.json("run", "b")["run"]
+        assert [(one["job"], one["state"]) for one in cron.json("history")][1:] == [("a", "failed")]
+        assert cron("history").split()[-1].startswith("a@")
+        assert [one["job"] for one in cron.json("history", "--state", "failed")] == ["a"]
+        assert cron.json("history")[0]["id"] == run
 
     def test_what_a_run_printed(self, cron: Command, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
         add(cron, "a")

@@ -36,9 +36,9 @@ def read(text: str, **options: str) -> Imported:
 def test_the_anacrontab_of_debian_is_carried_over_without_loss() -> None:
     found = read(DEBIAN, zone="Europe/Berlin", host="web1")
     assert [(job.name, job.schedule) for job in found.jobs] == [
-        ("anacrontab-cron.daily", "5 0 * * *"),
-        ("anacrontab-cron.weekly", "10 0 * * 0"),
-        ("anacrontab-cron.monthly", "15 0 1 * *"),
+        ("web1-anacrontab-cron.daily", "5 0 * * *"),
+        ("web1-anacrontab-cron.weekly", "10 0 * * 0"),
+        ("web1-anacrontab-cron.monthly", "15 0 1 * *"),
     ]
     assert not [note for note in found.notes if note.lost]
     job = found.jobs[0]

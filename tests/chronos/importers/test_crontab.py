@@ -80,7 +80,7 @@ def test_the_crontabs_of_debian_are_carried_over_without_loss(path: str) -> None
 def test_a_line_becomes_a_job_that_does_what_cron_did() -> None:
     (found, *_) = read_crontab(DEBIAN["/etc/crontab"], "/etc/crontab", system=True, zone="Europe/Berlin", host="web1").found
     job = found.job
-    assert (found.line, job.name, job.schedule, job.schedule_time_zone) == (5, "crontab-run-parts", "17 * * * *", "Europe/Berlin")
+    assert (found.line, job.name, job.schedule, job.schedule_time_zone) == (5, "web1-crontab-run-parts", "17 * * * *", "Europe/Berlin")
     assert job.command == "cd / && run-parts --report /etc/cron.hourly"
     assert (job.run_as_user, job.retries, job.concurrent, job.more.overlap, job.more.catch_up) == ("root", 0, True, "allow", "none")
     assert job.constraints == (("hostname", "EQUALS", "web1"),)

@@ -32,6 +32,10 @@ from tests.chronos.importers.test_kubernetes import BACKUP
         ("broken.yaml", "[", Kind.JOBS),
         ("scheduled/report.yaml", SYNC["scheduled/report.yaml"], Kind.JOBS),
         ("jobs.toml", "", Kind.JOBS),
+        ("-", '[{"name": "a", "schedule": "@daily"}]', Kind.JOBS),
+        ("-", "# Ours.\n- name: a\n  schedule: '@daily'\n", Kind.JOBS),
+        ("-", BACKUP, Kind.KUBERNETES),
+        ("-", "# Ours.\nSHELL=/bin/sh\n@daily true\n", Kind.CRONTAB),
     ],
 )
 def test_kinds(path: str, text: str, kind: Kind) -> None:
@@ -44,7 +48,9 @@ def test_all_together_with_names_that_are_one_each() -> None:
     del files["README.md"]
     names = [job.name for job in read_sources(files, zone="Europe/Berlin", host="web1").jobs]
     assert len(names) == len(set(names))
-    assert {"backup", "backup-2", "backup-3", "report", "publish", "add", "crontab-run-parts", "e2scrub_all-e2scrub_all"} <= set(names)
+    assert {"backup", "backup-2", "backup-3", "report", "publish", "add", "web1-crontab-run-parts", "web1-e2scrub_all-e2scrub_all"} <= set(
+        names
+    )
 
 
 def test_a_copy_of_a_system_crontab_is_told_by_its_lines_and_that_is_said() -> None:
@@ -60,6 +66,11 @@ def test_a_copy_of_a_system_crontab_is_told_by_its_lines_and_that_is_said() -> N
 def test_what_lies_in_crons_spool_is_of_the_user_it_is_named_for(path: str) -> None:
     jobs = read_sources({path: "@daily true\n", "mine": "@daily true\n"}, user="root").jobs
     assert {job.name: job.run_as_user for job in jobs} == {"eve": "eve", "mine": "root"}
+
+
+def test_crontabs_of_several_machines_make_jobs_of_different_names() -> None:
+    machines = [read_sources({"/etc/crontab": DEBIAN["/etc/crontab"]}, host=host).jobs for host in ("web1", "web2")]
+    assert len({job.name for jobs in machines for job in jobs}) == 8
 
 
 def test_a_script_is_no_crontab() -> None:
