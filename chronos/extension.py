@@ -170,11 +170,12 @@ def _structs_of(kind: Any) -> Iterator[type[Struct]]:
         yield from _structs_of(part)
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """A hint at the nearest of the known names, or nothing; of many names those that begin alike are looked at, and so many at most."""
+def nearest(name: str, known: Collection[str], alike: float = 0.6) -> str:
+    """A hint at the nearest of the known names, or nothing; of many names those that begin alike are looked at, and so many at most.
+    alike: from 0, for any, to 1, for itself only."""
     if len(known) > NEAREST_MAX:
         known = list(islice((other for other in known if other[:NEAREST_CHARS] == name[:NEAREST_CHARS]), NEAREST_MAX))
-    near = difflib.get_close_matches(name[:100], known, n=1)
+    near = difflib.get_close_matches(name[:100], known, n=1, cutoff=alike)
     return f"; did you mean {near[0]}?" if near else ""
 
 

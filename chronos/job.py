@@ -6,6 +6,7 @@ What Chronos did not have is in the object `meseta` (`chronos/extension.py`). Wh
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -157,6 +158,8 @@ class _Kept(Job, frozen=True, gc=False, omit_defaults=True):
 
 
 DEFAULTS = Defaults()
+MISSPELT = 0.8  # How alike a name is to the one that was meant.
+UNKNOWN_MAX = 50  # Fields of a job that are looked at for that.
 _WHEN = ("schedule", "parents")
 _FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Job))
 _stored = msgspec.json.Decoder(Job)
@@ -164,7 +167,7 @@ _stored = msgspec.json.Decoder(Job)
 
 def read_job(body: bytes, defaults: Defaults = DEFAULTS) -> Job:
     """Read what a client sent. CallError, naming the field, when it is no job. Unknown fields are ignored, but those in `meseta`
-    and one that is nearly `schedule` or `parents` where neither is there."""
+    and misspelt ones."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, ValueError, RecursionError) as error:
@@ -203,11 +206,11 @@ def job_of(value: Any, defaults: Defaults = DEFAULTS) -> Job:
 
 
 def _check_misspelt(value: dict[str, Any]) -> None:
-    """Raises CallError where what says when a job runs is spelt wrong: as a job that says nothing of it, it would run once, now."""
-    if any(value.get(name) is not None for name in _WHEN):
-        return
-    for name in value.keys() - _FIELDS:
-        if hint := nearest(name, _WHEN):
+    """Raises CallError for a field that is a known one spelt wrong. Most of all where it says when the job runs: as a job that says
+    nothing of it, it would run once, now."""
+    timeless = all(value.get(name) is None for name in _WHEN)
+    for name in islice((name for name in value if name not in _FIELDS), UNKNOWN_MAX):
+        if hint := nearest(name, _FIELDS, MISSPELT) or (nearest(name, _WHEN) if timeless else ""):
             raise CallError(f"{name[:100]}: unknown field{hint}")
 
 

@@ -160,16 +160,23 @@ def test_null_is_absent_and_numbers_may_be_text() -> None:
 
 
 def test_unknown_fields_are_ignored_and_known_to_who_asks() -> None:
-    fields = {**NIGHTLY, "comand": "x", "container": {"image": "i", "netwrok": "HOST"}, "zzz": 1}
+    fields = {**NIGHTLY, "comment": "x", "container": {"image": "i", "netwrok": "HOST"}, "zzz": 1}
     assert read(fields).command == NIGHTLY["command"]
-    assert list(unknown(fields)) == [("comand", "; did you mean command?"), ("container.netwrok", "; did you mean network?"), ("zzz", "")]
+    assert list(unknown(fields)) == [("comment", "; did you mean command?"), ("container.netwrok", "; did you mean network?"), ("zzz", "")]
 
 
-@pytest.mark.parametrize(("name", "meant"), [("schedul", "schedule"), ("Schedule", "schedule"), ("parent", "parents")])
+@pytest.mark.parametrize(("name", "meant"), [("comand", "command"), ("scheduleTimezone", "scheduleTimeZone"), ("uri", "uris")])
+def test_a_misspelt_field_is_refused(name: str, meant: str) -> None:
+    with pytest.raises(CallError, match=f"^{name}: unknown field; did you mean {meant}\\?$"):
+        read({**NIGHTLY, "zzz": 1, name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"), [("schedul", "schedule"), ("Schedule", "schedule"), ("parent", "parents"), ("sched", "schedule")]
+)
 def test_a_misspelt_schedule_does_not_make_a_job_that_runs_at_once(name: str, meant: str) -> None:
     with pytest.raises(CallError, match=f"^{name}: unknown field; did you mean {meant}\\?$"):
         read({"name": "a", "command": "x", name: "@daily"})
-    assert read({"name": "a", "command": "x", name: "@daily", "schedule": "@hourly"}).schedule == "@hourly"
     assert read({"name": "a", "command": "x", "more": 1}).schedule is UNSET
 
 

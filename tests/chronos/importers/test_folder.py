@@ -63,7 +63,7 @@ def test_words_of_yaml_stay_words() -> None:
 def test_what_is_wrong_is_noted_with_its_line_and_stops_nothing_else() -> None:
     read = read_folder(
         {
-            "a.yaml": "- {name: good, parents: [x]}\n- {name: bad, schedule: 61 * * * *}\n- {name: odd, comand: x, parents: [x]}\n- 5\n",
+            "a.yaml": "- {name: good, parents: [x]}\n- {name: bad, schedule: 61 * * * *}\n- {name: odd, comment: x, parents: [x]}\n- 5\n",
             "b.yaml": "name: [",
             "c.toml": "name =",
             "d.json": '{"name": "good", "schedule": "@hourly"}',
@@ -73,7 +73,7 @@ def test_what_is_wrong_is_noted_with_its_line_and_stops_nothing_else() -> None:
     assert [job.name for job in read.jobs] == ["good", "odd"]
     said = {(note.source, note.line, note.lost): note.text for note in read.notes}
     assert "the minute '61' is not allowed" in said["a.yaml", 2, True]
-    assert said["a.yaml", 3, False] == "comand: unknown field, ignored; did you mean command?"
+    assert said["a.yaml", 3, False] == "comment: unknown field, ignored; did you mean command?"
     assert ("a.yaml", 4, True) in said
     assert "not YAML" in said["b.yaml", 0, True]
     assert ("c.toml", 0, True) in said
