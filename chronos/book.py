@@ -83,7 +83,11 @@ class Book:
     def load(self, kept: MutableMapping[str, bytes]) -> None:
         """Take jobs and calendars out of what a store held."""
         for key in [key for key in kept if key.startswith(CALENDARS)]:
-            self.calendars[key.removeprefix(CALENDARS)] = msgspec.json.decode(kept.pop(key), type=Calendar)
+            name = key.removeprefix(CALENDARS)
+            try:
+                self.calendars[name] = msgspec.json.decode(kept.pop(key), type=Calendar)
+            except msgspec.MsgspecError as error:
+                log.error("calendar %s cannot be read, and jobs that name it are quarantined until it is put again: %s", name, error)
         for key in [key for key in kept if key.startswith(JOBS)]:
             name = key.removeprefix(JOBS)
             self._load_job(name, kept.pop(key), kept.pop(STATUS + name, None))

@@ -5,12 +5,15 @@ edges/CHILD@IDENTITY  Edges, in msgpack
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping
 
 import msgspec
 
 from chronos.joins import NOTHING, Edges
 from kernel.mainloop import Persist
+
+log = logging.getLogger(__name__)
 
 EDGES = "edges/"
 
@@ -30,7 +33,10 @@ class EdgeBook:
         for key, value in kept.items():
             if key.startswith(EDGES):
                 child, _, identity = key.removeprefix(EDGES).partition("@")
-                self._known.setdefault(child, {})[identity] = _decoder.decode(value)
+                try:
+                    self._known.setdefault(child, {})[identity] = _decoder.decode(value)
+                except msgspec.MsgspecError as error:
+                    log.error("%s forgets its parents of %s: what is stored of them cannot be read: %s", child, identity, error)
 
     def of(self, child: str, identity: str) -> Edges:
         return self._known.get(child, {}).get(identity, NOTHING)
