@@ -17,7 +17,7 @@ from chronos.graph import without
 from chronos.job import Job
 from chronos.joins import Outcome, known_outcomes
 from chronos.life import DELETED, Life, Settings
-from chronos.pauses import Pauses
+from chronos.pauses import read_pauses
 from chronos.run import Attempt, Cause, Run, RunState
 from chronos.schedule import next_run
 from chronos.tasks import on_host, shape_of, task_of
@@ -63,7 +63,7 @@ class ChronosScheduler(Scheduler):
         own = self.kept.own
         self._unrecorded = self.life.load(own)
         if PAUSES in own:
-            self.life.pauses = msgspec.json.decode(own[PAUSES], type=Pauses)
+            self.life.pauses = read_pauses(own[PAUSES])
         self.kept = msgspec.structs.replace(self.kept, own={})
 
     # ---- Hooks of the SDK -------------------------------------------------------------------------------
@@ -71,9 +71,12 @@ class ChronosScheduler(Scheduler):
     def started(self, now: Now) -> None:
         for run in self._unrecorded:
             entry = self.book.entries.get(run.job)
-            self.over(entry.job if entry is not None else None, run, ())
+            self.over(entry.job if entry is not None else None, run)
         self._unrecorded = []
         self.life.give_up_orphans(_ms(now))
+        given_up = {run_id.encode() for run_id in self.life.give_up_unreadable(_ms(now))}
+        for task_id in [task.task_id for task in self.tasks if task.note in given_up]:
+            self.kill(task_id, now)
         for run in list(self.life.runs.values()):
             entry, attempt = self.book.entries.get(run.job), run.attempt
             if entry is not None and attempt is not None and not run.over and run.live and not _is_task(entry.job):
@@ -144,9 +147,9 @@ class ChronosScheduler(Scheduler):
         if run.attempt is not None:
             self.forget(run.attempt.task_id)
 
-    def over(self, job: Job | None, run: Run, occasions: tuple[str, ...]) -> None:
+    def over(self, job: Job | None, run: Run) -> None:
         entry = self.book.entries.get(run.job) if job is not None else None
-        self.emit(inputs.Over(self.book.shown(entry) if entry is not None else None, run, occasions, self.framework_id))
+        self.emit(inputs.Over(self.book.shown(entry) if entry is not None else None, run, self.framework_id))
 
     def missed(self, job: Job, run: Run) -> None:
         self.emit(inputs.Missed(job, run))
@@ -204,6 +207,8 @@ class ChronosScheduler(Scheduler):
         if arguments is not None and ("\0" in arguments or len(arguments.encode(errors="replace")) > ARGUMENTS_BYTES_MAX):
             raise CallError(f"arguments: at most {ARGUMENTS_BYTES_MAX} bytes are allowed, and no byte of zero")
         entry = self.book.find(run.name)
+        if arguments is not None and not _is_task(entry.job):
+            raise CallError(f"arguments: none are allowed: job {run.name} runs no command, it is a call")
         if arguments is not None and not entry.job.shell:
             _check_words(arguments)
         made = self.life.call(entry, Cause.MANUAL, now_ms, arguments=arguments)

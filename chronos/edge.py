@@ -10,7 +10,7 @@ from chronos.calls import Calls
 from chronos.history import History
 from chronos.leadership import Leadership
 from chronos.notifier import Notifier
-from chronos.notify import Event, Notices, events_of
+from chronos.notify import Event, Message, Notices, events_of
 from chronos.output import Outputs
 from chronos.recording import Recorder
 from chronos.records import record_of
@@ -40,23 +40,21 @@ class Edge:
         kind = type(effect)
         if kind is inputs.Over:
             record = record_of(effect.run, effect.job, effect.framework_id)
-            self._recorder.put(record)
+            self._recorder.put(record, self._messages(events_of(effect.job, effect.run)))
             self._outputs.put((record,))
-            self._tell(events_of(effect.job, effect.run, effect.occasions))
         elif kind is inputs.StartCall:
             self._calls.start(effect)
         elif kind is inputs.CancelCall:
             self._calls.cancel(effect)
         elif kind is inputs.Missed:
-            self._tell([Event("deadline", effect.job, effect.run)])
+            self._recorder.tell(self._messages([Event("deadline", effect.job, effect.run)]))
         else:
             assert kind is inputs.Removed, f"nobody performs {kind.__name__}"
-            self._tell([Event("removed", effect.job)])
+            self._recorder.tell(self._messages([Event("removed", effect.job)]))
 
-    def _tell(self, events: list[Event]) -> None:
+    def _messages(self, events: list[Event]) -> list[Message]:
         now_ms = self._now_ms()
-        for event in events:
-            self._notifier.put(self._notices.messages(event, now_ms))
+        return [message for event in events for message in self._notices.messages(event, now_ms)]
 
     def _now_ms(self) -> int:
         return int(self._clock.now().wall_s * 1000)
@@ -69,10 +67,12 @@ class Edge:
             ready.cancel()
             framework.result()
             return
+        assert self._history is not None, "it has begun"
+        unsent = await self._history.unsent()  # Before more come.
         parts = [asyncio.create_task(part) for part in (self._recorder.run(), self._outputs.run(), self._notifier.run())]
         try:
-            assert self._history is not None, "it has begun"
             self._outputs.put(await self._history.without_output(self._now_ms(), OUTPUTS_MAX))
+            self._notifier.put(unsent)
             done, _ = await asyncio.wait((framework, *parts), return_when=asyncio.FIRST_COMPLETED)
             for part in done:
                 part.result()

@@ -1,16 +1,19 @@
-"""History: every run that is over, in one SQLite file of the work dir, with the end of what it printed.
+"""History: every run that is over, in one SQLite file of the work dir, with the end of what it printed, and what people are to be told.
 
 Written by one thread, read by another, so neither a slow disk nor a long question holds up the scheduler. A run is forgotten by the
-scheduler only when it is durable here (`inputs.Recorded`); after a crash in between it comes again and takes its own place.
+scheduler only when it is durable here (`inputs.Recorded`); after a crash in between it comes again and takes its own place. What is to be
+told of it goes into the outbox by the same write, and the second time not at all.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,19 +22,23 @@ import msgspec
 from msgspec import Struct
 
 from chronos.joins import Outcome
+from chronos.notify import Message, Unsent
 from chronos.records import Percentiles, Record, outcome_of, percentiles
 from chronos.run import Attempt, RunState
 from kernel.errors import CallError, StoreError
 
-SCHEMA_VERSION = 1
+UNSENT_MAX = 10_000  # Messages in the outbox.
+PLACE_MAX = 1_000  # Of them for one place: one that never answers takes no room from the others.
 SAMPLES_MAX = 1000  # Runs of a job that percentiles look at.
 PAGE_MAX = 1000
 SLICE = 500  # Rows that are pruned at once: others are let in between.
 OUTPUT_AGE_MS = 6 * 3600 * 1000  # For how long after its end the output of a run is still asked for.
 
+log = logging.getLogger(__name__)
+
 T = TypeVar("T")
 _COLUMNS = Record.__struct_fields__
-_SCHEMA = f"""
+_RUNS = f"""
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, job TEXT NOT NULL, slot INTEGER NOT NULL, last_slot INTEGER NOT NULL, slots INTEGER NOT NULL,
     identity TEXT NOT NULL, cause TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, due INTEGER NOT NULL, created INTEGER NOT NULL,
@@ -46,8 +53,11 @@ CREATE INDEX runs_by_end ON runs (ended);
 CREATE INDEX successes ON runs (job, ended, due) WHERE state = '{RunState.SUCCEEDED.value}';
 CREATE TABLE outputs (id TEXT PRIMARY KEY, stdout BLOB NOT NULL, stderr BLOB NOT NULL);
 CREATE TABLE progress (task_id TEXT PRIMARY KEY, elements INTEGER NOT NULL);
-PRAGMA user_version = {SCHEMA_VERSION};
 """
+_OUTBOX = """
+CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL, since INTEGER NOT NULL, message BLOB NOT NULL);
+"""
+_SCHEMA = (_RUNS, _OUTBOX)  # What each version has added.
 
 
 class Query(Struct, frozen=True):
@@ -84,12 +94,16 @@ class Keep(Struct, frozen=True):
     per_job: int = 0
 
 
+_NOTHING: Mapping[str, Sequence[Message]] = {}
+
+
 class History:
     """The file at `path`, made when missing. Raises StoreError when it cannot be used, is damaged or of a newer release."""
 
     def __init__(self, path: Path, keep: Keep = Keep()) -> None:  # noqa: B008
         self.path, self.keep = path, keep
         self._touched: set[str] = set()  # Jobs that may have more runs than are kept.
+        self._unsent: Counter[str] = Counter()  # Messages in the outbox, by place.
         self._broken: StoreError | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,10 +125,11 @@ class History:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise StoreError(f"{self.path} was written by a newer release (schema {version}, this one knows {SCHEMA_VERSION})")
-        if version == 0:
-            db.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
+        if version > len(_SCHEMA):
+            raise StoreError(f"{self.path} was written by a newer release (schema {version}, this one knows {len(_SCHEMA)})")
+        if version < len(_SCHEMA):
+            db.executescript(f"BEGIN; {' '.join(_SCHEMA[version:])} PRAGMA user_version = {len(_SCHEMA)}; COMMIT;")
+        self._unsent = Counter(dict(db.execute("SELECT place, count(*) FROM outbox GROUP BY place")))
         self._touched = {job for (job,) in db.execute("SELECT DISTINCT job FROM runs")}
 
     async def close(self) -> None:
@@ -126,15 +141,45 @@ class History:
 
     # ---- Writing ----------------------------------------------------------------------------------------
 
-    async def record(self, records: Sequence[Record]) -> None:
-        """Take in runs, each in the place of what was known of it; durable on return. Raises StoreError, and then for ever."""
-        await self._write(lambda db: self._record(db, records))
+    async def record(self, records: Sequence[Record], told: Mapping[str, Sequence[Message]] = _NOTHING, now_ms: int = 0) -> list[Unsent]:
+        """Take in runs, each in the place of what was known of it; durable on return. told: by run, what is to be sent where it was not
+        known yet; returned as it is kept. Raises StoreError, and then for ever."""
+        return await self._write(lambda db: self._record(db, records, told, now_ms))
 
-    def _record(self, db: sqlite3.Connection, records: Sequence[Record]) -> None:
+    def _record(
+        self, db: sqlite3.Connection, records: Sequence[Record], told: Mapping[str, Sequence[Message]], now_ms: int
+    ) -> list[Unsent]:
+        new = [run_id for run_id in told if db.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None]
         rows = [_row(record) for record in records]
         marks = ", ".join("?" * len(_COLUMNS))
         db.executemany(f"REPLACE INTO runs ({', '.join(_COLUMNS)}) VALUES ({marks})", rows)  # noqa: S608
         self._touched.update(record.job for record in records)
+        return self._post(db, [message for run_id in new for message in told[run_id]], now_ms)
+
+    async def post(self, messages: Sequence[Message], now_ms: int) -> list[Unsent]:
+        """Take in what is to be sent; durable on return. What there is no room for is given up, and the log says so."""
+        return await self._write(lambda db: self._post(db, messages, now_ms))
+
+    def _post(self, db: sqlite3.Connection, messages: Sequence[Message], now_ms: int) -> list[Unsent]:
+        posted: list[Unsent] = []
+        for message in messages:
+            place = message.place
+            if self._unsent[place] >= PLACE_MAX or self._unsent.total() >= UNSENT_MAX:
+                log.error("too many messages wait already: %r is not sent", message.subject)
+                continue
+            row = (place, now_ms, msgspec.msgpack.encode(message))
+            put = db.execute("INSERT INTO outbox (place, since, message) VALUES (?, ?, ?)", row)
+            posted.append(Unsent(put.lastrowid or 0, now_ms, message))
+            self._unsent[place] += 1
+        return posted
+
+    async def sent(self, done: Sequence[Unsent]) -> None:
+        """These have arrived, or are given up."""
+        await self._write(lambda db: self._sent(db, done))
+
+    def _sent(self, db: sqlite3.Connection, done: Sequence[Unsent]) -> None:
+        db.executemany("DELETE FROM outbox WHERE number = ?", [(one.number,) for one in done])
+        self._unsent -= Counter(one.message.place for one in done)
 
     async def put_output(self, run_id: str, output: Output) -> None:
         await self._write(lambda db: db.execute("REPLACE INTO outputs VALUES (?, ?, ?)", (run_id, output.stdout, output.stderr)))
@@ -182,6 +227,11 @@ class History:
         statement = "SELECT stdout, stderr FROM outputs WHERE id = ?"
         found = await self._read(lambda db: db.execute(statement, (run_id,)).fetchone())
         return None if found is None else Output(*found)
+
+    async def unsent(self) -> list[Unsent]:
+        """What has not arrived, the oldest first."""
+        found = await self._read(lambda db: db.execute("SELECT number, since, message FROM outbox ORDER BY number").fetchall())
+        return [Unsent(number, since_ms, _message.decode(message)) for number, since_ms, message in found]
 
     async def without_output(self, now_ms: int, most: int) -> list[Record]:
         """Runs that ended lately, on an agent, the newest first: what they printed may still be there."""
@@ -263,6 +313,7 @@ class History:
 _SUCCEEDED = f"state = '{RunState.SUCCEEDED.value}'"
 _attempts = msgspec.json.Decoder(tuple[Attempt, ...])
 _parents = msgspec.json.Decoder(dict[str, str])
+_message = msgspec.msgpack.Decoder(Message)
 
 
 def _row(record: Record) -> tuple[Any, ...]:

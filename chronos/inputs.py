@@ -157,7 +157,6 @@ class Over(_Message, frozen=True):
 
     job: Job | None
     run: Run
-    occasions: tuple[str, ...]
     framework_id: str
 
 

@@ -58,8 +58,8 @@ class Host(Protocol):
     def abandon(self, run: Run) -> None:
         """Its last attempt counts no more; should it come back, it is killed."""
 
-    def over(self, job: Job | None, run: Run, occasions: tuple[str, ...]) -> None:
-        """It is history. occasions: whom to tell of what."""
+    def over(self, job: Job | None, run: Run) -> None:
+        """It is history."""
 
     def missed(self, job: Job, run: Run) -> None:
         """It has not finished by its deadline."""
@@ -79,13 +79,20 @@ class Life:
         self._stamps: dict[str, int] = {}  # By job: what its last run that was called for is named from.
         self._reports: deque[tuple[Entry, Run]] = deque()
         self._telling = False
+        self._unreadable: dict[str, str] = {}  # By run: what is wrong with what is stored of it.
 
     # ---- Loading ----------------------------------------------------------------------------------------
 
     def load(self, kept: Mapping[str, bytes]) -> list[Run]:
         """Take in what a store held; return the runs whose end history may not have."""
         over: list[Run] = []
-        runs = [read_run(value) for key, value in kept.items() if key.startswith(RUNS)]
+        runs: list[Run] = []
+        for run_id, value in ((key.removeprefix(RUNS), value) for key, value in kept.items() if key.startswith(RUNS)):
+            try:
+                runs.append(read_run(value))
+            except msgspec.MsgspecError as error:
+                log.error("run %s is given up: what is stored of it cannot be read: %s", run_id, error)
+                self._unreadable[run_id] = str(error)
         for run in sorted(runs, key=lambda run: (run.created_ms, run.run_id)):
             self._index(run)
             if run.over:
@@ -367,6 +374,18 @@ class Life:
                 state = RunState.FAILED if run.attempts else RunState.SKIPPED
                 self._finish(moved(run, state, reason="its job is quarantined: it cannot be read"), now_ms)
 
+    def give_up_unreadable(self, now_ms: int) -> list[str]:
+        """Of runs whose records make no sense nobody knows how they stand: they have failed, and history has them. Returns their ids."""
+        given_up = list(self._unreadable)
+        for run_id, error in self._unreadable.items():
+            job, _, key = run_id.rpartition("@")
+            slot = key.partition("~")[0]
+            slot_ms = int(slot) if slot.isdecimal() else now_ms
+            run = Run(run_id, job, slot_ms, Cause.SCHEDULE, RunState.WAITING, slot_ms, now_ms, run_id)
+            self._finish(moved(run, RunState.FAILED, reason=f"what is stored of it cannot be read: {error}"), now_ms)
+        self._unreadable = {}
+        return given_up
+
     # ---- Ends -------------------------------------------------------------------------------------------
 
     def _skip(self, run: Run, reason: str, now_ms: int) -> Run:
@@ -374,13 +393,15 @@ class Life:
 
     def _finish(self, run: Run, now_ms: int) -> Run:
         """It is over: it counts, history gets it, the next passes, and those below are told."""
-        run = self._keep(msgspec.structs.replace(run, ended_ms=now_ms, not_before_ms=0))
+        run = msgspec.structs.replace(run, ended_ms=now_ms, not_before_ms=0)
+        self._index(run)
         entry = self.book.entries.get(run.job)
         occasions = self._count(entry, run, now_ms) if entry is not None else ()
         deadline_ms = self._deadline_ms(run)
         if run.attempts and not run.missed and deadline_ms is not None and now_ms > deadline_ms:  # Nobody was there to see it pass.
             occasions = (*occasions, "deadline")
-        self.host.over(entry.job if entry is not None else None, run, occasions)
+        run = self._keep(msgspec.structs.replace(run, occasions=occasions))
+        self.host.over(entry.job if entry is not None else None, run)
         self.gates.withdraw(run.run_id)
         passed = self.gates.leave(run.run_id)
         if entry is not None and (run.cause is not Cause.SCHEDULE or run.state is not RunState.SKIPPED):

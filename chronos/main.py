@@ -171,13 +171,14 @@ async def _work(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
         return core
 
     def ready(framework: Framework) -> None:
-        post = framework.loop.post
+        post, clock = framework.loop.post, SystemClock()
+        notifier = Notifier(config.mail, history.sent, clock, _basic(config.http_notification_credentials))
         edge.begin(
             history,
-            Recorder(history, post, SystemClock()),
+            Recorder(history, post, notifier.put, clock),
             Outputs(history, credential),
             Calls({"http": HttpCaller(), "celery": _LateCelery(config)}, history, post),
-            Notifier(config.mail, _basic(config.http_notification_credentials)),
+            notifier,
             Notices(config.channels),
         )
         leadership.work = Working(framework, made[0], history)

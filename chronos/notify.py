@@ -7,7 +7,7 @@ each owner. What a job says in `meseta.notify` is beside that.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -64,6 +64,19 @@ class Message(Struct, frozen=True):
     body: bytes = b""
     own: bool = False
     headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def place(self) -> str:
+        """What it goes through: all mail has one server."""
+        return self.kind if self.kind == "mail" else self.target
+
+
+class Unsent(Struct, frozen=True):
+    """A message that is durable and has not arrived yet. number: its place in the outbox. since_ms: when it came there."""
+
+    number: int
+    since_ms: int
+    message: Message
 
 
 class Notices:
@@ -247,6 +260,6 @@ def _sentry(dsn: str, event: Event, subject: str, text: str) -> Message:
     return Message("sentry", url, subject, text, msgspec.json.encode(body), headers=headers)
 
 
-def events_of(job: Job | None, run: Run, occasions: Iterable[str]) -> list[Event]:
+def events_of(job: Job | None, run: Run) -> list[Event]:
     """What happened, by what the scheduler says of the end of a run."""
-    return [Event(occasion, job, run) for occasion in occasions] if job is not None else []
+    return [Event(occasion, job, run) for occasion in run.occasions] if job is not None else []

@@ -86,7 +86,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     with the runs below it in the graph: the id of the root's run; "" for parents of different roots.
     due_ms: when it is to begin, after jitter. not_before_ms: when the next attempt may begin. parents: what its parents came to.
     late_ms: how long after it was due its first attempt was handed on. ending: it is to be killed, also when it comes back.
-    missed: its deadline has passed, and that was told.
+    missed: its deadline has passed, and that was told. occasions: what people are to be told of its end.
     """
 
     run_id: str
@@ -109,6 +109,7 @@ class Run(Struct, frozen=True, omit_defaults=True):
     last_slot_ms: int = 0
     slots: int = 1
     missed: bool = False
+    occasions: tuple[str, ...] = ()
 
     @property
     def attempt(self) -> Attempt | None:

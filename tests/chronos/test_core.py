@@ -12,6 +12,7 @@ from chronos.job import job_of
 from chronos.joins import Outcome
 from chronos.life import Settings
 from chronos.run import Cause, Run, RunState
+from chronos.schedule import Calendar
 from frameworks.sdk.tasks import resources
 from frameworks.sdk.testing import FakeMaster
 from kernel.clock import Now
@@ -65,7 +66,7 @@ class World:
         self.calls = [effect for effect in effects if not isinstance(effect, inputs.Over | inputs.Missed | inputs.Removed)]
         for effect in over:
             self.history[effect.run.run_id] = effect.run
-            self.told.append((effect.run.run_id, effect.occasions))
+            self.told.append((effect.run.run_id, effect.run.occasions))
         if over and self.records:
             self.tell(inputs.Recorded(tuple(effect.run.run_id for effect in over)))
 
@@ -381,6 +382,14 @@ class TestRequests:
         with pytest.raises(CallError, match="arguments: they cannot be split into words"):
             world.tell(inputs.RunNow("j", "a 'b"))
 
+    @pytest.mark.parametrize("kind", [{"http": {"url": "http://x.test"}}, {"celery": {"task": "t"}}])
+    def test_a_run_that_is_a_call_takes_no_arguments(self, kind: dict[str, Any]) -> None:
+        world = World()
+        world.post(command="", meseta=kind)
+        with pytest.raises(CallError, match=r"^arguments: none are allowed: job j runs no command, it is a call$"):
+            world.tell(inputs.RunNow("j", "a"))
+        assert world.core.life.runs == {}
+
     def test_a_run_that_took_too_long_says_so(self) -> None:
         world = World()
         world.post(retries=0, meseta={"timeout": "1s"})
@@ -493,6 +502,35 @@ class TestRestarts:
         unread = "its job is quarantined: it cannot be read"
         ended = {run_id: (run.state, run.reason) for run_id, run in world.history.items() if run.reason == unread}
         assert ended == {f"again@{slot(60)}": (RunState.FAILED, unread), f"behind@{slot(62)}": (RunState.SKIPPED, unread)}
+
+    def test_a_run_that_cannot_be_read_has_failed_and_its_task_is_killed(self) -> None:
+        world = World()
+        world.post("bad")
+        world.post("good")
+        world.wait(61)
+        for key in [key for key in world.master.kept if key.startswith("runs/bad@")]:
+            world.master.kept[key] = b"{"
+        world.master.restart()
+        world.wait(1)
+        assert world.tasks == [f"ct:{slot(60)}:0:good:"]
+        run = world.history[f"bad@{slot(60)}"]
+        assert (run.state, run.slot_ms, run.occasions) == (RunState.FAILED, slot(60), ("failure",))
+        assert run.reason.startswith("what is stored of it cannot be read: ")
+        world.wait(60)
+        assert f"ct:{slot(120)}:0:bad:" in world.tasks
+
+    def test_other_records_that_cannot_be_read_stop_nothing(self) -> None:
+        world = World()
+        world.tell(inputs.PutCalendar("bank", Calendar()))
+        world.post("bound", meseta={"calendar": "bank"})
+        world.post("free")
+        world.tell(inputs.Pause(True, name="free"))
+        for key in ("calendars/bank", "pauses", "edges/x@y"):
+            world.master.kept[key] = b"{"
+        world.master.restart()
+        world.wait(61)
+        assert "bank" in world.core.book.entries["bound"].fault
+        assert (world.tasks, world.core.life.pauses.everything) == ([], True)
 
     def test_a_job_that_cannot_be_read_can_be_deleted(self) -> None:
         world = World()

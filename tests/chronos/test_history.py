@@ -14,8 +14,10 @@ from typing import Any, TypeVar
 
 import pytest
 
-from chronos.history import PAGE_MAX, History, Keep, Output, Query
+from chronos import history as history_file
+from chronos.history import PAGE_MAX, PLACE_MAX, History, Keep, Output, Query
 from chronos.joins import Outcome
+from chronos.notify import Message, Unsent
 from chronos.records import Record, csv_row, percentiles
 from chronos.run import Attempt
 from kernel.errors import CallError, StoreError
@@ -187,6 +189,57 @@ def test_a_newer_release_s_file_is_left_alone(path: Path) -> None:
     db.close()
     with pytest.raises(StoreError, match="newer release"):
         using(path, lambda history: history.runs(Query()))
+
+
+def test_an_older_release_s_file_gets_what_it_lacks(path: Path) -> None:
+    db = sqlite3.connect(path)
+    db.executescript(f"{history_file._RUNS} PRAGMA user_version = 1;")
+    db.close()
+
+    async def work(history: History) -> list[Unsent]:
+        await history.record([record(1)], {"j@1001000": [MAIL]})
+        return await history.unsent()
+
+    assert [one.message for one in using(path, work)] == [MAIL]
+
+
+MAIL = Message("mail", "a@x.org", "s", "t")
+HOOK = Message("url", "http://x.test/hook", "s", "t", b"{}", headers=(("X", "y"),))
+
+
+def test_what_is_to_be_told_stays_until_it_has_arrived(path: Path) -> None:
+    run = record(1)
+
+    async def first(history: History) -> None:
+        posted = await history.record([run, record(2)], {run.id: [MAIL, HOOK]}, 7)
+        assert posted == await history.unsent()
+        await history.sent(posted[:1])
+        await history.post([MAIL], 8)
+
+    using(path, first)
+    unsent = using(path, lambda history: history.unsent())
+    assert [(one.since_ms, one.message) for one in unsent] == [(7, HOOK), (8, MAIL)]
+
+
+def test_a_run_that_comes_again_is_not_told_again(path: Path) -> None:
+    run = record(1)
+
+    async def work(history: History) -> list[Unsent]:
+        await history.record([run], {run.id: [MAIL]})
+        assert await history.record([run], {run.id: [MAIL]}) == []
+        return await history.unsent()
+
+    assert len(using(path, work)) == 1
+
+
+def test_a_place_that_never_answers_takes_no_room_from_others(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def work(history: History) -> list[int]:
+        counts = [len(await history.post(messages, 0)) for messages in ([HOOK] * (PLACE_MAX + 5), [MAIL], [HOOK])]
+        await history.sent((await history.unsent())[:3])
+        return [*counts, len(await history.post([HOOK] * 5, 0))]
+
+    assert using(path, work) == [PLACE_MAX, 1, 0, 3]
+    assert "too many messages wait already: 's' is not sent" in caplog.text
 
 
 def test_a_limit_beyond_a_page_is_a_page(path: Path) -> None:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import random
 import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from threading import Thread
+from typing import Any, ClassVar
 
 import pytest
 
@@ -131,6 +134,52 @@ def test_each_slot_runs_once(scheduler: Scheduler, tmp_path: Path, jobs: int, la
         ran = Counter(map(int, marks[name].read_text().split()))
         assert ran == Counter(slot for slot, state in slots if state == "succeeded"), f"{name}: what ran is not what is told"
         assert {state for _, state in slots} == {"succeeded"}, name
+
+
+class Hook(BaseHTTPRequestHandler):
+    """Is down at first, then keeps what is posted to it."""
+
+    down = True
+    posted: ClassVar[list[tuple[str, str]]] = []
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        if not self.down:
+            self.posted.append((body["job"], body["occasion"]))
+        self.send_response(503 if self.down else 200)
+        self.end_headers()
+
+    def log_message(self, *arguments: Any) -> None:
+        pass
+
+
+def test_what_people_are_to_be_told_arrives_after_all(scheduler: Scheduler) -> None:
+    """The webhook is down while jobs fail and the scheduler is killed."""
+    with serving(Hook) as url:
+        for name in ("first", "second"):
+            notify = f'"notify":[{{"when":["failure"],"url":"{url}/told"}}]'
+            job = f'"name":"{name}","command":"exit 3","schedule":"R1//PT1M","retries":0,"cpus":0.01,"mem":8,"disk":1,"runAsUser":""'
+            scheduler.post(f'{{{job},"meseta":{{{notify}}}}}')
+        eventually(lambda: len(told(scheduler, ["first", "second"])["second"]) == 1, 60, "the second has failed")
+        eventually(lambda: len(told(scheduler, ["first"])["first"]) == 1, 60, "the first has failed")
+        scheduler.kill()
+        eventually(scheduler.works, 60, "it works again")
+        Hook.down = False
+        eventually(lambda: len(Hook.posted) >= 2, 60, "both are told")
+        assert sorted(Hook.posted) == [("first", "failure"), ("second", "failure")]
+
+
+@contextmanager
+def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 def test_a_celery_task_is_followed_by_the_next_process(cluster: Cluster, tmp_path: Path) -> None:

@@ -294,8 +294,8 @@ def _run_again(original: Any) -> Any:
 
 
 def _told_at_once(original: Any) -> Any:
-    def over(self: ChronosScheduler, job: Any, run: Any, occasions: Any) -> None:
-        original(self, job, run, occasions)
+    def over(self: ChronosScheduler, job: Any, run: Any) -> None:
+        original(self, job, run)
         self.emit(Persist(f"runs/{run.run_id}", None))
 
     return over
