@@ -102,13 +102,19 @@ class ChronosServer:
             add(f"{prefix}/jobs/summary", jobs.summary, about="what each is and does, short")
             add(f"{prefix}/jobs/search", jobs.search, about="?name= ?command= ?any= ?limit=10 ?offset=")
             add(f"{prefix}/job", jobs.job, BOTH, "a job: GET, PUT runs it, DELETE; stat/NAME, success/NAME", tree=True)
-            add(f"{prefix}/task", jobs.task, BOTH, "DELETE kill/NAME", tree=True)
+            add(f"{prefix}/task", jobs.task, BOTH, "DELETE kill/NAME, DELETE all, PUT ID: as a client knows that it ended", tree=True)
             add(f"{prefix}/stats", jobs.percentile, about="how long jobs take: stats/99thPercentile", tree=True)
             add(f"{prefix}/graph/dot", graph.dot, about="dependencies for Graphviz")
             add(f"{prefix}/graph/csv", graph.csv, about="dependencies as lines")
-        about = "jobs: ?limit= ?after= ?name= ?owner= ?label= ?state= ?kind=; below, of one: next, live; POST run, backfill, pause..."
+        about = (
+            "jobs: ?limit= ?after= ?name= ?owner= ?label= ?state= ?kind=; below, of one: next, live; "
+            "POST run, backfill, pause, resume, enable, disable"
+        )
         routes.add(f"{OURS}/jobs", self._led(self._either(more.jobs, more.job)), realm=REALM, methods=BOTH, tree=True, about=about)
-        about = "runs that are over: ?job= ?identity= ?state= ?owner= ?from= ?to= ?limit= ?before=; below: ID, ID/output, ID/why"
+        about = (
+            "runs that are over: ?job= ?identity= ?state= ?owner= ?from= ?to= ?limit= ?before=; below: ID, ID/output, ID/why; "
+            "DELETE ID, POST ID/again"
+        )
         routes.add(f"{OURS}/runs", self._led(self._either(runs.history, runs.run)), realm=REALM, methods=BOTH, tree=True, about=about)
         add(f"{OURS}/live", runs.live, about="runs that are not in the history yet: ?job= ?limit= ?offset=")
         add(f"{OURS}/export", runs.export, about="history as lines of JSON, or ?format=csv")

@@ -20,7 +20,17 @@ from kernel.commands import output
 from kernel.commands.context import CommandError
 from kernel.commands.times import instant
 
-HEADINGS = ("SLOT", "STATE", "LATE", "TOOK", "EXIT", "TRIES", "WHERE", "REASON", "RUN")
+HEADINGS = (
+    "RUN",
+    "SLOT",
+    "STATE",
+    "LATE",
+    "TOOK",
+    "EXIT",
+    "TRIES",
+    "WHERE",
+    "REASON",
+)  # The first is never cut: ids are for other commands.
 LOOKED_AT = 100  # Of the newest runs, for one that began.
 ON_TIME_MS = 1000
 LISTED_MAX = 20
@@ -124,11 +134,8 @@ def cron_history(
         logs = [f"{scheduler.url}{OURS}/runs/{segment(run['id'])}/output" if run["attempts"] and run["ended"] else "" for run in runs]
         output.emit_json([{**run, "log": log} for run, log in zip(runs, logs, strict=True)])
         return
-    if job is None:
-        rows = [(run["job"], *_row(run, zone)) for run in runs]
-        output.table(("JOB", *HEADINGS), rows, empty="There is no such run." if state or from_ns or to_ns else "Nothing has run yet.")
-    else:
-        output.table(HEADINGS, [_row(run, zone) for run in runs], empty="It has not run yet.")
+    nothing = "There is no such run." if state or from_ns or to_ns else "Nothing has run yet." if job is None else "It has not run yet."
+    output.table(HEADINGS, [_row(run, zone) for run in runs], empty=nothing)
 
 
 def _row(run: dict[str, Any], zone: Any) -> tuple[str, ...]:
@@ -137,6 +144,7 @@ def _row(run: dict[str, Any], zone: Any) -> tuple[str, ...]:
     if run["cause"] not in ("schedule", "parent"):
         slot += f" ({run['cause']})"
     return (
+        run["id"],
         slot,
         run["state"],
         lasted(run["lateMs"]) if run["lateMs"] >= ON_TIME_MS else "",
@@ -145,7 +153,6 @@ def _row(run: dict[str, Any], zone: Any) -> tuple[str, ...]:
         str(len(attempts) or ""),
         attempts[-1]["hostname"] if attempts else "",
         short(run["reason"], 80),
-        run["id"],
     )
 
 

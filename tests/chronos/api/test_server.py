@@ -268,6 +268,10 @@ class TestOurs:
         assert (table[0].split(",")[:3], len(table)) == (["id", "job", "slot"], 4)
         refused(api.ask("GET", "/v1/meseta/export?format=xml"), "format")
 
+    @pytest.mark.parametrize("act", ["ID/again", "ID/output", "backfill", "disable", "PUT ID"])
+    def test_help_tells_what_is_below_a_path(self, api: Api, act: str) -> None:
+        assert act in api.ask("GET", "/help?format=json").body.decode()
+
     def test_what_is_not_there(self, api: Api) -> None:
         for method, path in (("GET", "runs/none"), ("GET", "jobs/none"), ("POST", "jobs/none/run"), ("GET", "calendars/none")):
             assert api.ask(method, f"/v1/meseta/{path}").status == 400
