@@ -78,8 +78,9 @@ def cron_add(scheduler: Scheduler, name: str, command: tuple[str, ...], replace:
     if as_json:
         output.emit_json(shown)
         return
-    due = shown["next"]
-    click.echo(f"Job {name} is there" + (f"; it runs {until(due)}, at {at(due, zone_of(shown['job']))}." if due else "."))
+    due, at_once = shown["next"], not (said["schedule"] or said["parents"] or said["disabled"])
+    runs = f"; it runs {until(due)}, at {at(due, zone_of(shown['job']))}" if due else "; it runs now" if at_once else ""
+    click.echo(f"Job {name} is there{runs}.")
 
 
 _PLAIN = {

@@ -25,6 +25,7 @@ from kernel.commands import output
 HEADINGS = ("NAME", "WHEN", "NEXT", "STATE", "LAST", "OK", "FAILED", "OWNER")
 RUNS = ("RUN", "STATE", "STARTED", "TOOK", "EXIT", "WHERE")
 LAST_RUNS = 5
+STANDS_STILL = ("disabled", "paused", "quarantined")
 WAITING = ("waiting", "queued", "launching")
 
 
@@ -135,7 +136,8 @@ def _run_row(run: dict[str, Any]) -> tuple[str, ...]:
 @scheduler_options
 def cron_next(scheduler: Scheduler, job: str, count: int, as_json: bool) -> None:
     """Show when a job runs next, in the zone of its schedule, with what clocks do to it where they change."""
-    said = scheduler.job(job)["job"]
+    shown = scheduler.job(job)
+    said = shown["job"]
     runs = scheduler.get(f"{OURS}/jobs/{segment(job)}/next", n=count)["runs"]
     zone = zone_of(said)
     if as_json:
@@ -143,6 +145,8 @@ def cron_next(scheduler: Scheduler, job: str, count: int, as_json: bool) -> None
         return
     why = "It runs after its parents." if said.get("parents") else "It never runs again."
     output.table(("WHEN", "IN", "NOTE"), [(at(run["slot"], zone), until(run["slot"]), run["note"]) for run in runs], empty=why)
+    if runs and (stands := standing(shown)) in STANDS_STILL:
+        click.echo(f"The job is {stands}: as long as it is, it does not run.", err=True)
 
 
 # ---- Changing -------------------------------------------------------------------------------------------

@@ -70,6 +70,10 @@ class TestAdd:
         assert (job["command"], job["cpus"], job["mem"], job["scheduleTimeZone"]) == ("echo 'x y'", 0.5, 128.0, "Europe/Berlin")
         assert job["meseta"]["labels"] == {"t": "red"}
 
+    def test_without_a_schedule_it_runs_now(self, cron: Command) -> None:
+        assert cron("add", "a", "--", "true") == "Job a is there; it runs now.\n"
+        assert cron("add", "b", "--after", "a", "--", "true") == "Job b is there.\n"
+
     def test_one_that_is_there_is_not_overwritten_by_chance(self, cron: Command) -> None:
         add(cron)
         assert "there is a job a already; `--replace`" in cron("add", "a", "--", "false", status=1)
@@ -183,6 +187,16 @@ class TestLooking:
         assert changed["time"] == "2026-03-30 02:30:00 CEST"
         assert changed["note"] == "2026-03-29 02:30 Europe/Berlin does not exist and is skipped"
         assert "2026-03-29 02:30 Europe/Berlin does not exist and is skipped" in cron("next", "b", "-n", "100")
+
+    def test_next_runs_of_a_job_that_stands_still_are_told_as_such(
+        self, cron: Command, api: Api, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        add(cron, "a")
+        for verb, stands in (("pause", "paused"), ("disable", "disabled")):
+            cron(verb, "a")
+            capsys.readouterr()
+            assert cli.run(["cron", "next", "a", "--url", api.url]) == 0
+            assert f"The job is {stands}" in capsys.readouterr().err
 
     def test_each_slot_is_in_history_with_how_it_went_or_why_not(self, cron: Command, api: Api) -> None:
         add(cron, "a")
