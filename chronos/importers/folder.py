@@ -90,6 +90,8 @@ def _take(collector: Collector, value: Any, line: int, needed: str | None, stric
         collector.lost(line, f"{name}: {needed}: required of what lies in this folder, but missing")
         return
     odd = list(unknown(value))
+    if isinstance(value.get("environmentVariables"), dict):  # Refused as a whole: a list is due.
+        odd = [(field, hint) for field, hint in odd if not field.startswith("environmentVariables.")]
     if odd and strict:
         for field, hint in odd:
             collector.lost(line, f"{name}: {field}: unknown field{hint}".removeprefix(": "))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import yaml
@@ -11,6 +12,7 @@ from kernel.errors import CallError
 
 DEPTH_MAX = 50
 NODES_MAX = 1_000_000  # Aliases multiply.
+_UNQUOTED = re.compile(r"[^#'\"]*[:,-]\s+[*@]")  # As schedules do.
 
 
 class Document(Struct, frozen=True):
@@ -33,7 +35,8 @@ def read_yaml(text: str) -> list[Document]:
         return [_document(node) for node in yaml.compose_all(text, Loader=_Loader)]
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark is not None else 0
-        raise CallError(f"line {line}: not YAML: {error.problem or error.context}") from None
+        hint = "; put what begins with * or @ in quotes" if _UNQUOTED.match("".join(text.splitlines()[line - 1 : line])) else ""
+        raise CallError(f"line {line}: not YAML: {error.problem or error.context}{hint}") from None
     except (yaml.YAMLError, ValueError, RecursionError, TypeError) as error:
         raise CallError(f"not YAML: {str(error)[:200]}") from None
 

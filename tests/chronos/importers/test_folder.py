@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from chronos.importers.folder import read_folder
 from chronos.job import write_job
 from tests.chronos.test_job import EXAMPLES
@@ -88,3 +90,16 @@ def test_yaml_makes_no_objects_and_does_not_swell() -> None:
         assert read.jobs == ()
         assert all(note.lost for note in read.notes)
         assert read.notes
+
+
+@pytest.mark.parametrize("schedule", ["*/5 * * * *", "@daily", "* * * * *"])
+def test_a_schedule_without_quotes_is_told_to_need_them(schedule: str) -> None:
+    (note,) = read_folder({"a.yaml": f"name: a\nschedule: {schedule}\n"}).notes
+    assert ("line 2: not YAML" in note.text, "in quotes" in note.text) == (True, True)
+    (other,) = read_folder({"a.yaml": "name: a\nschedule: '@daily'\n\tretries: 1\n"}).notes
+    assert "quotes" not in other.text
+
+
+def test_variables_as_an_object_are_told_to_be_a_list() -> None:
+    (note,) = read_folder({"a.yaml": "name: a\ncommand: x\nenvironmentVariables: {A: b}\n"}, strict=True).notes
+    assert "a list of" in note.text
