@@ -40,8 +40,9 @@ STALLED_S = 60  # A peer that takes nothing off its socket for so long is droppe
 
 
 def _not_of_peers(record: logging.LogRecord) -> bool:
-    """aiohttp logs a traceback for all that is not HTTP, which anyone can send as often as he likes. He is told; that is enough."""
-    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError)
+    """aiohttp logs a traceback for all that is not HTTP, which anyone can send as often as he likes, and for who leaves while he is
+    answered. The one is told, the other is gone; that is enough."""
+    return record.exc_info is None or not isinstance(record.exc_info[1], HttpProcessingError | web.RequestPayloadError | ConnectionError)
 
 
 _http_log = log.getChild("aiohttp")
@@ -184,9 +185,11 @@ class HttpServer:
             return await route.handler(request)
         except KernelError as error:
             return error_response(request, error)
-        except (asyncio.CancelledError, ConnectionError, web.HTTPException):
+        except (asyncio.CancelledError, web.HTTPException):
             raise
-        except Exception:
+        except Exception as error:
+            if isinstance(error, ConnectionError) and (request.transport is None or request.transport.is_closing()):
+                raise  # The client left.
             log.exception("%s %s failed", request.method, request.path)
             return text(500, "internal error")
 

@@ -314,6 +314,49 @@ def test_what_is_not_http_is_told_to_whoever_sent_it_and_to_no_log(caplog: pytes
     assert caplog.text == ""
 
 
+@pytest.mark.parametrize("begun", [False, True], ids=["before the answer", "in the middle of it"])
+def test_a_client_that_leaves_while_it_is_answered_is_nothing_to_log(begun: bool, caplog: pytest.LogCaptureFixture) -> None:
+    left: list[BaseException] = []
+
+    async def answer(request: Request) -> web.StreamResponse:
+        assert request.transport is not None
+        stream = web.StreamResponse()
+        if begun:
+            await stream.prepare(request)
+            await stream.write(b"so far")
+        request.transport.abort()
+        try:
+            await stream.prepare(request)
+            await stream.write(b"and further")
+        except ConnectionError as error:
+            left.append(error)
+            raise
+        return stream
+
+    async def run() -> bytes:
+        async with serving(table(answer)) as url:
+            reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+            writer.write(b"GET /x HTTP/1.1\r\nHost: h\r\n\r\n")
+            try:
+                return await reader.read()
+            except ConnectionResetError:
+                return b""
+            finally:
+                writer.close()
+
+    uvloop.run(asyncio.wait_for(run(), LIMIT_S))
+    assert left
+    assert caplog.text == ""
+
+
+def test_a_connection_of_our_own_that_breaks_is_told_and_logged(caplog: pytest.LogCaptureFixture) -> None:
+    async def fail(request: Request) -> web.StreamResponse:
+        raise ConnectionResetError("of the engine")
+
+    assert ask(table(fail), "GET", "/x")[::2] == (500, b"internal error")
+    assert "of the engine" in caplog.text
+
+
 def test_a_client_that_waits_for_leave_to_send_its_body_gets_it() -> None:
     async def run() -> list[bytes]:
         async with serving(table(sized, methods=("POST",))) as url:
