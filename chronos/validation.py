@@ -110,7 +110,10 @@ def _check_command(job: Job, limits: Limits) -> None:
         if not variable.name or "=" in variable.name or "\0" in variable.name + variable.value:
             raise CallError(f"environmentVariables[{index}]: {variable.name[:100]!r} is no name of a variable")
     more = job.more
-    if (more.celery is not UNSET or more.http is not UNSET) and (job.command or job.container is not UNSET):
+    called = more.celery is not UNSET or more.http is not UNSET
+    if not (job.command or job.shell or job.executor or called) and job.container is UNSET:
+        raise CallError("command: without a shell (shell: false) the name of a program is due, or a container with an image that has one")
+    if called and (job.command or job.container is not UNSET):
         raise CallError("command: a job with meseta.celery or meseta.http has neither command nor container")
 
 

@@ -68,7 +68,8 @@ def unsupported_parts(
     command: CommandInfo | None, container: ContainerInfo | None, given: Iterable[Resource], config: AgentConfig
 ) -> str | None:
     if command is not None:
-        if not command.value and containerizer_of(container) is Containerizer.PROCESS:
+        lacks = command.value is None or not (command.value or command.shell)  # An empty text is one for a shell, as in Mesos.
+        if lacks and containerizer_of(container) is Containerizer.PROCESS:
             return "a command needs a value"
         if problem := _unsupported_command(command):
             return problem

@@ -57,7 +57,7 @@ def operator_container(state: AgentState, found: OperatorContainer) -> LaunchCon
     command = found.asked.command or CommandInfo()
     variables = variables_of(command)
     executable, argv = program_of(command)
-    if not command.value:
+    if not command.value and containerizer_of(found.asked.container) is not Containerizer.PROCESS:
         executable, argv = "", command.arguments
     shell = command.shell and bool(command.value)
     info, user = found.asked.container, (command.user or None) if state.config.switch_user else None

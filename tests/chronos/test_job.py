@@ -341,6 +341,8 @@ def test_what_is_wrong_in_the_extension_is_named(extension: Any, said: str) -> N
         ({"parents": []}, "parents: a dependent job has at least one parent"),
         ({"parents": ["b", "b"]}, "parents: one is named twice"),
         ({"epsilon": "often"}, "epsilon: 'often' is no duration"),
+        ({"command": "", "shell": False}, "command: without a shell (shell: false) the name of a program is due"),
+        ({"command": "", "shell": False, "arguments": ["x"]}, "command: without a shell"),
         ({"command": "x", "meseta": {"http": {"url": "http://x/"}}}, "command: a job with meseta.celery or meseta.http has neither"),
     ],
 )

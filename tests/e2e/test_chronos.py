@@ -76,6 +76,13 @@ def test_a_client_of_chronos_posts_jobs_and_they_run(chronos: Cluster) -> None:
     assert [task["status"] for task in stat["taskStatHistory"]] == ["Success"]
 
 
+def test_a_job_without_a_command_succeeds_as_a_join(chronos: Cluster) -> None:
+    post(chronos, "join.parent", "", schedule="R1//PT1M")
+    post(chronos, "join.child", "true", parents=["join.parent"])
+    (parent,), (child,) = ended(chronos, "join.parent"), ended(chronos, "join.child")
+    assert (parent["state"], parent["attempts"][0]["exitStatus"], child["state"]) == ("succeeded", 0, "succeeded")
+
+
 def test_why_a_run_waits_is_told_by_the_master(chronos: Cluster) -> None:
     post(chronos, "huge", "true", schedule="R1//PT1M", cpus=10_000)
 

@@ -131,7 +131,7 @@ def _command_executor(state: AgentState, task: Task) -> Running:
 
 def command_executor_name(task_id: str, command: CommandInfo | None) -> str:
     """`Command Executor (Task: ID) (Command: sh -c '...')`, as tools know it."""
-    if command is None or not command.value:
+    if command is None or command.value is None:
         text = "NO COMMAND" if command is None or command.shell else "NO EXECUTABLE"
     elif command.shell:
         text = f"sh -c '{_cut(command.value)}'"

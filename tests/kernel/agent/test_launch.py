@@ -90,6 +90,7 @@ def test_without_a_key_there_are_no_tokens() -> None:
     ("of", "executable", "argv"),
     [
         (CommandInfo(value="a | b", arguments=("ignored",)), "/bin/sh", ("sh", "-c", "a | b")),
+        (CommandInfo(value=""), "/bin/sh", ("sh", "-c", "")),
         (CommandInfo(shell=False, value="prog"), "prog", ("prog",)),
         (CommandInfo(shell=False, value="/bin/prog", arguments=("zero", "one")), "/bin/prog", ("zero", "one")),
     ],
@@ -97,6 +98,14 @@ def test_without_a_key_there_are_no_tokens() -> None:
 def test_what_is_executed(of: CommandInfo, executable: str, argv: tuple[str, ...]) -> None:
     made = launch(of=of)
     assert (made.executable, made.argv) == (executable, argv)
+
+
+@pytest.mark.parametrize("of", [CommandInfo(), CommandInfo(shell=False), CommandInfo(shell=False, value="")])
+def test_a_task_without_a_command_fails(of: CommandInfo) -> None:
+    desk = running()
+    assert desk.run_task(command("t", command=of)) == ""
+    (status,) = desk.updates()
+    assert "a command needs a value" in (status.message or "")
 
 
 @pytest.mark.parametrize(

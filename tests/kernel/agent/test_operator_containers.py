@@ -97,6 +97,12 @@ def test_a_token_is_not_handed_on() -> None:
     assert "MESOS_EXECUTOR_AUTHENTICATION_TOKEN" not in launched(desk, f"{container}.in").env
 
 
+def test_an_empty_text_is_one_for_a_shell() -> None:
+    desk, container = with_task()
+    launch = launched(desk, f"{container}.in", asked(""))
+    assert (launch.executable, launch.argv) == ("/bin/sh", ("sh", "-c", ""))
+
+
 def test_one_that_stands_alone_has_what_it_was_given() -> None:
     launch = launched(running(), "alone", asked(resources=GIVEN))
     assert launch.directory == "/work/containers/alone"
@@ -114,7 +120,7 @@ IMAGE = MesosInfo(Image(ImageType.DOCKER, docker=ImageDocker("x")))
         (asked(resources=resources("cpus:1;mem:64;gpus:1")), "GPUs are only for"),
         (asked(resources=resources("cpus(eng):1;mem(eng):64")), "must be unreserved"),
         (asked(resources=GIVEN, container=ContainerInfo(ContainerType.DOCKER, docker=DockerInfo("x"))), "is not supported"),
-        (asked("", resources=GIVEN), "a command needs a value"),
+        (Asked(ContainerID("unused"), CommandInfo(), resources=GIVEN), "a command needs a value"),
     ],
 )
 def test_what_cannot_stand_alone_is_refused(wanted: Asked, says: str) -> None:
@@ -130,7 +136,8 @@ def test_what_cannot_stand_alone_is_refused(wanted: Asked, says: str) -> None:
         (asked(container=ContainerInfo(mesos=IMAGE)), "image of its own"),
         (asked(container=ContainerInfo(linux_info=LinuxInfo(share_cgroups=False))), "share_cgroups"),
         (asked(container=ContainerInfo(hostname="x")), "host names"),
-        (asked(""), "a command needs a value"),
+        (Asked(ContainerID("unused"), CommandInfo()), "a command needs a value"),
+        (Asked(ContainerID("unused"), CommandInfo(shell=False, value="")), "a command needs a value"),
     ],
 )
 def test_what_cannot_be_inside_another_is_refused(wanted: Asked, says: str) -> None:

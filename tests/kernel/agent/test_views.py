@@ -274,6 +274,7 @@ def test_secrets_are_never_shown() -> None:
         (CommandInfo(value="sleep 1000"), "sh -c 'sleep 1000'"),
         (CommandInfo(value="sleep 1000; echo done"), "sh -c 'sleep 1000; ...'"),
         (CommandInfo(shell=False, value="a", arguments=("a", "b")), "[a, a, b]"),
+        (CommandInfo(value=""), "sh -c ''"),
         (CommandInfo(), "NO COMMAND"),
         (CommandInfo(shell=False), "NO EXECUTABLE"),
     ],
