@@ -20,8 +20,9 @@ from bench import cron_peers
 from bench.emulation import Fleet
 from bench.master import DaemonProcess, MasterProcess
 from bench.report import BenchError, Report, percentile
-from chronos.book import JOBS, STATUS, Status
+from chronos.book import JOBS, STATUS
 from chronos.core import ChronosScheduler, chronos_info
+from chronos.entry import Status
 from chronos.job import job_of, kept_job
 from kernel.net import loop as event_loop
 from kernel.store.sqlite import SqliteStore

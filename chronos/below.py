@@ -7,8 +7,9 @@ from collections.abc import Iterator, Mapping
 from msgspec import Struct
 
 from chronos import joins
-from chronos.book import Book, Entry
+from chronos.book import Book
 from chronos.edges import EdgeBook
+from chronos.entry import Entry
 from chronos.joins import Decision, Outcome
 from chronos.run import OUTCOMES, Run
 

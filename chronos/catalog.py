@@ -6,10 +6,8 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from operator import attrgetter
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from chronos.book import Entry
+from chronos.entry import Entry
 
 BLOCK = 512  # Jobs of a block, at first; it is split when it has twice as many.
 _BETWEEN = "\0"  # No name and no command has it.

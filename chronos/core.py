@@ -11,7 +11,8 @@ import msgspec
 from msgspec import UNSET
 
 from chronos import inputs
-from chronos.book import Book, Entry
+from chronos.book import Book
+from chronos.entry import Entry
 from chronos.extension import LABEL_CHARS_MAX
 from chronos.graph import without
 from chronos.job import Job

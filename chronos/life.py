@@ -17,8 +17,9 @@ from msgspec import UNSET, Struct
 
 from chronos import catch_up
 from chronos.below import tell
-from chronos.book import Book, Entry
+from chronos.book import Book
 from chronos.edges import EdgeBook
+from chronos.entry import Entry
 from chronos.gates import Gate, Gates, Ticket
 from chronos.job import Job
 from chronos.joins import Outcome, Verdict

@@ -6,7 +6,7 @@ import hashlib
 
 from msgspec import UNSET
 
-from chronos.book import Status
+from chronos.entry import Status
 from chronos.job import Job
 from chronos.schedule import read_duration
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chronos.book import Entry, Status
+from chronos.entry import Entry, Status
 from chronos.life import Life
 from chronos.run import Run, RunState
 

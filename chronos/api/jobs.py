@@ -14,8 +14,9 @@ from msgspec import UNSET, Struct
 
 from chronos import inputs
 from chronos.api import answers
-from chronos.book import Book, Entry
+from chronos.book import Book
 from chronos.catalog import Wanted
+from chronos.entry import Entry
 from chronos.history import Query
 from chronos.job import Defaults, Job, cross_filled, read_job, write_job
 from chronos.joins import Outcome

@@ -15,8 +15,9 @@ from chronos import inputs
 from chronos.api import answers
 from chronos.api.runs import shown_record
 from chronos.api.times import instant
-from chronos.book import Book, Entry
+from chronos.book import Book
 from chronos.catalog import Catalog, Wanted
+from chronos.entry import Entry
 from chronos.extension import one_of
 from chronos.history import PAGE_MAX
 from chronos.job import write_job

@@ -11,7 +11,8 @@ from aiohttp import web
 
 from chronos import inputs
 from chronos.api import answers
-from chronos.book import Book, Entry
+from chronos.book import Book
+from chronos.entry import Entry
 from chronos.leadership import Leadership, Working
 from chronos.life import Life
 from chronos.run import Run, RunState

@@ -10,9 +10,9 @@ from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import credential, master_options, masters
 from kernel.commands.lookup import find, scalars, seconds, value
-from kernel.commands.task import HEADINGS as TASK_HEADINGS
-from kernel.commands.task import for_json as task_json
-from kernel.commands.task import rows as task_rows
+from kernel.commands.tasks import HEADINGS as TASK_HEADINGS
+from kernel.commands.tasks import for_json as task_json
+from kernel.commands.tasks import rows as task_rows
 
 HEADINGS = ("ID", "NAME", "STATE", "ROLES", "CPUS", "MEM", "AGE", "URL")
 

@@ -12,10 +12,10 @@ from kernel.commands.context import credential, master_options, masters
 from kernel.commands.lookup import address, find_agent, scalars, seconds, value
 from kernel.commands.maintenance import agent_ip, matching, planned
 from kernel.commands.node_drain import node_drain, node_gone, node_undrain
-from kernel.commands.task import HEADINGS as TASK_HEADINGS
-from kernel.commands.task import TERMINAL
-from kernel.commands.task import for_json as task_json
-from kernel.commands.task import rows as task_rows
+from kernel.commands.tasks import HEADINGS as TASK_HEADINGS
+from kernel.commands.tasks import TERMINAL
+from kernel.commands.tasks import for_json as task_json
+from kernel.commands.tasks import rows as task_rows
 from kernel.commands.times import show_duration, show_instant
 
 HEADINGS = ("ID", "HOST", "STATE", "CPUS", "MEM", "GPUS", "AGE", "ATTRIBUTES")

@@ -12,7 +12,7 @@ from kernel.commands import output, times
 from kernel.commands.api import Master
 from kernel.commands.context import CommandError, credential, master_options, masters
 from kernel.commands.lookup import address, agent_names, find_agent, value
-from kernel.commands.task import TERMINAL
+from kernel.commands.tasks import TERMINAL
 from kernel.commands.times import show_duration
 
 POLL_S = 0.5

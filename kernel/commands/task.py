@@ -11,15 +11,11 @@ import click
 from kernel.commands import output
 from kernel.commands.api import Master, Peer, read_output
 from kernel.commands.context import CommandError, credential, master_options, masters
-from kernel.commands.lookup import address, find, find_agent, scalars, value
+from kernel.commands.lookup import find, find_agent, scalars, value
 from kernel.commands.task_why import task_why
+from kernel.commands.tasks import HEADINGS, LISTS, TERMINAL, find_task, for_json, hosts_of, last_status, names_of, rows, tasks_in, word
 from kernel.net.client import Refused, Unreachable
 
-HEADINGS = ("ID", "NAME", "FRAMEWORK", "HOST", "STATE", "CPUS", "MEM", "SINCE")
-LISTS = ("tasks", "unreachable_tasks", "completed_tasks")
-TERMINAL = frozenset(
-    f"TASK_{state}" for state in ("FINISHED", "FAILED", "KILLED", "ERROR", "LOST", "DROPPED", "GONE", "GONE_BY_OPERATOR", "UNKNOWN")
-)
 FOLLOW_S = 0.25
 STATE_EVERY = 4  # Looks at the output between two looks at the task's state.
 
@@ -42,7 +38,7 @@ def task_list(
 ) -> None:
     """List tasks."""
     asked = Master(masters(master), credential(credential_file))
-    tasks = [one for one in _tasks(asked, LISTS if everything else LISTS[:2]) if everything or one["state"] not in TERMINAL]
+    tasks = [one for one in tasks_in(asked, LISTS if everything else LISTS[:2]) if everything or one["state"] not in TERMINAL]
     agents: list[dict[str, Any]] = [] if as_json and node is None else asked.call("GET_AGENTS").get("agents", [])
     frameworks = [] if as_json and framework is None else _frameworks(asked)
     if framework is not None:
@@ -82,7 +78,7 @@ def task_show(task: str, master: str | None, credential_file: str | None, as_jso
             "since": output.age(status.get("timestamp")),
             "framework": value(found, "framework_id"),
             "agent": value(found, "agent_id"),
-            "host": _hosts(agents).get(value(found, "agent_id"), ""),
+            "host": hosts_of(agents).get(value(found, "agent_id"), ""),
             "executor": value(found, "executor_id"),
             "user": found.get("user", ""),
             "resources": ", ".join(f"{name} {output.number(amount)}" for name, amount in amounts.items()),
@@ -177,14 +173,14 @@ def task_attach(task: str, no_stdin: bool, master: str | None, credential_file: 
 def task_kill(tasks: tuple[str, ...], master: str | None, credential_file: str | None, as_json: bool) -> None:
     """End tasks: SIGTERM, then SIGKILL after their grace period. Their frameworks may start them again."""
     asked = Master(masters(master), credential(credential_file))
-    known = _tasks(asked, LISTS)
+    known = tasks_in(asked, LISTS)
     live = [one for one in known if one["state"] not in TERMINAL]
-    ended = {name: word(one["state"]) for one in known if one["state"] in TERMINAL for name in _names(one)}
+    ended = {name: word(one["state"]) for one in known if one["state"] in TERMINAL for name in names_of(one)}
     for given in tasks:
-        if given in ended and not any(given in _names(one) for one in live):  # `job-1` must not end `job-10` in its place.
+        if given in ended and not any(given in names_of(one) for one in live):  # `job-1` must not end `job-10` in its place.
             problem = f"task {given!r} has ended already ({ended[given]})"
             raise CommandError(problem, field="task", hint="`meseta task list` shows what runs")
-    chosen = [find("task", given, live, _names, "meseta task list") for given in tasks]
+    chosen = [find("task", given, live, names_of, "meseta task list") for given in tasks]
     for found in chosen:
         asked.call("KILL_TASK", framework_id=found["framework_id"], task_id=found["task_id"])
     if as_json:
@@ -192,37 +188,6 @@ def task_kill(tasks: tuple[str, ...], master: str | None, credential_file: str |
     else:
         for found in chosen:
             click.echo(f"Killing task {value(found, 'task_id')}.")
-
-
-# ---- What the commands show -----------------------------------------------------------------------------
-
-
-def for_json(task: dict[str, Any]) -> dict[str, Any]:
-    """The v1 message, with its id as plain text on top of it."""
-    return {"id": value(task, "task_id"), **task}
-
-
-def rows(tasks: list[dict[str, Any]], agents: list[dict[str, Any]], frameworks: list[dict[str, Any]]) -> list[tuple[str, ...]]:
-    """The rows of a table of tasks."""
-    hosts = _hosts(agents)
-    called = {value(one["framework_info"], "id"): one["framework_info"]["name"] for one in frameworks}
-    shown: list[tuple[str, ...]] = []
-    for one in tasks:
-        amounts = scalars(one.get("resources", []))
-        framework_id = value(one, "framework_id")
-        shown.append(
-            (
-                value(one, "task_id"),
-                one.get("name", ""),
-                called.get(framework_id, framework_id),
-                hosts.get(value(one, "agent_id"), value(one, "agent_id")),
-                word(one["state"]),
-                output.number(amounts.get("cpus", 0)),
-                output.mebibytes(amounts.get("mem", 0)),
-                output.age(last_status(one).get("timestamp")),
-            )
-        )
-    return shown
 
 
 def _agent_of(master: Master, found: dict[str, Any], hint: str) -> Peer:
@@ -255,7 +220,7 @@ def _copy(master: Master, agent: Peer, found: dict[str, Any], names: tuple[str, 
         time.sleep(FOLLOW_S)
         looks += 1
         if looks % STATE_EVERY == 0:
-            present = next((one for one in _tasks(master, LISTS) if _same(one, found)), None)
+            present = next((one for one in tasks_in(master, LISTS) if _same(one, found)), None)
             over = present is None or present["state"] in TERMINAL
 
 
@@ -287,22 +252,8 @@ def _print(name: str, data: bytes, *, as_json: bool) -> None:
     target.buffer.flush()
 
 
-def _tasks(master: Master, lists: tuple[str, ...]) -> list[dict[str, Any]]:
-    answer = master.call("GET_TASKS")
-    return [one for name in lists for one in answer.get(name, [])]
-
-
-def find_task(master: Master, given: str) -> dict[str, Any]:
-    """One task, the live ones first: an ended one of the same id is older."""
-    tasks = _tasks(master, LISTS)
-    live = [one for one in tasks if given in _names(one) and one["state"] not in TERMINAL]
-    found: dict[str, Any] = live[0] if len(live) == 1 else find("task", given, _latest(tasks), _names, "meseta task list --all")
-    return found
-
-
-def _latest(tasks: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last of each run of attempts that share an id within a framework."""
-    return list({(value(one, "framework_id"), value(one, "task_id")): one for one in tasks}.values())
+def _reason(reason: str) -> str:
+    return reason.removeprefix("REASON_").lower().replace("_", " ")
 
 
 def _same(one: dict[str, Any], other: dict[str, Any]) -> bool:
@@ -314,28 +265,5 @@ def _frameworks(master: Master) -> list[dict[str, Any]]:
     return [*answer.get("frameworks", []), *answer.get("completed_frameworks", [])]
 
 
-def _names(task: dict[str, Any]) -> tuple[str, ...]:
-    return value(task, "task_id"), task.get("name", "")
-
-
 def _framework_names(framework: dict[str, Any]) -> tuple[str, ...]:
     return value(framework["framework_info"], "id"), framework["framework_info"]["name"]
-
-
-def _hosts(agents: list[dict[str, Any]]) -> dict[str, str]:
-    """HOST:PORT of each by its id: several may share a machine."""
-    return {value(one["agent_info"], "id"): address(one) for one in agents}
-
-
-def last_status(task: dict[str, Any]) -> dict[str, Any]:
-    statuses = task.get("statuses") or [{}]
-    status: dict[str, Any] = statuses[-1]
-    return status
-
-
-def word(state: str) -> str:
-    return state.removeprefix("TASK_").lower()
-
-
-def _reason(reason: str) -> str:
-    return reason.removeprefix("REASON_").lower().replace("_", " ")

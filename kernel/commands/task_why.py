@@ -12,6 +12,7 @@ from kernel.commands import output
 from kernel.commands.api import Master
 from kernel.commands.context import CommandError, credential, master_options, masters
 from kernel.commands.lookup import SHOWN_MAX, Ambiguous, value
+from kernel.commands.tasks import TERMINAL, find_task, last_status, word
 
 
 @click.command("why")
@@ -44,8 +45,6 @@ def task_why(name: str | None, master: str | None, credential_file: str | None, 
 
 def _launched(asked: Master, given: str, silent: list[dict[str, Any]]) -> dict[str, Any]:
     """A task that waits for no offer. Raises CommandError when nothing is known of one."""
-    from kernel.commands.task import TERMINAL, find_task, last_status, word  # That module has this command.
-
     try:
         found = find_task(asked, given)
     except Ambiguous:

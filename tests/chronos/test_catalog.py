@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from chronos.book import Entry, Status
 from chronos.catalog import BLOCK, Catalog, Wanted
+from chronos.entry import Entry, Status
 from chronos.job import Job
 
 
