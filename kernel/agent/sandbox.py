@@ -69,6 +69,27 @@ def prepare_nested(launch: LaunchContainer, beside: Beside, owner: tuple[int, in
         raise SandboxError(f"cannot make the sandbox {launch.directory}: {error.strerror}") from error
 
 
+def make_below(launch: LaunchContainer, path: str) -> None:
+    """Make a folder below a sandbox that is missing, with those above it, for the sandbox's user. Raises SandboxError, also where what is
+    there leads out of the sandbox."""
+    root = os.path.realpath(launch.directory)
+    if os.path.lexists(path):
+        if not f"{os.path.realpath(path)}/".startswith(f"{root}/"):
+            raise SandboxError(f"{os.path.relpath(path, launch.directory)!r} leads out of the sandbox")
+        return
+    try:
+        at = open_folder(launch.directory)
+        try:
+            for name in os.path.relpath(path, launch.directory).split("/"):
+                at = _enter(at, name, PARENT_MODE)
+                if launch.user is not None:
+                    os.fchown(at, *owner(launch.user))
+        finally:
+            os.close(at)
+    except OSError as error:
+        raise SandboxError(f"cannot make {os.path.relpath(path, launch.directory)!r} in the sandbox: {error.strerror}") from error
+
+
 def _enter(at: int, name: str, mode: int) -> int:
     """Go from an open folder into one of its own, which is made when it is missing."""
     with contextlib.suppress(FileExistsError):

@@ -26,10 +26,10 @@ numbers = itertools.count()
 LAUNCH_FAILED = (TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LAUNCH_FAILED)
 
 
-def cluster_beside(engine: DockerEngine, folder: Path, **settings: str) -> Cluster:
+def cluster_beside(engine: DockerEngine, folder: Path, only: str = "master,agent", **settings: str) -> Cluster:
     """Of one agent; containers are removed soon after their end."""
     environ = {"MESETA_DOCKER_SOCKET": str(engine.socket), "MESETA_DOCKER_REMOVE_DELAY": "100ms", **settings}
-    return Cluster(folder, agents=1, only="master,agent", environ=environ)
+    return Cluster(folder, agents=1, only=only, environ=environ)
 
 
 @contextmanager
@@ -52,14 +52,21 @@ def run(cluster: Cluster, *command: str, image: str = IMAGE) -> Any:
 
 
 def given(
-    cluster: Cluster, command: CommandInfo | str, wants: str = "cpus:0.1;mem:32", kill_grace_s: float | None = None, **fields: Any
+    cluster: Cluster,
+    command: CommandInfo | str,
+    wants: str = "cpus:0.1;mem:32",
+    kill_grace_s: float | None = None,
+    name: str = "",
+    **fields: Any,
 ) -> Given:
     """Launch a task; fields: of its ContainerInfo, or of the DockerInfo in it."""
     docker = {name: fields.pop(name) for name in DockerInfo.__struct_fields__ if name in fields}
     info = ContainerInfo(ContainerType.DOCKER, docker=DockerInfo(**{"image": IMAGE, **docker}), **fields)
     if isinstance(command, str):
         command = CommandInfo(value=command)
-    return Given(cluster, [(task(f"docked-{next(numbers)}", command, container=info, kill_grace_s=kill_grace_s), Resources.parse(wants))])
+    return Given(
+        cluster, [(task(name or f"docked-{next(numbers)}", command, container=info, kill_grace_s=kill_grace_s), Resources.parse(wants))]
+    )
 
 
 def sandbox(cluster: Cluster, task_id: str) -> Path:

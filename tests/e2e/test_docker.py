@@ -95,6 +95,16 @@ def test_what_is_asked_for_is_there(docked: Cluster, docker_engine: DockerEngine
     docker_engine.docker("volume", "rm", "kept")
 
 
+def test_a_task_whose_id_has_colons_has_its_sandbox_and_its_volumes(docked: Cluster) -> None:
+    """As those of Chronos have; `docker run --volume` knows no such path."""
+    volumes = (Volume(VolumeMode.RW, "/data", host_path="some/data"), Volume(VolumeMode.RO, "own", host_path="some"))
+    script = "cd $MESOS_SANDBOX; echo there > /data/file; echo here > inside; cat own/data/file; touch own/x || echo read-only"
+    ended = given(docked, script, name="ct:1764195600000:0:job:", volumes=volumes)
+    text = printed(docked, ended)
+    place = sandbox(docked, ended.end().task_id.value)
+    assert (text, (place / "inside").read_text()) == ("there\nread-only\n", "here\n")
+
+
 def test_a_task_beyond_its_memory_is_killed_and_says_so(docked: Cluster) -> None:
     status = given(docked, "exec tail /dev/zero", "cpus:1;mem:32").end()
     assert told(status) == (TaskState.TASK_FAILED, Reason.REASON_CONTAINER_LIMITATION_MEMORY)

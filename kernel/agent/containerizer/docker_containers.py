@@ -308,6 +308,7 @@ class DockerContainerizer:
                 fetch = self._fetcher.fetch(launch.container_id, launch.uris, launch.directory, launch.user)
                 await _unless_ended(container, fetch)
             await _unless_ended(container, self._provide_image(launch))
+            await self._disk.run(_make_sources, launch)
             state = await self._starters.run(self._start, container.name, body)
         except (EngineError, DockerOptionError, FetchError, sandbox.SandboxError, OSError) as error:
             await self._fail(container, str(error))
@@ -460,6 +461,13 @@ class DockerContainerizer:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None and not self._broken.done():
             self._broken.set_exception(error)
+
+
+def _make_sources(launch: effects.LaunchContainer) -> None:
+    """Make what of the sandbox is mounted and missing, once all is fetched. In a thread. Raises SandboxError, OSError."""
+    assert launch.info is not None
+    for source in docker_options.sources_in_sandbox(launch.info, launch.directory):
+        sandbox.make_below(launch, source)
 
 
 async def _unless_ended(container: _Container, work: Awaitable[None]) -> None:

@@ -61,15 +61,16 @@ def problem(info: ContainerInfo, given: Iterable[Resource]) -> str | None:
 def create_body(launch: LaunchContainer, place: Place, user: tuple[int, int] | None) -> Body:
     """All that the engine is asked for. user: the ids to run as, None for those of the image. Raises DockerOptionError."""
     assert launch.info is not None
-    binds = [f"{_bindable(launch.directory)}:{place.sandbox_directory}:rw"]
+    host: Body = {**held_to(launch.limits), "Binds": [], "Mounts": []}
+    _bind(host, launch.directory, place.sandbox_directory, "rw")
     for mount in launch.volumes:
-        target = _bindable(posixpath.join(place.sandbox_directory, mount.container_path))
-        binds.append(f"{_bindable(mount.place.path)}:{target}:{'ro' if mount.read_only else 'rw'}")
+        target = posixpath.join(place.sandbox_directory, mount.container_path)
+        _bind(host, mount.place.path, target, "ro" if mount.read_only else "rw")
     body: Body = {
         "Image": image(launch.info),
         "Env": [f"{name}={value}" for name, value in _environment(launch, place).items()],
         "Labels": {AGENT_LABEL: place.owner, CONTAINER_LABEL: launch.container_id, SANDBOX_LABEL: launch.directory},
-        "HostConfig": {**held_to(launch.limits), "Binds": binds},
+        "HostConfig": host,
     }
     if launch.gpus:  # As `docker run --gpus device=...` asks.
         body["HostConfig"]["DeviceRequests"] = [{"DeviceIDs": [gpu.uuid for gpu in launch.gpus], "Capabilities": [["gpu"]]}]
@@ -214,18 +215,17 @@ def _mount(host: Body, volume: Volume, driver: str | None, sandbox: str, sandbox
     if volume.image is not None:
         raise DockerOptionError(f"the volume at {target} is an image: such volumes are not supported yet")
     if volume.host_path is not None:
-        host["Binds"].append(f"{_on_host(volume.host_path, sandbox)}:{_bindable(target)}:{mode}")
+        _bind(host, _on_host(volume.host_path, sandbox), target, mode)
     elif source is None:
         host["Mounts"].append({"Type": "volume", "Target": target, "ReadOnly": read_only})
     elif source.type is VolumeSourceType.HOST_PATH and source.host_path is not None:
         propagation = source.host_path.mount_propagation
         extra = _PROPAGATION.get(propagation.mode) if propagation is not None and propagation.mode is not None else None
-        options = f"{mode},{extra}" if extra else mode
-        host["Binds"].append(f"{_on_host(source.host_path.path, sandbox)}:{_bindable(target)}:{options}")
+        _bind(host, _on_host(source.host_path.path, sandbox), target, mode, extra)
     elif source.type is VolumeSourceType.SANDBOX_PATH and source.sandbox_path is not None:
         if source.sandbox_path.type is SandboxPathType.PARENT or source.sandbox_path.path.startswith("/"):
             raise DockerOptionError(f"the volume at {target} can only be a relative path in the task's own sandbox")
-        host["Binds"].append(f"{_on_host(source.sandbox_path.path, sandbox)}:{_bindable(target)}:{mode}")
+        _bind(host, _on_host(source.sandbox_path.path, sandbox), target, mode)
     elif source.type is VolumeSourceType.DOCKER_VOLUME and source.docker_volume is not None:
         wanted = source.docker_volume
         mount: Body = {"Type": "volume", "Source": wanted.name, "Target": target, "ReadOnly": read_only}
@@ -243,13 +243,30 @@ def _on_host(path: str, sandbox: str) -> str:
     """A path of the machine; relative ones are in the sandbox, and stay there."""
     if not posixpath.isabs(path) and ".." in path.split("/"):
         raise DockerOptionError(f"the volume's path '{path}' leads out of the sandbox")
-    return _bindable(posixpath.normpath(posixpath.join(sandbox, path)))
+    return posixpath.normpath(posixpath.join(sandbox, path))
 
 
-def _bindable(path: str) -> str:
-    if ":" in path:
-        raise DockerOptionError(f"docker can mount no path with a colon: '{path}'")
-    return path
+def _bind(host: Body, source: str, target: str, mode: str, propagation: str | None = None) -> None:
+    """As `docker run --volume` has it, where the engine makes a source that is missing. That form knows no path with a colon, and ids of
+    Chronos' tasks have some; in the other a source must be there."""
+    if ":" in source or ":" in target:
+        options = {"BindOptions": {"Propagation": propagation}} if propagation else {}
+        host["Mounts"].append({"Type": "bind", "Source": source, "Target": target, "ReadOnly": mode == "ro", **options})
+    else:
+        host["Binds"].append(f"{source}:{target}:{mode},{propagation}" if propagation else f"{source}:{target}:{mode}")
+
+
+def sources_in_sandbox(info: ContainerInfo, sandbox: str) -> list[str]:
+    """What of the sandbox is mounted somewhere else, too: paths of the machine."""
+    return [_on_host(path, sandbox) for path in map(_path_of, info.volumes) if path and not posixpath.isabs(path)]
+
+
+def _path_of(volume: Volume) -> str | None:
+    source = volume.source
+    if volume.host_path is not None or source is None:
+        return volume.host_path
+    place = source.host_path if source.type is VolumeSourceType.HOST_PATH else source.sandbox_path
+    return place.path if place is not None else None
 
 
 # ---- Resource limits ------------------------------------------------------------------------------------

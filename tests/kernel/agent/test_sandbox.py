@@ -9,7 +9,7 @@ import pytest
 
 from kernel.agent.effects import LaunchContainer
 from kernel.agent.isolators.limits import Limits
-from kernel.agent.sandbox import SandboxError, SandboxFiles, link, prepare
+from kernel.agent.sandbox import SandboxError, SandboxFiles, link, make_below, prepare
 from kernel.errors import CallError, NotFound
 
 RUNS = "slaves/s1/frameworks/f/executors/e/runs"
@@ -54,6 +54,26 @@ def test_only_the_sandbox_belongs_to_the_user(tmp_path: Path) -> None:
     prepare(launch(tmp_path, user="nobody"))
     assert (tmp_path / RUNS / "c1").owner() == "nobody"
     assert (tmp_path / RUNS).owner() == "root"
+
+
+def test_a_folder_in_it_is_made_and_never_outside_of_it(tmp_path: Path) -> None:
+    asked = launch(tmp_path)
+    prepare(asked)
+    sandbox = Path(asked.directory)
+    make_below(asked, f"{sandbox}/a/b")
+    make_below(asked, f"{sandbox}/a/b")
+    (sandbox / "file").touch()
+    make_below(asked, f"{sandbox}/file")
+    assert (sandbox / "a" / "b").is_dir()
+    (tmp_path / "other").mkdir()
+    (sandbox / "out").symlink_to(tmp_path / "other")
+    (sandbox / "within").symlink_to("a")
+    make_below(asked, f"{sandbox}/within")
+    with pytest.raises(SandboxError, match=r"^'out' leads out of the sandbox$"):
+        make_below(asked, f"{sandbox}/out")
+    with pytest.raises(SandboxError, match=r"^cannot make 'out/x' in the sandbox: "):
+        make_below(asked, f"{sandbox}/out/x")
+    assert not list((tmp_path / "other").iterdir())
 
 
 def test_who_does_not_exist_gets_no_sandbox(tmp_path: Path) -> None:

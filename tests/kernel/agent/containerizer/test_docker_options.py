@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from kernel.agent.containerizer.docker_options import Place, create_body, held_to, problem
-from kernel.agent.containerizer.docker_parameters import _DECIDED, _MEANING, DockerOptionError
+from kernel.agent.containerizer.docker_options import Place, create_body, held_to, problem, sources_in_sandbox
+from kernel.agent.containerizer.docker_parameters import _DECIDED, _MEANING
 from kernel.agent.containerizer.kinds import Containerizer
 from kernel.agent.effects import LaunchContainer
 from kernel.agent.gpus import Gpu
@@ -164,6 +164,35 @@ def test_volumes_of_paths(volume: Volume, bind: str) -> None:
     assert body(info(volumes=(volume,)))["HostConfig"]["Binds"] == ["/work/sandbox:/mnt/mesos/sandbox:rw", bind]
 
 
+@pytest.mark.parametrize(
+    ("volume", "mount"),
+    [
+        (Volume(VolumeMode.RO, "/m", host_path="a"), {"Source": "/work/ct:1/a", "Target": "/m", "ReadOnly": True}),
+        (Volume(VolumeMode.RW, "/m:n", host_path="/h"), {"Source": "/h", "Target": "/m:n", "ReadOnly": False}),
+        (
+            of(VolumeSourceType.HOST_PATH, host_path=HostPath("/h:", MountPropagation(MountPropagationMode.HOST_TO_CONTAINER))),
+            {"Source": "/h:", "Target": "/m", "ReadOnly": False, "BindOptions": {"Propagation": "rslave"}},
+        ),
+    ],
+)
+def test_paths_with_a_colon_are_mounted(volume: Volume, mount: dict[str, Any]) -> None:
+    launch = LaunchContainer("c", "", ("x",), {}, "/work/ct:1", None, (), LIMITS, info=info(volumes=(volume,)))
+    sandbox = {"Type": "bind", "Source": "/work/ct:1", "Target": "/mnt/mesos/sandbox", "ReadOnly": False}
+    host = create_body(launch, PLACE, None)["HostConfig"]
+    assert (host["Binds"], host["Mounts"]) == ([], [sandbox, {"Type": "bind", **mount}])
+
+
+def test_what_of_the_sandbox_is_mounted_is_known() -> None:
+    volumes = (
+        Volume(VolumeMode.RW, "/a", host_path="data"),
+        Volume(VolumeMode.RW, "/b", host_path="/h"),
+        of(VolumeSourceType.SANDBOX_PATH, sandbox_path=SandboxPath("s/t", SandboxPathType.SELF)),
+        of(VolumeSourceType.DOCKER_VOLUME, docker_volume=DockerVolume("v")),
+        Volume(VolumeMode.RW, "/nameless"),
+    )
+    assert sources_in_sandbox(info(volumes=volumes), "/work") == ["/work/data", "/work/s/t"]
+
+
 def test_volumes_of_the_engine() -> None:
     options = Parameters((Parameter("size", "1"),))
     volumes = (
@@ -242,7 +271,6 @@ def test_parameters(key: str, value: str, where: tuple[str | int, ...], expected
             "host port 31006 is not among the ports that the task has: 31000-31005, 31010",
         ),
         (info(volumes=(Volume(VolumeMode.RW, "/m", host_path="../x"),)), "leads out of the sandbox"),
-        (info(volumes=(Volume(VolumeMode.RW, "/m", host_path="/a:b"),)), "no path with a colon"),
         (info(volumes=(Volume(VolumeMode.RW, "/m", image=Image(ImageType.DOCKER)),)), "is an image"),
         (info(volumes=(of(VolumeSourceType.SECRET),)), "of the type SECRET"),
         (
@@ -269,9 +297,3 @@ def test_resource_limits() -> None:
 
 def test_what_is_decided_elsewhere_has_no_meaning_of_its_own() -> None:
     assert not _MEANING.keys() & _DECIDED.keys()
-
-
-def test_a_sandbox_that_docker_cannot_mount_is_told() -> None:
-    launch = LaunchContainer("c", "", (), {}, "/work:1/sandbox", None, (), LIMITS, info=info())
-    with pytest.raises(DockerOptionError, match="no path with a colon"):
-        create_body(launch, PLACE, None)
