@@ -240,7 +240,7 @@ class ChronosScheduler(Scheduler):
             known = known_outcomes((parent, outcomes[parent]) for parent in parents if parent in outcomes)
             self.life.edges.keep(name, asked.identity, known)
         parents_of = {parent: outcomes[parent] for parent in self.book.graph.parents(asked.name) if parent in outcomes}
-        run = self.life.call(entry, Cause.BACKFILL, now_ms, slot_ms=asked.slot_ms, identity=asked.identity, parents=parents_of)
+        run = self.life.call(entry, Cause.AGAIN, now_ms, slot_ms=asked.slot_ms, identity=asked.identity, parents=parents_of)
         self.emit(Reply(run.run_id))
 
     def _kill_runs(self, asked: inputs.KillRuns, now_ms: int) -> None:

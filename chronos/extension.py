@@ -53,7 +53,8 @@ class Retry(_Part, frozen=True):
 
 
 class CeleryCall(_Part, frozen=True):
-    """A named Celery task to send to a broker. broker: "" for the scheduler's own. options: of `apply_async`, as JSON."""
+    """A named Celery task to send to a broker. broker: "" for the scheduler's own, which alone is not shown
+    to whoever may read jobs. options: of `apply_async`, as JSON."""
 
     task: str
     args: tuple[Any, ...] = ()

@@ -61,7 +61,7 @@ _SCHEMA = (_RUNS, _OUTBOX)  # What each version has added.
 
 
 class Query(Struct, frozen=True):
-    """Which runs. from_ms, to_ms: of their slots. before: where the last page ended."""
+    """Which runs. from_ms, to_ms: of their slots. attempted: only those with an attempt. before: where the last page ended."""
 
     job: str | None = None
     identity: str | None = None
@@ -71,6 +71,7 @@ class Query(Struct, frozen=True):
     to_ms: int | None = None
     before: str = ""
     limit: int = 100
+    attempted: bool = False
 
 
 class Page(Struct, frozen=True):
@@ -343,6 +344,8 @@ def _page(db: sqlite3.Connection, query: Query) -> Page:
     if query.states:
         conditions.append(f"state IN ({', '.join('?' * len(query.states))})")
         values += query.states
+    if query.attempted:
+        conditions.append("attempts <> '[]'")
     if query.before:
         created, _, run_id = query.before.partition(":")
         if not (created.isascii() and created.isdigit() and len(created) < 19 and run_id):

@@ -26,7 +26,7 @@ from chronos.joins import Outcome, Verdict
 from chronos.overlaps import overlap_of, refusal, ticket_of
 from chronos.pauses import Pauses
 from chronos.retrying import delay_ms, tries_again
-from chronos.run import Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
+from chronos.run import FOR_DISABLED, Attempt, Cause, Run, RunState, moved, read_run, task_id, with_attempt, write_run
 from chronos.schedule import jitter_ms, read_duration
 from chronos.timers import Timers, goes_on_ms
 from kernel.mainloop import Persist
@@ -178,7 +178,7 @@ class Life:
             arguments=run.arguments if arguments is None else arguments.replace(";", ""),
             parents=dict(parents or {}),
         )
-        if entry.status.disabled and cause is not Cause.BACKFILL:
+        if entry.status.disabled and cause not in FOR_DISABLED:
             return self._skip(run, "the job is disabled", now_ms)
         self._watch(run)
         return self._admit(job, run, now_ms)

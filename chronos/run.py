@@ -58,7 +58,11 @@ class Cause(Enum):
     MANUAL = "manual"
     PARENT = "parent"
     BACKFILL = "backfill"
+    AGAIN = "again"  # One that was over.
     MARK = "mark"  # Somebody said that it had succeeded.
+
+
+FOR_DISABLED = frozenset({Cause.BACKFILL, Cause.AGAIN})  # Of the past: whether the job is disabled now does not matter.
 
 
 class Attempt(Struct, frozen=True, omit_defaults=True):

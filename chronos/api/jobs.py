@@ -135,7 +135,7 @@ class JobsApi:
             return job, [record_of(life.runs[run_id], job, "") for run_id in life.by_job.get(name, ())]
 
         job, live = await self._look(read)
-        past = (await working.history.runs(Query(job=name, states=("succeeded", "failed", "killed"), limit=self._history_limit))).runs
+        past = (await working.history.runs(Query(job=name, limit=self._history_limit, attempted=True))).runs
         known = {attempt.task_id: attempt for record in (*past, *live) for attempt in record.attempts}
         newest = sorted(known.values(), key=lambda attempt: attempt.started_ms or attempt.asked_ms, reverse=True)[: self._history_limit]
         elements = await working.history.progress([attempt.task_id for attempt in newest]) if job.data_processing_job_type else None

@@ -353,6 +353,7 @@ class TestGraph:
         identity = f"a@{slot(60)}"
         world.tell(inputs.RunAgain("b", identity, slot(60), (("a", Outcome.SUCCESS),)))
         world.end()
+        assert [run.cause for run in world.history.values() if run.job == "b"] == [Cause.PARENT, Cause.AGAIN]
         (again,) = world.tasks
         assert ":c:" in again
         world.end()
@@ -396,6 +397,14 @@ class TestRequests:
         run_id = world.tell(inputs.RunNow("j"))
         world.end(FAILED, "Command terminated with signal Killed", reason=Reason.REASON_MAX_COMPLETION_TIME_REACHED)
         assert world.history[run_id].reason == "it took longer than its timeout: Command terminated with signal Killed"
+
+    @pytest.mark.parametrize("asked", [inputs.RunAgain("j", f"j@{slot(0)}", slot(0)), inputs.Backfill("j", slot(0), slot(1))])
+    def test_what_is_run_of_the_past_runs_of_a_disabled_job_too(self, asked: Any) -> None:
+        world = World()
+        world.post(schedule="0 * * * *", disabled=True)
+        world.tell(asked)
+        world.end()
+        assert list(world.states.values()) == [RunState.SUCCEEDED]
 
     def test_backfill_runs_slots_of_the_past_in_order(self) -> None:
         world = World()

@@ -118,11 +118,12 @@ def test_pages_follow_each_other_without_gap_or_repeat(path: Path) -> None:
         (Query(owner="nobody"), []),
         (Query(from_ms=1_002_000, to_ms=1_003_000), [2]),
         (Query(job="' OR 1=1 --"), []),
+        (Query(attempted=True), [3, 2]),
     ],
 )
 def test_what_can_be_asked_for(path: Path, query: Query, slots: list[int]) -> None:
     async def work(history: History) -> list[int]:
-        await history.record([record(1, "a"), record(2, "b"), record(3, "a", "failed")])
+        await history.record([record(1, "a", attempts=()), record(2, "b"), record(3, "a", "failed")])
         return [(found.slot - 1_000_000) // 1000 for found in (await history.runs(query)).runs]
 
     assert using(path, work) == slots

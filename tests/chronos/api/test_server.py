@@ -147,6 +147,17 @@ class TestStatistics:
         assert every[1]["time"] == 0.0
         assert api.get("/scheduler/stats/nonsense") == []
 
+    def test_runs_that_never_began_take_no_room_from_tasks(self, api: Api) -> None:
+        api.post(meseta={"overlap": "queue", "catchUp": "all"})
+        api.wait(61)
+        api.end()
+        for _ in range(6):  # One begins, the others wait for it.
+            api.wait(60)
+        assert api.ask("DELETE", "/scheduler/task/all").status == 204
+        assert len([run for run in api.runs() if not run["attempts"]]) == 5
+        statuses = [task["status"] for task in api.get("/scheduler/job/stat/j")["taskStatHistory"]]
+        assert statuses == ["Idle", "Success"]
+
     def test_graphs(self, api: Api) -> None:
         api.post("a")
         api.post("b", parents=["a"])

@@ -280,6 +280,7 @@ class TestDoing:
         api.end()
         api.end()
         assert [one["id"] for one in cron.json("history", "a") if one["state"] == "succeeded"] == [again]
+        assert "(again)" in cron("history", "a").splitlines()[1]
         newest, skipped = cron.json("history", "b")
         assert (newest["state"], newest["identity"]) == ("succeeded", skipped["identity"])
 
