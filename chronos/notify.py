@@ -179,8 +179,8 @@ def text_of(event: Event) -> str:
     return f"{told} after {len(run.attempts)} of {job.retries + 1} attempts{status}{reason}{task}."
 
 
-def values(event: Event, cluster: str) -> dict[str, str]:
-    """What templates may name, and what is posted to a job's own URL."""
+def values(event: Event, cluster: str) -> dict[str, str | int | None]:
+    """What templates may name, and what is posted to a job's own URL. exitStatus: None when nobody knows."""
     job, run = event.job, event.run
     attempt = run.attempt if run is not None else None
     return {
@@ -194,16 +194,21 @@ def values(event: Event, cluster: str) -> dict[str, str]:
         "state": run.state.value if run is not None else "",
         "slot": show_time(run.slot_ms, UTC_ZONE) if run is not None else "",
         "reason": run.reason if run is not None else "",
-        "attempts": str(len(run.attempts)) if run is not None else "0",
-        "exitStatus": str(attempt.exit_status) if attempt is not None and attempt.exit_status is not None else "",
+        "attempts": len(run.attempts) if run is not None else 0,
+        "exitStatus": attempt.exit_status if attempt is not None else None,
         "task": attempt.task_id if attempt is not None else "",
         "hostname": attempt.hostname if attempt is not None else "",
     }
 
 
-def filled(template: str, said: Mapping[str, str]) -> str:
+def filled(template: str, said: Mapping[str, str | int | None]) -> str:
     """The template with `{name}` of what is known replaced; everything else stays, braces too."""
-    return _PLACE.sub(lambda found: said.get(found[1], found[0]), template)
+
+    def word(found: re.Match[str]) -> str:
+        value = said.get(found[1], found[0])
+        return "" if value is None else str(value)
+
+    return _PLACE.sub(word, template)
 
 
 def payload(event: Event, owner: str, subject: str, text: str) -> dict[str, str]:

@@ -71,6 +71,12 @@ def test_a_job_tells_whom_it_names_when_it_says() -> None:
     assert told(notices.messages(event("recovery", meseta={"notify": notify}), 0)) == [("mail", "me@x.org")]
 
 
+def test_a_job_s_own_url_is_told_all_as_json() -> None:
+    (message,) = Notices(Channels(cluster="prod")).messages(event("failure", meseta={"notify": [{"url": "https://u.test/"}]}), 0)
+    posted = json.loads(message.body)
+    assert posted | {"occasion": "failure", "cluster": "prod", "job": "nightly", "attempts": 1, "exitStatus": 7, "hostname": "h1"} == posted
+
+
 def test_a_failure_that_disables_the_job_is_a_failure_too() -> None:
     notices = Notices(Channels())
     assert notices.messages(event("disabled", meseta={"notify": [{"when": ["failure"], "mail": ["me@x.org"]}]}), 0)
@@ -87,7 +93,7 @@ def test_the_same_is_told_no_more_often_than_that() -> None:
 
 
 def test_templates_fill_in_only_what_is_known() -> None:
-    assert filled("{a} {b} {{a}} {a.__class__}", {"a": "1"}) == "1 {b} {1} {a.__class__}"
+    assert filled("{a} {b} {{a}} {a.__class__}{c}", {"a": 1, "c": None}) == "1 {b} {1} {a.__class__}"
 
 
 @pytest.mark.parametrize("dsn", ["", "https://sentry.test/7", "ftp://k@h/1", "https://k@h"])
