@@ -188,8 +188,27 @@ def run(arguments: Sequence[str]) -> int:
     except click.Abort:  # click's form of KeyboardInterrupt.
         return INTERRUPTED
     except BrokenPipeError:  # `meseta task list | head`: the reader has seen enough. Python would complain while exiting.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _write_nowhere()
         return 1
+    except OSError as error:
+        if not _cannot_write():
+            raise
+        _write_nowhere()
+        _report(KernelError(f"cannot write the output: {error.strerror or error}"), as_json)
+        return 1
+
+
+def _cannot_write() -> bool:
+    """Whether stdout takes nothing, not even the end of a line: who raised an OSError cannot be seen by it."""
+    try:
+        click.echo()
+    except OSError:
+        return True
+    return False
+
+
+def _write_nowhere() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _report(error: Exception, as_json: bool, usage: click.UsageError | None = None) -> None:
@@ -208,6 +227,8 @@ def _report(error: Exception, as_json: bool, usage: click.UsageError | None = No
 
 def main() -> NoReturn:
     """The console script."""
+    if sys.stdout is None:  # `meseta ... >&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it is for good.
     sys.exit(run(sys.argv[1:]))
 
 

@@ -42,10 +42,11 @@ class Run:
         self._following: asyncio.Task[None] | None = None
         self._asking: asyncio.Task[None] | None = None
         self._waits = ""  # What was told last of why tasks wait.
-        self._deaf = False  # Nobody reads our stdout any more.
+        self._deaf: OSError | None = None  # Why our output cannot be written any more.
 
     async def run(self, masters: Sequence[str]) -> int:
-        """Run to the end. Raises CommandError without a master, FrameworkStopped when it will have none of us."""
+        """Run to the end. Raises CommandError without a master, FrameworkStopped when it will have none of us, OSError when what the
+        task prints cannot be written."""
         if masters[0].startswith(ZK):
             self._connect_s = ELECTION_S
         try:
@@ -63,8 +64,10 @@ class Run:
             self._console.close()
         assert self._scheduler is not None, "the framework made its core"
         status = self._scheduler.exit_status()
-        if not self._deaf:
+        if self._deaf is None:
             self._console.result(self._scheduler.framework_id, self._scheduler.task_ids, self._scheduler.outcomes, status)
+        elif not isinstance(self._deaf, BrokenPipeError):
+            raise self._deaf
         return status
 
     def _make(self, kept: Mapping[str, bytes], fresh_id: str, spread: float) -> Scheduler:
@@ -121,11 +124,11 @@ class Run:
         self._framework.loop.post(Drained())
 
     def _write(self, stream: str, data: bytes) -> None:
-        if self._deaf:
+        if self._deaf is not None:
             return
         try:
             self._console.output(stream, data)
-        except BrokenPipeError:  # `meseta run -- yes | head`: as a shell's SIGPIPE would, this ends the task.
-            self._deaf = True
+        except OSError as error:  # `meseta run -- yes | head`: as a shell's SIGPIPE would, this ends the task. So does a full disk.
+            self._deaf = error
             sys.stderr.flush()
             self._interrupt()

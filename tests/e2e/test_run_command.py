@@ -134,6 +134,18 @@ def test_a_closed_pipe_ends_the_task(cluster: Cluster, tmp_path: Path) -> None:
     assert not alive(int((tmp_path / "pid").read_text()))
 
 
+def test_output_that_cannot_be_written_ends_the_task(cluster: Cluster, tmp_path: Path) -> None:
+    """`meseta run -- yes > /srv/file`, where the disk is full."""
+    script = f"echo $$ > {tmp_path}/pid; while :; do echo y; sleep 0.02; done"
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*MESETA, "run", "--name", "yes", "--", "sh", "-c", script],
+            env=cluster.environ, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "Error: cannot write the output: No space left on device\n")
+    assert not alive(int((tmp_path / "pid").read_text()))
+
+
 def test_much_output_comes_whole_and_as_it_is(cluster: Cluster) -> None:
     done = subprocess.run(
         [*MESETA, "run", "--", "sh", "-c", r"seq 1 200000; printf '\377\000end'"], env=cluster.environ, capture_output=True, timeout=60

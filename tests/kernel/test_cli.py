@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,6 +28,8 @@ def command(ctx, name, json):
         raise CallError("name: is refused")
     if name == "config":
         raise ConfigError("--name: wrong")
+    if name == "elsewhere":
+        raise OSError(28, "of another file")
     if name == "seven":
         ctx.exit(7)
     print("hello", name)
@@ -41,7 +44,8 @@ def plugin(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "greeting-1.dist-info/entry_points.txt").write_text(
         "[console_scripts]\nother = x:y\n\n[meseta.commands]\ngreet = greeting:command\ngone = no_such_module:command\n"
     )
-    return {"PYTHONPATH": str(tmp_path), "PATH": "/usr/bin:/bin"}
+    path = os.pathsep.join(filter(None, (str(tmp_path), os.environ.get("PYTHONPATH"))))
+    return {"PYTHONPATH": path, "PATH": "/usr/bin:/bin"}
 
 
 def run(environ: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -124,3 +128,27 @@ def test_a_reader_that_has_seen_enough_is_no_crash() -> None:
     done = subprocess.run(f"{' '.join(MESETA)} --help | true", shell=True, capture_output=True, text=True, timeout=30, check=False)  # noqa: S602
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("buffered", [True, False])
+@pytest.mark.parametrize("arguments", ["greet --name you", "--help", "greet --json --name you"])
+def test_output_that_cannot_be_written_is_told_in_one_line(plugin: dict[str, str], arguments: str, buffered: bool) -> None:
+    environ = plugin if buffered else {**plugin, "PYTHONUNBUFFERED": "1"}
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [*MESETA, *arguments.split()], env=environ, stdout=full, stderr=subprocess.PIPE, text=True, timeout=30, check=False
+        )
+    told = json.loads(done.stderr)["error"] if "--json" in arguments else done.stderr.removeprefix("Error: ").removesuffix("\n")
+    assert (done.returncode, told) == (1, "cannot write the output: No space left on device")
+
+
+def test_other_errors_of_the_system_are_bugs(plugin: dict[str, str]) -> None:
+    done = run(plugin, "greet", "--name", "elsewhere")
+    assert done.returncode == 1
+    assert "OSError: [Errno 28] of another file" in done.stderr
+
+
+def test_a_closed_stdout_is_no_crash(plugin: dict[str, str]) -> None:
+    command = f"{' '.join(MESETA)} greet --name you >&-"
+    done = subprocess.run(command, shell=True, env=plugin, stderr=subprocess.PIPE, text=True, timeout=30, check=False)  # noqa: S602
+    assert (done.returncode, done.stderr) == (0, "")
