@@ -129,10 +129,11 @@ def read_extension(value: Any) -> Extension:
     """Read and check the object `meseta`. Raises CallError naming the field, and for an unknown one the nearest that is known."""
     for path, hint in unknown_fields(value, Extension, "meseta"):
         raise CallError(f"{path}: unknown field{hint}")
+    said = _without_null(value)
     try:
-        extension = msgspec.convert(_without_null(value), Extension)
+        extension = msgspec.convert(said, Extension)
     except msgspec.ValidationError as error:
-        raise CallError(f"meseta.{explain(str(error))}".replace("meseta.the body", "meseta")) from None
+        raise CallError(f"meseta.{explain(str(error), said)}".replace("meseta.the body", "meseta")) from None
     check_extension(extension)
     return extension
 

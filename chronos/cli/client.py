@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
@@ -59,6 +59,10 @@ def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) ->
         return [name for shown in page["jobs"] if (name := shown["job"]["name"]).startswith(incomplete)]
     except (KernelError, KeyError, TypeError):
         return []
+
+
+class NoJob(CommandError):
+    """There is no job of this name."""
 
 
 class Scheduler:
@@ -138,6 +142,18 @@ class Scheduler:
         found: dict[str, Any] = self.get(f"{OURS}/jobs/{segment(name)}")
         return found
 
+    def known(self, names: Iterable[str]) -> list[str]:
+        """The names, each once, where there are such jobs, if only quarantined ones: what is done to several is done to none otherwise."""
+        names = list(dict.fromkeys(names))
+        for name in names if len(names) > 1 else ():
+            try:
+                self.job(name)
+            except NoJob:
+                raise
+            except CommandError:
+                pass
+        return names
+
     def explained(self, demand: Mapping[str, str]) -> dict[str, Any] | None:
         """What the master says of a demand that waits there (`/explain`); None where it knows none, or cannot be asked from here."""
         query = urlencode({"framework_id": demand["frameworkId"], "name": demand["name"], "limit": 1})
@@ -170,5 +186,5 @@ def _explained(error: Refused) -> CommandError:
         )
     field, colon, _ = text.partition(": ")
     if text.startswith("job: there is no job"):
-        return CommandError(text, field="job", hint="`meseta cron list` shows what there is")
+        return NoJob(text, field="job", hint="`meseta cron list` shows what there is")
     return CommandError(text or str(error), field=field if colon and " " not in field else None)

@@ -157,7 +157,7 @@ def cron_next(scheduler: Scheduler, job: str, count: int, as_json: bool) -> None
 @scheduler_options
 def cron_rm(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
     """Delete jobs. What runs of them is killed; those that depend on them keep their other parents, or take over the schedule."""
-    _each(jobs, lambda name: scheduler.ask("DELETE", f"{CHRONOS}/job/{segment(name)}"), "is deleted", as_json)
+    _each(scheduler.known(jobs), lambda name: scheduler.ask("DELETE", f"{CHRONOS}/job/{segment(name)}"), "is deleted", as_json)
 
 
 @click.command("enable")
@@ -165,7 +165,7 @@ def cron_rm(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
 @scheduler_options
 def cron_enable(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
     """Let jobs run again that are disabled."""
-    _each(jobs, lambda name: scheduler.ask("POST", f"{OURS}/jobs/{segment(name)}/enable", {}), "is enabled", as_json)
+    _each(scheduler.known(jobs), lambda name: scheduler.ask("POST", f"{OURS}/jobs/{segment(name)}/enable", {}), "is enabled", as_json)
 
 
 @click.command("disable")
@@ -173,16 +173,21 @@ def cron_enable(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> N
 @scheduler_options
 def cron_disable(scheduler: Scheduler, jobs: tuple[str, ...], as_json: bool) -> None:
     """Keep jobs, and do not run them. What was due meanwhile is no slot."""
-    _each(jobs, lambda name: scheduler.ask("POST", f"{OURS}/jobs/{segment(name)}/disable", {}), "is disabled", as_json)
+    _each(scheduler.known(jobs), lambda name: scheduler.ask("POST", f"{OURS}/jobs/{segment(name)}/disable", {}), "is disabled", as_json)
 
 
 def _each(jobs: Sequence[str], act: Callable[[str], Any], done: str, as_json: bool) -> None:
-    for name in jobs:
-        act(name)
-        if not as_json:
-            click.echo(f"Job {name} {done}.")
-    if as_json:
-        output.emit_json([{"name": name} for name in jobs])
+    """What was done is told also where the rest fails."""
+    told: list[dict[str, str]] = []
+    try:
+        for name in jobs:
+            act(name)
+            told.append({"name": name})
+            if not as_json:
+                click.echo(f"Job {name} {done}.")
+    finally:
+        if as_json and told:
+            output.emit_json(told)
 
 
 _WHOSE = (
@@ -217,7 +222,7 @@ def cron_resume(scheduler: Scheduler, jobs: tuple[str, ...], label: str | None, 
 def _pause(scheduler: Scheduler, verb: str, jobs: tuple[str, ...], label: str | None, everything: bool, as_json: bool) -> None:
     if bool(jobs) + (label is not None) + everything != 1:
         raise click.UsageError("give one of JOBS, --label and --all")
-    for name in jobs:
+    for name in scheduler.known(jobs):
         scheduler.ask("POST", f"{OURS}/jobs/{segment(name)}/{verb}", {})
     if not jobs:
         scheduler.ask("POST", f"{OURS}/{verb}", {"label": label} if label is not None else {})

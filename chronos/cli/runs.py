@@ -10,6 +10,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import tzinfo
+from itertools import islice
 from typing import Any
 
 import click
@@ -34,6 +38,7 @@ HEADINGS = (
 LOOKED_AT = 100  # Of the newest runs, for one that began.
 ON_TIME_MS = 1000
 LISTED_MAX = 20
+ROOTS_MAX = 5
 
 
 @click.command("run")
@@ -121,7 +126,7 @@ def cron_history(
 
     What a run printed: `meseta cron logs`.
     """
-    zone = zone_of(scheduler.job(job)["job"]) if job is not None else None
+    said = scheduler.job(job)["job"] if job is not None else None
     live = [] if state or from_ns or to_ns else scheduler.get(f"{OURS}/live", job=job, limit=min(count, 1000))["runs"]
     bounds = {name: None if at_ns is None else at_ns // 1_000_000 for name, at_ns in (("from_", from_ns), ("to", to_ns))}
     runs = [run for run in live if not run["ended"]]
@@ -135,7 +140,19 @@ def cron_history(
         output.emit_json([{**run, "log": log} for run, log in zip(runs, logs, strict=True)])
         return
     nothing = "There is no such run." if state or from_ns or to_ns else "Nothing has run yet." if job is None else "It has not run yet."
+    zone = None if said is None else _zone_above(scheduler, runs) if said.get("parents") else zone_of(said)
     output.table(HEADINGS, [_row(run, zone) for run in runs], empty=nothing)
+
+
+def _zone_above(scheduler: Scheduler, runs: Sequence[dict[str, Any]]) -> tzinfo | None:
+    """The zone of a job above one that has no schedule: slots are those of its runs. None, for the local one, where nobody knows it."""
+    roots = dict.fromkeys(root for run in runs if (root := run["identity"].partition("@")[0]) not in ("", run["job"]))
+    for root in islice(roots, ROOTS_MAX):
+        with suppress(CommandError):  # It is gone, or quarantined.
+            said = scheduler.job(root)["job"]
+            if not said.get("parents"):
+                return zone_of(said)
+    return None
 
 
 def _row(run: dict[str, Any], zone: Any) -> tuple[str, ...]:

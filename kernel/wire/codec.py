@@ -122,6 +122,8 @@ _TEXT_CHARS_MAX = 300
 _VALUE_CHARS_MAX = 40
 _STEP = re.compile(r"[^.\[\]]+|\[\d+\]|\[\.\.\.\]")
 _NO_NUMBER = re.compile(r"Expected `(?:int|float)`, got `str`")
+_GOT = re.compile(r"got `(\w+)`")
+_KINDS = {"int": int, "float": float, "str": str, "bool": bool, "array": list, "object": dict, "null": type(None)}
 _MISSING = re.compile(r"Object missing required field `(.*)`")
 _WORDS = {
     "`int`": "an integer",
@@ -140,15 +142,18 @@ _WORDS = {
 def explain(error: str, body: Any = None) -> str:
     """Turn msgspec's "Expected `int`, got `str` - at `$.a[0].b`" into "a[0].b: expected an integer, got a string, 'x'".
 
-    body: what was to be converted, if known: for the keys of maps, which msgspec does not name, and the text where a number is due.
+    body: what was to be converted, if known: for the keys of maps, which msgspec does not name (`[...]`), and the text where a number is
+    due.
     """
     found = _ERROR.fullmatch(error)
     assert found is not None
     text, path = found["text"].replace(" | null`", "`"), (found["path"] or "").removeprefix(".")
-    due = _NO_NUMBER.match(text) is not None
-    if due and (place := _place(_STEP.findall(path), body)) is not None:
+    got, due = _GOT.search(text), _NO_NUMBER.match(text) is not None
+    wrong = _KINDS.get(got[1]) if got is not None and (due or "[...]" in path) else None
+    if wrong is not None and (place := _place(_STEP.findall(path), body, wrong)) is not None:
         path, given = place[0].removeprefix("."), repr(place[1])
-        text += f", {given if len(given) <= _VALUE_CHARS_MAX else given[:_VALUE_CHARS_MAX] + '...'}"
+        if due:
+            text += f", {given if len(given) <= _VALUE_CHARS_MAX else given[:_VALUE_CHARS_MAX] + '...'}"
     if len(path) > _PATH_CHARS_MAX:
         path = path[:_PATH_CHARS_MAX] + "..."
     missing = _MISSING.fullmatch(text)
@@ -159,10 +164,10 @@ def explain(error: str, body: Any = None) -> str:
     return f"{path or 'the body'}: {text[:1].lower()}{text[1:_TEXT_CHARS_MAX]}"
 
 
-def _place(steps: Sequence[str], value: Any) -> tuple[str, str] | None:
-    """The path to a text that stands where a number is due, with the keys of maps (`[...]` in steps), and the text."""
+def _place(steps: Sequence[str], value: Any, wrong: type) -> tuple[str, Any] | None:
+    """The path to the first value of the kind that is wrong there, with the keys of maps (`[...]` in steps), and the value."""
     if not steps:
-        return ("", value) if isinstance(value, str) else None
+        return ("", value) if type(value) is wrong else None
     step, rest = steps[0], steps[1:]
     if step == "[...]":
         choices = [(f".{key}", part) for key, part in value.items()] if isinstance(value, dict) else []
@@ -172,7 +177,7 @@ def _place(steps: Sequence[str], value: Any) -> tuple[str, str] | None:
     else:
         choices = [(f".{step}", value[step])] if isinstance(value, dict) and step in value else []
     for name, part in choices:
-        if (found := _place(rest, part)) is not None:
+        if (found := _place(rest, part, wrong)) is not None:
             return name + found[0], found[1]
     return None
 

@@ -294,6 +294,8 @@ def test_null_in_the_extension_is_absent() -> None:
         ({"timeout": "soon"}, "meseta.timeout: 'soon' is no duration"),
         ({"priority": 5000}, "meseta.priority: 5000 is not allowed: -1000 to 1000 are"),
         ({"priority": "high"}, "meseta.priority: expected an integer, got a string"),
+        ({"labels": {"a": "x", "team.b": 5}}, "meseta.labels.team.b: expected a string, got an integer"),
+        ({"http": {"url": "http://x/", "headers": {"A": True}}}, "meseta.http.headers.A: expected a string, got true or false"),
         ({"labels": ["a"]}, "meseta.labels: expected an object, got a list"),
         ({"retry": {"factor": 0.5}}, "meseta.retry.factor: 0.5 is not allowed"),
         ({"http": {"url": "ftp://x"}}, "meseta.http.url: a URL of http or https is due"),

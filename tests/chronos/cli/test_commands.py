@@ -211,6 +211,20 @@ class TestLooking:
         assert "the job is paused" in cron("history", "a")
         assert cron.json("history", "a", "--state", "skipped") == [skipped]
 
+    def test_slots_of_a_child_are_in_the_zone_of_its_root(self, cron: Command, api: Api) -> None:
+        add(cron, "a", "1 9 * * *", "--zone", "Asia/Tokyo")
+        cron("add", "b", "--after", "a", "--", "true")
+        cron("add", "c", "--after", "b", "--", "true")
+        api.wait(61)
+        for _ in range(3):
+            api.end()
+        cron("run", "b")  # The newest run of c has b for its root, which has no zone.
+        for _ in range(2):
+            api.end()
+        shown = [cron("history", name).splitlines() for name in "abc"]
+        assert [len(lines) for lines in shown] == [2, 3, 3]
+        assert all("JST" in line for lines in shown for line in lines[1:])
+
     def test_history_of_all_jobs(self, cron: Command, api: Api) -> None:
         add(cron, "a", "R/2026-01-01T00:01:00Z/PT1M", "--retries", "0")
         add(cron, "b", "@daily")
@@ -302,3 +316,20 @@ class TestDoing:
         assert "give one of JOBS, --label and --all" in cron("pause", status=2)
         cron("rm", "a")
         assert cron.json("list") == []
+
+    @pytest.mark.parametrize("verb", ["rm", "enable", "disable", "pause", "resume"])
+    def test_of_several_jobs_none_is_touched_where_one_does_not_exist(self, cron: Command, verb: str) -> None:
+        add(cron, "a", "@daily")
+        before = cron.json("list")
+        assert json.loads(cron(verb, "a", "nobody", "--json", status=1))["field"] == "job"
+        assert cron.json("list") == before
+
+    def test_what_was_done_is_told_where_the_rest_fails(
+        self, cron: Command, api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add(cron, "a", "@daily")
+        monkeypatch.setattr("chronos.cli.client.Scheduler.known", lambda self, names: names)  # It went a moment later.
+        capsys.readouterr()
+        assert cli.run(["cron", "rm", "a", "gone", "--json", "--url", api.url]) == 1
+        out, err = capsys.readouterr()
+        assert (json.loads(out), json.loads(err)["field"]) == ([{"name": "a"}], "job")

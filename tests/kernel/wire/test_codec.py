@@ -423,7 +423,7 @@ def test_an_empty_discovery_lacks_what_is_required() -> None:
             QuotaConfig,
             "limits.cpus.value: expected a number, got a string, 'NaN'",
         ),
-        ('{"limits":{"cpus":{"value":[]}}}', QuotaConfig, "limits[...].value: expected a number, got a list"),
+        ('{"limits":{"cpus":{"value":[]}}}', QuotaConfig, "limits.cpus.value: expected a number, got a list"),
         ('{"limits":{"cpus":{"value":1e400}}}', QuotaConfig, "limits[...].value: number out of range"),
         ('{"nanoseconds":"1.5"}', TimeInfo, "nanoseconds: expected an integer, got a string, '1.5'"),
         (f'{{"nanoseconds":"{"x" * 1000}"}}', TimeInfo, f"nanoseconds: expected an integer, got a string, '{'x' * 39}..."),
