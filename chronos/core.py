@@ -228,6 +228,9 @@ class ChronosScheduler(Scheduler):
             if len(slots) > BACKFILL_MAX:
                 raise CallError(f"to: there are more than {BACKFILL_MAX} slots between from and to")
             at = next_run(entry.schedule, at, None if entry.schedule.repeats is None else BACKFILL_MAX)
+        if asked.dry_run:
+            self.emit(Reply(slots))
+            return
         made = [self.life.call(entry, Cause.BACKFILL, now_ms, slot_ms=slot_ms) for slot_ms in slots]
         self.emit(Reply([run.run_id for run in made]))
 

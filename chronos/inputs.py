@@ -41,11 +41,13 @@ class RunNow(_Message, frozen=True):
 
 
 class Backfill(_Message, frozen=True):
-    """Run the slots of a job in [from_ms, to_ms), in order, whether or not they have run; with all that depends on it. Replies with ids."""
+    """Run the slots of a job in [from_ms, to_ms), in order, whether or not they have run; with all that depends on it. Replies with ids.
+    dry_run: run none, and reply with the slots."""
 
     name: str
     from_ms: int
     to_ms: int
+    dry_run: bool = False
 
 
 class RunAgain(_Message, frozen=True):

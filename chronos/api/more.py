@@ -36,9 +36,10 @@ class _Run(Struct, forbid_unknown_fields=True):
     arguments: str | None = None
 
 
-class _Range(Struct, forbid_unknown_fields=True, rename={"from_": "from"}):
+class _Range(Struct, forbid_unknown_fields=True, rename={"from_": "from", "dry_run": "dryRun"}):
     from_: str | int
     to: str | int
+    dry_run: bool = False
 
 
 class _Pause(Struct, forbid_unknown_fields=True):
@@ -120,8 +121,8 @@ class MoreApi:
 
     async def _backfill(self, request: Request, name: str) -> web.StreamResponse:
         said = await answers.body_of(request, _Range)
-        asked = inputs.Backfill(name, instant(said.from_, "from"), instant(said.to, "to"))
-        return await answers.shown(request, {"runs": await self._leadership.working().ask(asked)})
+        asked = inputs.Backfill(name, instant(said.from_, "from"), instant(said.to, "to"), said.dry_run)
+        return await answers.shown(request, {"slots" if said.dry_run else "runs": await self._leadership.working().ask(asked)})
 
     async def _pause_one(self, request: Request, name: str) -> web.StreamResponse:
         await self._leadership.working().ask(inputs.Pause(request.rest.endswith("/pause"), name=name))

@@ -61,6 +61,10 @@ def complete(ctx: click.Context, parameter: click.Parameter, incomplete: str) ->
         return []
 
 
+class Away(CommandError):
+    """The scheduler does not answer, or does not lead yet: it may soon."""
+
+
 class NoJob(CommandError):
     """There is no job of this name."""
 
@@ -120,7 +124,7 @@ class Scheduler:
             return asked(client)
         except Unreachable as error:
             hint = "is it running? `meseta status` shows what does"
-            raise CommandError(f"cannot reach the scheduler of jobs at {self.url}: {error.reason}", field="--url", hint=hint) from error
+            raise Away(f"cannot reach the scheduler of jobs at {self.url}: {error.reason}", field="--url", hint=hint) from error
         except Refused as error:
             raise _explained(error) from error
 
@@ -184,6 +188,8 @@ def _explained(error: Refused) -> CommandError:
         return CommandError(
             f"the scheduler of jobs asks who you are: {text}", field="--credential", hint="give --credential FILE (or MESETA_CREDENTIAL)"
         )
+    if error.status == 503:
+        return Away(text or str(error))
     field, colon, _ = text.partition(": ")
     if text.startswith("job: there is no job"):
         return NoJob(text, field="job", hint="`meseta cron list` shows what there is")

@@ -20,6 +20,7 @@ import click
 
 from chronos.cli.client import CHRONOS, OURS, Scheduler, complete, job_argument, scheduler_options, segment
 from chronos.cli.shown import at, exit_of, lasted, short, zone_of
+from chronos.cli.waiting import begun
 from kernel.commands import output
 from kernel.commands.context import CommandError
 from kernel.commands.times import instant
@@ -41,6 +42,9 @@ LISTED_MAX = 20
 ROOTS_MAX = 5
 
 
+_wait = click.option("--wait", is_flag=True, help="Return when it is over, with status 0 if it succeeded, else 1.")
+
+
 @click.command("run")
 @job_argument
 @click.option(
@@ -50,32 +54,28 @@ ROOTS_MAX = 5
     multiple=True,
     help="Appended to its command (without a shell: its words), in the place of its own arguments.",
 )
+@_wait
 @scheduler_options
-def cron_run(scheduler: Scheduler, job: str, arguments: tuple[str, ...], as_json: bool) -> None:
+def cron_run(scheduler: Scheduler, job: str, arguments: tuple[str, ...], wait: bool, as_json: bool) -> int:
     """Run a job now, and then what depends on it. Its schedule stays as it is."""
     said = {"arguments": " ".join(arguments)} if arguments else {}
     run = scheduler.ask("POST", f"{OURS}/jobs/{segment(job)}/run", said)["run"]
-    if as_json:
-        output.emit_json({"run": run})
-    else:
-        click.echo(f"Run {run} is begun.")
+    return begun(scheduler, run, wait=wait, as_json=as_json)
 
 
 @click.command("rerun")
 @job_argument
 @click.argument("run", required=False)
+@_wait
 @scheduler_options
-def cron_rerun(scheduler: Scheduler, job: str, run: str | None, as_json: bool) -> None:
+def cron_rerun(scheduler: Scheduler, job: str, run: str | None, wait: bool, as_json: bool) -> int:
     """Run a run that is over again, and then what depends on it: the last of a job, or RUN (an id, as `cron history` shows it).
 
     In a graph it takes the place of the one that failed: what is below it runs with what its other parents came to.
     """
     past = _past(scheduler, job, run)
     again = scheduler.ask("POST", f"{OURS}/runs/{segment(past['id'])}/again", {})["run"]
-    if as_json:
-        output.emit_json({"run": again})
-    else:
-        click.echo(f"Run {again} is begun.")
+    return begun(scheduler, again, wait=wait, as_json=as_json)
 
 
 def _past(scheduler: Scheduler, job: str, run: str | None, began: bool = False) -> dict[str, Any]:
@@ -98,16 +98,28 @@ def _past(scheduler: Scheduler, job: str, run: str | None, began: bool = False) 
 @job_argument
 @click.option("--from", "from_ns", type=instant, required=True, metavar="TIME", help="The first slot is not before it: 2026-12-01T02:00.")
 @click.option("--to", "to_ns", type=instant, default="now", show_default=True, metavar="TIME", help="The last slot is before it.")
+@click.option("--dry-run", is_flag=True, help="Only list the slots.")
 @scheduler_options
-def cron_backfill(scheduler: Scheduler, job: str, from_ns: int, to_ns: int, as_json: bool) -> None:
+def cron_backfill(scheduler: Scheduler, job: str, from_ns: int, to_ns: int, dry_run: bool, as_json: bool) -> None:
     """Run the slots of a job between two times, whether they have run or not, in order, and what depends on them."""
-    asked = {"from": from_ns // 1_000_000, "to": to_ns // 1_000_000}
-    runs = scheduler.ask("POST", f"{OURS}/jobs/{segment(job)}/backfill", asked)["runs"]
+    asked = {"from": from_ns // 1_000_000, "to": to_ns // 1_000_000, "dryRun": dry_run}
+    answer = scheduler.ask("POST", f"{OURS}/jobs/{segment(job)}/backfill", asked)
+    if dry_run:
+        zone = zone_of(scheduler.job(job)["job"])
+        slots = [{"slot": slot, "time": at(slot, zone)} for slot in answer["slots"]]
+        _list(slots, [slot["time"] for slot in slots], ("1 slot would be run:", f"{len(slots)} slots would be run:"), as_json)
+    else:
+        runs = answer["runs"]
+        _list(runs, runs, ("1 run is begun:", f"{len(runs)} runs are begun:"), as_json)
+
+
+def _list(found: Sequence[Any], lines: Sequence[str], headings: tuple[str, str], as_json: bool) -> None:
+    """headings: of one, and of several."""
     if as_json:
-        output.emit_json(runs)
-    elif runs:
-        more = [f"... and {len(runs) - LISTED_MAX} more; --json prints all"] if len(runs) > LISTED_MAX else []
-        click.echo("\n".join([f"{len(runs)} runs are begun:" if len(runs) > 1 else "1 run is begun:", *runs[:LISTED_MAX], *more]))
+        output.emit_json(found)
+    elif lines:
+        more = [f"... and {len(lines) - LISTED_MAX} more; --json prints all"] if len(lines) > LISTED_MAX else []
+        click.echo("\n".join([headings[len(lines) > 1], *lines[:LISTED_MAX], *more]))
     else:
         click.echo("There is no slot between these times.", err=True)
 

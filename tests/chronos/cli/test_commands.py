@@ -5,12 +5,15 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.shell_completion import ShellComplete
 
 from chronos import cli as chronos_cli
+from chronos.cli import waiting
+from chronos.cli.client import Away, Scheduler
 from kernel import cli
 from kernel.wire.task import TaskState
 from tests.chronos.serving import Api
@@ -304,6 +307,64 @@ class TestDoing:
         told = cron("backfill", "a", "--from", "2025-11-01T00:00Z", "--to", "2025-12-01T00:00Z").splitlines()
         assert cron("backfill", "a", "--from", "2025-12-01T00:00Z", "--to", "2025-12-02T00:00Z").startswith("1 run is begun:")
         assert (told[0], len(told), told[-1]) == ("30 runs are begun:", 22, "... and 10 more; --json prints all")
+
+    def test_slots_of_the_past_are_listed_and_not_run(self, cron: Command) -> None:
+        cron("add", "a", "--schedule", "0 9 * * *", "--zone", "Asia/Tokyo", "--", "true")
+        between = ("--from", "2025-12-01T00:00Z", "--to", "2025-12-03T00:00Z", "--dry-run")
+        assert cron("backfill", "a", *between).splitlines() == [
+            "2 slots would be run:",
+            "2025-12-01 09:00:00 JST",
+            "2025-12-02 09:00:00 JST",
+        ]
+        assert [slot["slot"] for slot in cron.json("backfill", "a", *between)] == [1764547200000, 1764633600000]
+        assert cron.json("history", "a") == []
+
+    @pytest.mark.parametrize(
+        ("state", "status", "said"),
+        [(TaskState.TASK_FINISHED, 0, "succeeded after "), (TaskState.TASK_FAILED, 1, "failed (exit status 125) after ")],
+    )
+    def test_a_run_is_waited_for(
+        self,
+        cron: Command,
+        api: Api,
+        capsys: pytest.CaptureFixture[str],
+        monkeypatch: pytest.MonkeyPatch,
+        state: TaskState,
+        status: int,
+        said: str,
+    ) -> None:
+        add(cron, "a", "@daily", "--retries", "0")
+        monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=lambda wait_s: api.end(state)))  # It ends while it is waited for.
+        capsys.readouterr()
+        for verb in ("run", "rerun"):
+            assert cli.run(["cron", verb, "a", "--wait", "--url", api.url]) == status
+            assert f" {said}" in capsys.readouterr().out
+        assert cli.run(["cron", "run", "a", "--wait", "--json", "--url", api.url]) == status
+        assert json.loads(capsys.readouterr().out)["state"] == ("failed" if status else "succeeded")
+
+    def test_a_run_that_is_skipped_is_told_with_the_reason(self, cron: Command, api: Api, capsys: pytest.CaptureFixture[str]) -> None:
+        add(cron, "a", "@daily")
+        cron("disable", "a")
+        assert cli.run(["cron", "run", "a", "--wait", "--url", api.url]) == 1
+        assert "was skipped: the job is disabled" in capsys.readouterr().out
+
+    def test_a_scheduler_that_is_away_is_waited_for_and_a_run_that_is_left_goes_on(
+        self, cron: Command, api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add(cron, "a", "@daily")
+        asked, looks = Scheduler.get, iter([Away("away"), None, KeyboardInterrupt()])
+
+        def get(self: Scheduler, path: str, **query: Any) -> Any:
+            if (error := next(looks)) is not None:
+                raise error
+            return asked(self, path, **query)
+
+        monkeypatch.setattr(Scheduler, "get", get)
+        monkeypatch.setattr(waiting, "time", SimpleNamespace(sleep=lambda wait_s: None))
+        capsys.readouterr()
+        assert cli.run(["cron", "run", "a", "--wait", "--url", api.url]) == 130
+        assert "goes on; `meseta cron kill a a@" in capsys.readouterr().err
+        assert next(looks, "all") == "all"
 
     def test_pauses_disables_and_deletes(self, cron: Command) -> None:
         add(cron, "a", "@daily", "--label", "t=red")
