@@ -38,7 +38,7 @@ check: $(VENV)/.installed-test
 
 # Everything at CI size.
 test: check
-	tests/compat/setup_pymesos.sh
+	tests/compat/setup_clients.sh
 	tests/setup_zookeeper.sh
 	tests/setup_runc.sh
 	tests/setup_docker.sh

@@ -17,12 +17,12 @@ from tests.cluster import Cluster, eventually
 from tests.quorum import Quorum
 
 HERE = Path(__file__).parent
-PYTHON = HERE.parent.parent / ".cache/pymesos/venv/bin/python"
+PYTHON = HERE.parent.parent / ".cache/clients/venv/bin/python"
 EXECUTOR = shlex.join([str(PYTHON), str(HERE / "pymesos_executor.py")])
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(not PYTHON.exists(), reason="no pymesos: run tests/compat/setup_pymesos.sh"),
+    pytest.mark.skipif(not PYTHON.exists(), reason="no pymesos: run tests/compat/setup_clients.sh"),
 ]
 
 

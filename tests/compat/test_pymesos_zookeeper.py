@@ -14,7 +14,7 @@ from tests.zookeeper import Zookeeper
 
 pytestmark = [
     pytest.mark.e2e,
-    pytest.mark.skipif(not PYTHON.exists(), reason="no pymesos: run tests/compat/setup_pymesos.sh"),
+    pytest.mark.skipif(not PYTHON.exists(), reason="no pymesos: run tests/compat/setup_clients.sh"),
 ]
 
 

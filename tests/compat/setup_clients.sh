@@ -1,14 +1,14 @@
 #!/bin/sh
-# Make the virtual environment of tests/compat/test_pymesos.py: PyPI's pymesos as it is, in .cache/pymesos/venv.
+# Make the virtual environment of tests/compat: PyPI's pymesos and chronos-python as they are, in .cache/clients/venv.
 #
-# The parser that it needs, http-parser, ships C source made by a Cython too old for Python 3.11; it is made anew from its
+# The parser that pymesos needs, http-parser, ships C source made by a Cython too old for Python 3.11; it is made anew from its
 # .pyx with Cython 0.29. Where there is no C compiler, its other parser, written in Python, is used: pymesos takes either.
 set -eu
 cd "$(dirname "$0")/../.."
-home=$PWD/.cache/pymesos
+home=$PWD/.cache/clients
 stamp=$home/ready
 mkdir -p .cache
-exec 9>.cache/pymesos.lock
+exec 9>.cache/clients.lock
 flock 9
 [ "$stamp" -nt "$0" ] && [ -x "$home/venv/bin/python" ] && exit 0
 
@@ -27,6 +27,7 @@ if ! $pip install --no-build-isolation "$home/http-parser-0.9.0" >"$home/build.l
     cp "$home"/http-parser-0.9.0/http_parser/*.py "$packages/http_parser"
 fi
 $pip install 'six==1.17.0' 'addict==2.4.0' 'kazoo==2.11.0'
-$pip install --no-build-isolation --no-deps 'pymesos==0.3.15'
-"$home/venv/bin/python" -c 'import pymesos'
+$pip install 'httplib2==0.22.0' 'pyparsing==3.1.4'
+$pip install --no-build-isolation --no-deps 'pymesos==0.3.15' 'chronos-python==1.2.1'
+"$home/venv/bin/python" -c 'import chronos, pymesos'
 touch "$stamp"
