@@ -18,6 +18,7 @@ FRAMEWORK = "chronos"
 CHRONOS, OURS = "/v1/scheduler", "/v1/meseta"
 PAGE = 1000
 TIMEOUT_S = 60.0
+EXPLAINED_S = 3.0  # How long the master may take to say why a run waits: there is an answer without it.
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -159,10 +160,11 @@ class Scheduler:
         return names
 
     def explained(self, demand: Mapping[str, str]) -> dict[str, Any] | None:
-        """What the master says of a demand that waits there (`/explain`); None where it knows none, or cannot be asked from here."""
+        """What the master says of a demand that waits there (`/explain`); None where it knows none, or does not answer."""
         query = urlencode({"framework_id": demand["frameworkId"], "name": demand["name"], "limit": 1})
         try:
-            found: list[dict[str, Any]] = Master(masters(self._master), self._credential).get(f"/explain?{query}")["demands"]
+            asked = Master(masters(self._master), self._credential, EXPLAINED_S)
+            found: list[dict[str, Any]] = asked.get(f"/explain?{query}")["demands"]
         except CommandError:
             return None
         return found[0] if found else None

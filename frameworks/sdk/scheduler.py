@@ -265,12 +265,12 @@ class Scheduler:
             if self._new:
                 self._out.append(state.keep_id(self.framework_id))
             self.started(now)
-        before = self.driver.session if self.driver.subscribed else None
+        subscribed = self.driver.subscribed
         effects = self.driver.tick(now)
         self._out += effects
-        if before is not None and any(type(effect) is Disconnect for effect in effects):
+        if any(type(effect) is Disconnect for effect in effects):
             self._reconciliation.halt()
-            self.lost("the master fell silent", now)
+            self.lost("the master fell silent" if subscribed else "no answer in time", now)
         if self.driver.subscribed:
             if self._reconciliation.cycle_due(now):
                 self._reconcile(now)

@@ -17,9 +17,9 @@ TIMEOUT_S = 30.0
 class Peer:
     """A daemon with an operator API. Its methods raise Refused and Unreachable."""
 
-    def __init__(self, urls: list[str], credential: Credential | None) -> None:
+    def __init__(self, urls: list[str], credential: Credential | None, timeout_s: float = TIMEOUT_S) -> None:
         self.urls = urls
-        self._client = Client(urls, credential, TIMEOUT_S)
+        self._client = Client(urls, credential, timeout_s)
 
     def call(self, type_: str, **body: Any) -> dict[str, Any]:
         """One call of the operator API; return the part of the answer that is named as the call."""
@@ -35,10 +35,10 @@ class Peer:
 class Master:
     """The leading master, behind any of several URLs. Its methods raise CommandError."""
 
-    def __init__(self, urls: list[str], credential: Credential | None) -> None:
+    def __init__(self, urls: list[str], credential: Credential | None, timeout_s: float = TIMEOUT_S) -> None:
         self.urls = urls
         self._credential = credential
-        self._peer = Peer(urls, credential)
+        self._peer = Peer(urls, credential, timeout_s)
 
     def call(self, type_: str, **body: Any) -> dict[str, Any]:
         """As Peer.call."""

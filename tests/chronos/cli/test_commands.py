@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import socket
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from click.shell_completion import ShellComplete
 
 from chronos import cli as chronos_cli
-from chronos.cli import waiting
+from chronos.cli import client, waiting
 from chronos.cli.client import Away, Scheduler
 from kernel import cli
 from kernel.wire.task import TaskState
@@ -178,6 +179,19 @@ class TestLooking:
         api.wait(62)
         assert "cpus" in cron.json("show", "a")["why"]
         assert "why" in cron("show", "a")
+
+    def test_a_master_that_hangs_does_not_hold_up_what_is_shown_of_a_job(
+        self, cron: Command, api: Api, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        add(cron, "a", "R/2026-01-01T00:01:00Z/PT1M", "--cpus", "1000")
+        api.wait(62)
+        with socket.create_server(("127.0.0.1", 0)) as hung:
+            monkeypatch.setenv("MESETA_MASTER", f"http://127.0.0.1:{hung.getsockname()[1]}")
+            monkeypatch.setattr(client, "EXPLAINED_S", 0.05)
+            shown = cron.json("show", "a")
+            hung.accept()[0].close()  # It was asked.
+        assert "cpus" in shown["why"]
+        assert shown["runs"]
 
     def test_next_runs_are_told_with_what_clocks_do(self, cron: Command, api: Api) -> None:
         cron("add", "a", "--schedule", "30 2 * * *", "--zone", "Europe/Berlin", "--", "true")

@@ -194,6 +194,13 @@ def test_without_a_master_it_gives_up_soon() -> None:
     assert master.now.mono_s < 1_008
 
 
+def test_a_master_that_hangs_is_given_up() -> None:
+    scheduler = RunScheduler(Job(("true",), "true", resources(cpus=1, mem=32)), "run-00000000-abcdefgh", 0.0, drains=False)
+    scheduler.receive(Tick(), Now(1_000.0, 0.0))
+    assert Stop("no answer in time") in scheduler.receive(Tick(), Now(1_016.0, 0.0))
+    assert scheduler.unreached
+
+
 @pytest.mark.parametrize("late_s", [0, 30])
 def test_a_master_that_refuses_is_no_master_that_is_not_there(late_s: int) -> None:
     master = start(connect=False)

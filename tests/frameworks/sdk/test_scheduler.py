@@ -14,7 +14,7 @@ from frameworks.sdk.tasks import TaskRecord, resources, task
 from frameworks.sdk.testing import FakeMaster
 from kernel.clock import Now
 from kernel.errors import StoreError
-from kernel.mainloop import Reply
+from kernel.mainloop import Reply, Tick
 from kernel.wire.ids import AgentID, OfferID, TaskID
 from kernel.wire.offer import Filters, InverseOffer
 from kernel.wire.scheduler import AcceptInverseOffers, DeclineInverseOffers, Error, Event, Update
@@ -120,6 +120,15 @@ def test_a_silent_master_is_left_after_three_heartbeats() -> None:
     master.advance(2)
     assert len(master.calls_of("SUBSCRIBE")) == 2
     assert core(master).losses == ["the master fell silent"]
+
+
+def test_a_master_that_does_not_answer_is_left() -> None:
+    scheduler = Plain({}, "test-1", 0.0)
+    scheduler.receive(Tick(), Now(1_000.0, 0.0))
+    scheduler.receive(Tick(), Now(1_014.0, 0.0))
+    assert scheduler.losses == []
+    scheduler.receive(Tick(), Now(1_016.0, 0.0))
+    assert scheduler.losses == ["no answer in time"]
 
 
 def test_heartbeats_keep_the_stream() -> None:
