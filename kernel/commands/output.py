@@ -1,15 +1,19 @@
-"""How client commands print: rich tables on a terminal, aligned text elsewhere, JSON when asked for. Imports rich late."""
+"""How client commands print: tables that fit a terminal, aligned text elsewhere, JSON when asked for."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
+from unicodedata import combining, east_asian_width
 
 import click
 
+GAP, INDENT = "  ", "    "
 GOOD = frozenset({"active", "running", "finished"})
 SIZES = frozenset({"mem", "disk"})
 BAD = frozenset({"unreachable", "failed", "lost", "error", "gone", "gone_by_operator", "dropped", "unknown", "waiting"})
@@ -21,20 +25,75 @@ def emit_json(value: Any) -> None:
 
 
 def table(headings: Sequence[str], rows: Iterable[Sequence[str]], *, empty: str) -> None:
-    """Rows under headings; `empty` when there are none, on stderr, so that pipes get nothing."""
-    rows = list(rows)
+    """Rows under headings; `empty` when there are none, on stderr, so that pipes get nothing. On a terminal as `fitted` has it; elsewhere
+    a line for each row, with all columns, however long."""
+    rows = [tuple(map(_printable, row)) for row in rows]
     if not rows:
         click.echo(empty, err=True)
     elif sys.stdout.isatty():
-        _rich(headings, rows)
+        plain = "NO_COLOR" in os.environ or os.environ.get("TERM") == "dumb"
+        click.echo("\n".join(fitted(headings, rows, shutil.get_terminal_size().columns, _unstyled if plain else _styled)))
     else:
         click.echo("\n".join(aligned([headings, *rows])))
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     """Lines with columns two spaces apart."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return [GAP.join(map(_padded, row, widths)).rstrip() for row in rows]
+
+
+def fitted(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int, style: Callable[[str, bool], str]) -> list[str]:
+    """The lines of a table on a terminal: without the columns in which there is nothing. Those for which a line has no room go on below,
+    indented; no cell is cut, so ids can be copied, and one that is wider than the terminal is left to it to wrap.
+
+    width: of the terminal, in cells. style: makes of a text, and of whether it is a heading, what is printed.
+    """
+    shown = [column for column in range(len(headings)) if any(row[column] for row in rows)]
+    widths = {column: max(_width(row[column]) for row in (headings, *rows)) for column in shown}
+    groups: list[list[int]] = []
+    used = 0
+    for column in shown:
+        if groups and used + len(GAP) + widths[column] <= width:
+            groups[-1].append(column)
+            used += len(GAP) + widths[column]
+        else:
+            used = widths[column] + (len(INDENT) if groups else 0)
+            groups.append([column])
+    lines = []
+    for number, row in enumerate((headings, *rows)):
+        for group in groups:
+            if any(row[column] for column in group) or group is groups[0]:
+                cells = (_padded(row[column], widths[column], style(row[column], number == 0)) for column in group)
+                lines.append(("" if group is groups[0] else INDENT) + GAP.join(cells).rstrip())
+    return lines
+
+
+def _padded(text: str, width: int, shown: str | None = None) -> str:
+    """As wide as a column. shown: what is printed for the text, as wide as it is."""
+    return (text if shown is None else shown) + " " * (width - _width(text))
+
+
+def _width(text: str) -> int:
+    """How many cells of a terminal it takes."""
+    if text.isascii():
+        return len(text)
+    return sum((east_asian_width(character) in "WF") + (not combining(character)) for character in text)
+
+
+def _printable(text: str) -> str:
+    """Without ends of lines, which would break the table, and what would steer the terminal."""
+    return text if text.isprintable() else "".join(character if character.isprintable() else " " for character in text)
+
+
+def _styled(text: str, heading: bool) -> str:
+    if heading:
+        return click.style(text, bold=True)
+    return click.style(text, fg="green" if text in GOOD else "red") if text in GOOD or text in BAD else text
+
+
+def _unstyled(text: str, heading: bool) -> str:
+    return text
 
 
 def details(fields: Mapping[str, str]) -> None:
@@ -42,19 +101,6 @@ def details(fields: Mapping[str, str]) -> None:
     shown = [(name + ":", text) for name, text in fields.items() if text]
     for line in aligned(shown):
         click.echo(line)
-
-
-def _rich(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    shown = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    for heading in headings:
-        shown.add_column(heading, no_wrap=heading == headings[0])
-    for row in rows:
-        shown.add_row(*(Text(cell, style="green" if cell in GOOD else "red" if cell in BAD else "") for cell in row))
-    Console().print(shown)
 
 
 def number(value: float) -> str:
