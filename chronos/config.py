@@ -6,11 +6,12 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from chronos.extension import is_http_url
 from chronos.gates import Gate
 from chronos.history import Keep
 from chronos.job import Defaults
 from chronos.life import Settings
-from chronos.notifier import Mail
+from chronos.notifier import SMTP_PORT, Mail, mail_server
 from chronos.notify import Channels, sentry_target
 from chronos.validation import Limits
 from kernel.config import Setting
@@ -56,7 +57,7 @@ class ChronosConfig(Struct, frozen=True, kw_only=True):
     webui_url: Annotated[str | None, Setting("Where this scheduler's API is, as the master tells (default: hostname and port).")] = None
     credentials: Annotated[str | None, Setting("File of principals and secrets that may call.", kind="path")] = None
     http_credentials: Annotated[
-        str | None, Setting("USER:PASSWORD that may call, as Chronos had it; or a file as of --credentials.", kind="path")
+        str | None, Setting("USER:PASSWORD that may call, as Chronos had it, which ps shows; or a file as of --credentials.", kind="path")
     ] = None
     insecure: Annotated[bool, Setting("Listen on any address without asking who calls.")] = False
     cors: Annotated[bool, Setting("Let pages of any site read, also where nobody is asked who calls.")] = False
@@ -128,6 +129,8 @@ class ChronosConfig(Struct, frozen=True, kw_only=True):
         if self.credential:
             return load_credential(self.credential)
         if not self.mesos_authentication_principal:
+            if self.mesos_authentication_secret_file:
+                raise ConfigError("--mesos_authentication_principal: --mesos_authentication_secret_file needs it")
             return None
         if not self.mesos_authentication_secret_file:
             raise ConfigError("--mesos_authentication_secret_file: --mesos_authentication_principal needs it")
@@ -172,8 +175,15 @@ class ChronosConfig(Struct, frozen=True, kw_only=True):
                 raise ConfigError(f"--raven_dsn: {error}") from None
         for flag in ("slack_url", "mattermost_url", "http_notification_url"):
             url = getattr(self, flag)
-            if url and not url.startswith(("http://", "https://")):
+            if url and not is_http_url(url):
                 raise ConfigError(f"--{flag}: a URL of http or https is due")
+        if self.http_notification_credentials and ":" not in self.http_notification_credentials:
+            raise ConfigError("--http_notification_credentials: USER:PASSWORD is due")
+        if self.mail_server:
+            try:
+                mail_server(self.mail_server, SMTP_PORT)
+            except ValueError as error:
+                raise ConfigError(f"--mail_server: {error}") from None
         return Channels(
             self.cluster_name,
             bool(self.mail_server),

@@ -244,8 +244,13 @@ def _check_retry(retry: Retry) -> None:
     _check_range(retry.jitter, 0, 1, "meseta.retry.jitter")
 
 
+def is_http_url(text: str) -> bool:
+    """Whether it is a URL of http or https that has a host."""
+    return len(text) <= 4096 and _HTTP_URL.fullmatch(text) is not None
+
+
 def _check_url(url: str, field: str) -> None:
-    if not _HTTP_URL.fullmatch(url) or len(url) > 4096:
+    if not is_http_url(url):
         raise CallError(f"{field}: a URL of http or https is due, of at most 4096 characters")
 
 

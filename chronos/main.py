@@ -24,8 +24,10 @@ from chronos.calls.http import HttpCaller
 from chronos.config import WITHOUT_EFFECT, ChronosConfig
 from chronos.core import ChronosScheduler, chronos_info
 from chronos.edge import Edge
+from chronos.extension import is_http_url
 from chronos.history import History
 from chronos.leadership import Leadership, Working
+from chronos.leftovers import send_leftovers
 from chronos.notifier import Notifier
 from chronos.notify import Notices
 from chronos.output import Outputs
@@ -36,7 +38,7 @@ from kernel.clock import SystemClock
 from kernel.election.candidacy import lead
 from kernel.election.election import Contender, Detector, Leader
 from kernel.election.standalone import FixedDetector, StandaloneContender
-from kernel.errors import ConfigError
+from kernel.errors import CallError, ConfigError
 from kernel.flags import daemon_command
 from kernel.net import loop as event_loop
 from kernel.net.auth import Authenticator, Credential, load_credentials
@@ -44,6 +46,7 @@ from kernel.store.sqlite import SqliteStore
 from kernel.store.store import Store
 from kernel.wire.common import Address
 from kernel.wire.nodes import MasterInfo
+from kernel.wire.roles import validate_role
 
 log = logging.getLogger(__name__)
 
@@ -77,10 +80,19 @@ def check(config: ChronosConfig) -> None:
         raise ConfigError(f"--http_address: {config.http_address!r} is no address") from None
     if not loopback and not config.insecure and authenticator(config) is None:
         raise ConfigError(f"--http_address: {config.http_address} can be reached by others: give --credentials, or --insecure")
+    if not config.masters:
+        raise ConfigError("--master: an address is due")
     try:
         Masters(config.masters)
     except ValueError as error:
         raise ConfigError(f"--master: {error}") from None
+    for role in config.roles:
+        try:
+            validate_role(role, "--mesos_role")
+        except CallError as error:
+            raise ConfigError(str(error)) from None
+    if config.webui_url and not is_http_url(config.webui_url):
+        raise ConfigError("--webui_url: a URL of http or https is due")
     _ = config.settings, config.channels, config.principal
 
 
@@ -119,9 +131,17 @@ async def serve(config: ChronosConfig) -> None:
     me = leadership.me = _address(config, leadership.me.id, port)
     log.info("chronos listens on %s port %d", config.http_address, port)
     contender, detector, open_store = election(config, me)
+    authorization = _basic(config.http_notification_credentials)
+    leftovers = asyncio.create_task(send_leftovers(_history(config), config.mail, authorization))
+
+    async def work() -> None:
+        await _ended(leftovers)
+        await _work(config, leadership, edge, contender, open_store)
+
     try:
-        await lead(leadership, contender, detector, lambda: _work(config, leadership, edge, contender, open_store), stop)
+        await lead(leadership, contender, detector, work, stop)
     finally:
+        await _ended(leftovers)
         await server.stop()
     log.info("stopped")
 
@@ -149,7 +169,7 @@ async def _work(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
     credential = config.principal
     store = open_store()
     try:
-        history = History(Path(config.work_dir) / "history.db", config.keep)
+        history = History(_history(config), config.keep)
     except BaseException:
         await store.close()
         raise
@@ -228,6 +248,15 @@ class _LateCelery:
     async def close(self) -> None:
         if self._caller is not None:
             await self._caller.close()
+
+
+def _history(config: ChronosConfig) -> Path:
+    return Path(config.work_dir) / "history.db"
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _basic(credentials: str) -> str:

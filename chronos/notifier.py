@@ -32,6 +32,7 @@ AT_ONCE = 4
 KEEP_MS = 24 * 3600 * 1000  # Then a message is given up.
 AGAIN_MOST_S = 300.0  # Between two attempts at one place.
 SEND_S = 15.0
+SMTP_PORT, SMTPS_PORT = 25, 465
 JSON = "application/json"
 REFUSED = frozenset({400, 410, 413, 414, 415, 422, 431})  # Answers that blame the message: it would be refused again.
 
@@ -178,20 +179,27 @@ def _shown(message: Message) -> str:
         return "?"
 
 
+def mail_server(text: str, default_port: int) -> tuple[str, int]:
+    """Host and port of `host`, `host:port` or `[::1]:port`. Raises ValueError."""
+    parts = urlsplit(f"//{text}")
+    if not parts.hostname or parts.netloc != text or parts.username is not None or any(map(str.isspace, text)):
+        raise ValueError(f"{text!r} is no HOST:PORT")
+    try:
+        return parts.hostname, parts.port or default_port
+    except ValueError:
+        raise ValueError(f"{text!r} has no port from 1 to 65535") from None
+
+
 def send_mail(mail: Mail, message: Message) -> None:
     """Blocks. Raises OSError, SMTPException."""
-    host, _, port = mail.server.partition(":")
+    host, port = mail_server(mail.server, SMTPS_PORT if mail.ssl else SMTP_PORT)
     letter = EmailMessage()
     letter["Subject"] = " ".join(message.subject.split())
     letter["From"], letter["To"] = mail.sender or f"chronos@{host}", message.target
     letter["Date"], letter["Message-ID"] = formatdate(), make_msgid(domain="meseta")
     letter.set_content(message.text)
     context = ssl.create_default_context()
-    opened = (
-        smtplib.SMTP_SSL(host, int(port or 465), timeout=SEND_S, context=context)
-        if mail.ssl
-        else smtplib.SMTP(host, int(port or 25), timeout=SEND_S)
-    )
+    opened = smtplib.SMTP_SSL(host, port, timeout=SEND_S, context=context) if mail.ssl else smtplib.SMTP(host, port, timeout=SEND_S)
     with opened as server:
         if mail.user:
             if not mail.ssl:

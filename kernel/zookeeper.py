@@ -32,6 +32,7 @@ AGAIN_S = 0.05
 RECONNECT_S_MAX = 1.0
 IN_FLIGHT_MAX = 128  # kazoo's wake-up pipe blocks at about twice as many requests that are not on their way.
 CLOSE_S = 2.0
+UNREACHED_S = 5.0  # Without a first connection, until that is told.
 ANSWER = 1 / 4  # Of the session's time: when a transaction has no answer by then, another server is tried.
 
 Begin = Callable[[KazooClient], Any]
@@ -143,6 +144,7 @@ class Session:
         self._client = new_client(ensemble, timeout_s, private=private)
         self._client.add_listener(self._changed)
         self._learn_timeout()
+        self._unreached = self._loop.call_later(UNREACHED_S, lambda: log.warning("%s is not reached yet; still trying", ensemble))
         self._client.start_async()
 
     async def ask(self, begin: Begin) -> Any:
@@ -206,6 +208,7 @@ class Session:
     async def close(self) -> None:
         """End the session: what is ephemeral in it is gone on return, if the ensemble could be reached."""
         self._closed = True
+        self._unreached.cancel()
         ended = asyncio.Event()
 
         def end() -> None:
@@ -265,6 +268,7 @@ class Session:
         if self._closed:
             return
         if state == KazooState.CONNECTED:
+            self._unreached.cancel()
             log.info("connected to %s", self.ensemble)
         elif state == KazooState.SUSPENDED:
             log.warning("lost the connection to %s", self.ensemble)

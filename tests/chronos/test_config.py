@@ -65,7 +65,17 @@ def test_what_they_mean() -> None:
         ({"http_credentials": "/no/such/file", "http_address": "0.0.0.0"}, "/no/such/file"),
         ({"zk": "http://x"}, "zk://"),
         ({"master": "ftp://x"}, "--master"),
+        ({"master": " , "}, "--master"),
         ({"logging_level": "LOUD"}, "--logging_level"),
+        ({"mesos_role": "web, a//b"}, "--mesos_role"),
+        ({"webui_url": "chronos.example:4400"}, "--webui_url"),
+        ({"slack_url": "http://"}, "--slack_url"),
+        ({"mattermost_url": "http:// x"}, "--mattermost_url"),
+        ({"http_notification_credentials": "me"}, "--http_notification_credentials"),
+        ({"mail_server": "mail:smtp"}, "--mail_server"),
+        ({"mail_server": ":25"}, "--mail_server"),
+        ({"mail_server": "smtp://mail:25"}, "--mail_server"),
+        ({"mesos_authentication_secret_file": "/secret"}, "--mesos_authentication_principal"),
     ],
 )
 def test_what_is_refused_names_the_flag(flags: dict[str, Any], word: str) -> None:

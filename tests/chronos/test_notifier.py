@@ -11,7 +11,7 @@ import pytest
 from aiohttp import web
 from msgspec import Struct
 
-from chronos.notifier import KEEP_MS, Mail, Notifier
+from chronos.notifier import KEEP_MS, Mail, Notifier, mail_server
 from chronos.notify import Message, Unsent
 from kernel.clock import Clock, Now, SystemClock
 from kernel.net.request import Request, read_body
@@ -107,7 +107,7 @@ def deliver(
         working = asyncio.create_task(sender.run())
         now_ms = int(SystemClock().now().wall_s * 1000)
         sender.put([Unsent(number, now_ms, _at(message, port)) for number, message in enumerate(messages)])
-        await _until(lambda: len(forgotten) == len(messages))
+        await until(lambda: len(forgotten) == len(messages))
         assert sender.waiting == 0
         working.cancel()
         await asyncio.wait((working,))
@@ -123,7 +123,7 @@ def _at(message: Message, port: int) -> Message:
     return msgspec.structs.replace(message, target=target)
 
 
-async def _until(done: Callable[[], bool], look: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+async def until(done: Callable[[], bool], look: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
     async with asyncio.timeout(LIMIT_S):
         while not done():
             await look(0.01)
@@ -203,3 +203,10 @@ def test_without_a_server_there_is_no_mail(caplog: pytest.LogCaptureFixture) -> 
 
 def test_a_password_is_in_no_text() -> None:
     assert "secret" not in repr(Mail("h:25", "f", "u", "secret"))
+
+
+@pytest.mark.parametrize(
+    ("text", "place"), [("mail", ("mail", 25)), ("mail:587", ("mail", 587)), ("10.0.0.1:25", ("10.0.0.1", 25)), ("[::1]:26", ("::1", 26))]
+)
+def test_where_a_server_for_mail_is(text: str, place: tuple[str, int]) -> None:
+    assert mail_server(text, 25) == place

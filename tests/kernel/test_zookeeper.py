@@ -14,7 +14,7 @@ from kernel.errors import ConfigError
 from kernel.master.config import MasterConfig
 from kernel.net.common import flags
 from kernel.zookeeper import Ensemble, Session, TransactionFailed, get, parse_url
-from tests.zookeeper import Link, Zookeeper
+from tests.zookeeper import Link, Zookeeper, free_ports
 
 
 @pytest.mark.parametrize(
@@ -76,6 +76,21 @@ def test_a_read_outlives_broken_connections(link: Link) -> None:
         return answered
 
     assert asyncio.run(run()) == [True] * 5
+
+
+def test_an_ensemble_that_is_not_reached_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr("kernel.zookeeper.UNREACHED_S", 0.01)
+    (port,) = free_ports(1)
+
+    async def run() -> None:
+        session = Session(parse_url(f"zk://me:secret@127.0.0.1:{port}/m"), 10.0)
+        async with asyncio.timeout(30):
+            while not caplog.messages:  # noqa: ASYNC110 - What is logged wakes nobody up.
+                await asyncio.sleep(0.01)
+        await session.close()
+
+    asyncio.run(run())
+    assert caplog.messages == [f"zk://127.0.0.1:{port}/m is not reached yet; still trying"]
 
 
 def test_a_request_waits_for_a_connection(link: Link) -> None:
