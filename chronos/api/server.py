@@ -69,7 +69,11 @@ class ChronosServer:
     async def start(self, ip: str, port: int) -> int:
         """Listen; return the port."""
         self._http = open_session({})
-        return await self._server.start(ip, port)
+        try:
+            return await self._server.start(ip, port)
+        except BaseException:
+            await self._http.close()
+            raise
 
     async def stop(self) -> None:
         await self._server.stop()

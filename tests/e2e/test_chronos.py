@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -12,7 +13,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from tests.cluster import Cluster, eventually
+from tests.cluster import MESETA, Cluster, eventually
 from tests.e2e.http import Answer, ask
 from tests.e2e.processes import frameworks, settled
 
@@ -150,6 +151,14 @@ def test_the_cluster_knows_it(chronos: Cluster) -> None:
     assert {daemon["name"]: daemon["state"] for daemon in status["daemons"]}["chronos"] == "running"
     assert call(chronos, "GET", "/ping").body == b"pong"
     assert call(chronos, "GET", "/leader").json()["leader"] == chronos.urls["chronos"].removeprefix("http://")
+
+
+def test_a_port_that_is_taken_is_one_line_and_status_1(chronos: Cluster, tmp_path: Path) -> None:
+    port = chronos.urls["chronos"].rpartition(":")[2]
+    command = [*MESETA, "serve", "chronos", "--work-dir", str(tmp_path), "--http-port", port]
+    done = subprocess.run(command, env=chronos.environ, capture_output=True, text=True, timeout=60, stdin=subprocess.DEVNULL)
+    assert done.returncode == 1
+    assert done.stderr == f"Error: cannot listen on 127.0.0.1 port {port}: Address already in use\n"
 
 
 def test_no_slot_is_lost_or_doubled_when_everything_is_killed(chronos: Cluster, tmp_path: Path) -> None:
