@@ -217,7 +217,8 @@ def _report(error: Exception, as_json: bool, usage: click.UsageError | None = No
         param = getattr(error, "param", None)
         field = getattr(error, "field", None) or getattr(error, "option_name", None) or getattr(error, "param_hint", None)
         field = field or (param.opts[-1] if param is not None else None)
-        click.echo(json.dumps({"error": message, "field": field, "hint": getattr(error, "hint", None) or None}), err=True)
+        problem = getattr(error, "problem", message)  # Without the hint, which has a key of its own.
+        click.echo(json.dumps({"error": problem, "field": field, "hint": getattr(error, "hint", None) or None}), err=True)
         return
     if usage is not None and usage.ctx is not None:
         click.echo(usage.ctx.get_usage(), err=True)
