@@ -150,19 +150,19 @@ def _without_null(value: Any) -> Any:
     return {name: part if name in _PASSED_ON else _without_null(part) for name, part in value.items() if part is not None}
 
 
-def unknown_fields(value: Any, kind: type[Struct], path: str = "") -> Iterator[tuple[str, str]]:
-    """The fields of an object read without a type that its class does not have: where, and `; did you mean ...?` or "" """
+def unknown_fields(value: Any, kind: type[Struct], path: str = "", alike: float = 0.6) -> Iterator[tuple[str, str]]:
+    """The fields of an object read without a type that its class does not have: where, and what `nearest` says."""
     if not isinstance(value, dict):
         return
     known = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
     for name, part in value.items():
         at = f"{path}.{str(name)[:100]}".lstrip(".")
         if name not in known:
-            yield at, nearest(str(name), known)
+            yield at, nearest(str(name), known, alike)
             continue
         for inner in _structs_of(known[name]):
             for index, item in enumerate(part) if isinstance(part, list) else [(-1, part)]:
-                yield from unknown_fields(item, inner, at if index < 0 else f"{at}[{index}]")
+                yield from unknown_fields(item, inner, at if index < 0 else f"{at}[{index}]", alike)
 
 
 def _structs_of(kind: Any) -> Iterator[type[Struct]]:

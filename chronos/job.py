@@ -161,6 +161,7 @@ DEFAULTS = Defaults()
 MISSPELT = 0.8  # How alike a name is to the one that was meant.
 UNKNOWN_MAX = 50  # Fields of a job that are looked at for that.
 _WHEN = ("schedule", "parents")
+_WITH_PARTS = ("container", "fetch", "environmentVariables")
 _FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(Job))
 _stored = msgspec.json.Decoder(Job)
 
@@ -207,11 +208,16 @@ def job_of(value: Any, defaults: Defaults = DEFAULTS) -> Job:
 
 def _check_misspelt(value: dict[str, Any]) -> None:
     """Raises CallError for a field that is a known one spelt wrong. Most of all where it says when the job runs: as a job that says
-    nothing of it, it would run once, now."""
+    nothing of it, it would run once, now. In parts too: a container with
+    an `imag` would be none, and the command run on the machine itself."""
     timeless = all(value.get(name) is None for name in _WHEN)
     for name in islice((name for name in value if name not in _FIELDS), UNKNOWN_MAX):
         if hint := nearest(name, _FIELDS, MISSPELT) or (nearest(name, _WHEN) if timeless else ""):
             raise CallError(f"{name[:100]}: unknown field{hint}")
+    parts = {name: value[name] for name in _WITH_PARTS if name in value}
+    for path, hint in islice(unknown_fields(parts, Job, alike=MISSPELT), UNKNOWN_MAX):
+        if hint:
+            raise CallError(f"{path}: unknown field{hint}")
 
 
 def _texts(constraint: Any) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Any
 
@@ -160,15 +161,34 @@ def test_null_is_absent_and_numbers_may_be_text() -> None:
 
 
 def test_unknown_fields_are_ignored_and_known_to_who_asks() -> None:
-    fields = {**NIGHTLY, "comment": "x", "container": {"image": "i", "netwrok": "HOST"}, "zzz": 1}
+    fields = {**NIGHTLY, "comment": "x", "container": {"image": "i", "net": "HOST"}, "zzz": 1}
     assert read(fields).command == NIGHTLY["command"]
-    assert list(unknown(fields)) == [("comment", "; did you mean command?"), ("container.netwrok", "; did you mean network?"), ("zzz", "")]
+    assert list(unknown(fields)) == [("comment", "; did you mean command?"), ("container.net", "; did you mean network?"), ("zzz", "")]
 
 
 @pytest.mark.parametrize(("name", "meant"), [("comand", "command"), ("scheduleTimezone", "scheduleTimeZone"), ("uri", "uris")])
 def test_a_misspelt_field_is_refused(name: str, meant: str) -> None:
     with pytest.raises(CallError, match=f"^{name}: unknown field; did you mean {meant}\\?$"):
         read({**NIGHTLY, "zzz": 1, name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("part", "path", "meant"),
+    [
+        ({"container": {"imag": "i"}}, "container.imag", "image"),
+        ({"container": {"image": "i", "forcePull": 1, "forcePullImag": True}}, "container.forcePullImag", "forcePullImage"),
+        (
+            {"container": {"image": "i", "volumes": [{"containerPath": "/x", "hostpath": "/y"}]}},
+            "container.volumes[0].hostpath",
+            "hostPath",
+        ),
+        ({"fetch": [{"uri": "http://x", "outputFile": "y"}]}, "fetch[0].outputFile", "output_file"),
+    ],
+)
+def test_a_misspelt_field_of_a_part_is_refused(part: dict[str, Any], path: str, meant: str) -> None:
+    with pytest.raises(CallError, match=f"^{re.escape(path)}: unknown field; did you mean {meant}\\?$"):
+        read({"name": "a", "command": "x", **part})
+    assert read({"name": "a", "command": "x", "fetch": [{"uri": "http://x", "output": "y"}]}).fetch[0].uri == "http://x"
 
 
 @pytest.mark.parametrize(
