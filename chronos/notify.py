@@ -87,10 +87,14 @@ class Notices:
         self._told: dict[tuple[str, str, str, str], tuple[int, int]] = {}  # -> when, and how many were kept back since.
 
     def messages(self, event: Event, now_ms: int) -> list[Message]:
-        """What to send, at once."""
+        """What to send, at once. Of what is told of one event a channel gets all that differs: for each owner, by each template."""
         found: list[Message] = []
-        for message in (*self._global(event), *self._own(event)):
-            held = self._held(event, message, now_ms)
+        of_channel: dict[tuple[str, str], int | None] = {}
+        for message in dict.fromkeys((*self._global(event), *self._own(event))):
+            channel = (message.kind, message.target)
+            if channel not in of_channel:
+                of_channel[channel] = self._held(event, message, now_ms)
+            held = of_channel[channel]
             if held is None:
                 continue
             more = f" ({held} more like this were not sent)" if held else ""

@@ -151,9 +151,18 @@ def cron_history(
         logs = [f"{scheduler.url}{OURS}/runs/{segment(run['id'])}/output" if run["attempts"] and run["ended"] else "" for run in runs]
         output.emit_json([{**run, "log": log} for run, log in zip(runs, logs, strict=True)])
         return
-    nothing = "There is no such run." if state or from_ns or to_ns else "Nothing has run yet." if job is None else "It has not run yet."
+    nothing = "There is no such run." if state or from_ns or to_ns else _none_of(said)
     zone = None if said is None else _zone_above(scheduler, runs) if said.get("parents") else zone_of(said)
     output.table(HEADINGS, [_row(run, zone) for run in runs], empty=nothing)
+
+
+def _none_of(job: dict[str, Any] | None) -> str:
+    """Why nothing is listed. Schedulers that take turns have the jobs, and their counters, in common, but not the history."""
+    if job is None:
+        return "Nothing has run yet."
+    if job["successCount"] or job["errorCount"]:
+        return "It has run, but not in this scheduler's history: that was too long ago, or another scheduler led then."
+    return "It has not run yet."
 
 
 def _zone_above(scheduler: Scheduler, runs: Sequence[dict[str, Any]]) -> tzinfo | None:

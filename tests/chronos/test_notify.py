@@ -34,6 +34,7 @@ def test_chronos_channels_hear_of_failures_for_each_owner() -> None:
         ("mail", "a@x.org"),
         ("url", "https://hook.test/in"),
         ("mail", "b@x.org"),
+        ("url", "https://hook.test/in"),
         ("chat", "https://slack.test/secret"),
         ("chat", "https://chat.test/hook"),
         ("sentry", "https://sentry.test/api/7/store/"),
@@ -43,6 +44,7 @@ def test_chronos_channels_hear_of_failures_for_each_owner() -> None:
     posted = json.loads(messages[1].body)
     assert (posted["to"], posted["job"], posted["softError"], posted["errorCount"]) == ("a@x.org", "nightly", "false", "0")
     assert all(isinstance(value, str) for value in posted.values())
+    assert json.loads(messages[3].body)["to"] == "b@x.org"
 
 
 @pytest.mark.parametrize(
@@ -80,6 +82,15 @@ def test_a_job_s_own_url_is_told_all_as_json() -> None:
 def test_a_failure_that_disables_the_job_is_a_failure_too() -> None:
     notices = Notices(Channels())
     assert notices.messages(event("disabled", meseta={"notify": [{"when": ["failure"], "mail": ["me@x.org"]}]}), 0)
+
+
+def test_of_one_event_a_channel_is_told_all_that_differs() -> None:
+    notify = [{"mail": ["a@x.org"]}, {"mail": ["a@x.org"], "template": "see the runbook"}]
+    notices = Notices(Channels())
+    messages = notices.messages(event("failure", meseta={"notify": [*notify, notify[0]]}), 0)
+    assert told(messages) == [("mail", "a@x.org")] * 2
+    assert messages[1].text == "see the runbook"
+    assert notices.messages(event("failure", meseta={"notify": notify}), 1) == []
 
 
 def test_the_same_is_told_no_more_often_than_that() -> None:

@@ -242,6 +242,18 @@ class TestLooking:
         assert [len(lines) for lines in shown] == [2, 3, 3]
         assert all("JST" in line for lines in shown for line in lines[1:])
 
+    def test_what_another_scheduler_has_in_its_history_is_no_job_that_has_not_run(
+        self, cron: Command, api: Api, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        for name, count in (("new", 0), ("old", 3)):
+            assert api.post(name, successCount=count).status == 204
+        said = []
+        for name in ("new", "old"):
+            assert cli.run(["cron", "history", name, "--url", api.url]) == 0
+            said.append(capsys.readouterr().err)
+        assert said[0] == "It has not run yet.\n"
+        assert "not in this scheduler's history" in said[1]
+
     def test_history_of_all_jobs(self, cron: Command, api: Api) -> None:
         add(cron, "a", "R/2026-01-01T00:01:00Z/PT1M", "--retries", "0")
         add(cron, "b", "@daily")
