@@ -127,7 +127,7 @@ class Scheduler:
             hint = "is it running? `meseta status` shows what does"
             raise Away(f"cannot reach the scheduler of jobs at {self.url}: {error.reason}", field="--url", hint=hint) from error
         except Refused as error:
-            raise _explained(error) from error
+            raise _explained(error, known=self._credential is not None) from error
 
     def pages(self, path: str, items: str, after: str, **query: Any) -> Iterator[dict[str, Any]]:
         """All of a list that is told in pages. after: the name of the parameter that goes on where a page ended."""
@@ -179,7 +179,8 @@ def segment(text: str) -> str:
     return quote(text, safe="@~:,=+")
 
 
-def _explained(error: Refused) -> CommandError:
+def _explained(error: Refused, known: bool) -> CommandError:
+    """known: whether it was told who asks."""
     text = error.text
     try:
         said = msgspec.json.decode(text)
@@ -187,9 +188,9 @@ def _explained(error: Refused) -> CommandError:
     except (msgspec.DecodeError, KeyError, TypeError):
         pass
     if error.status == 401:
-        return CommandError(
-            f"the scheduler of jobs asks who you are: {text}", field="--credential", hint="give --credential FILE (or MESETA_CREDENTIAL)"
-        )
+        problem = "does not know this principal and secret" if known else "asks who you are"
+        hint = "give --credential FILE (or MESETA_CREDENTIAL)"
+        return CommandError(f"the scheduler of jobs {problem}: {text}", field="--credential", hint=hint)
     if error.status == 503:
         return Away(text or str(error))
     field, colon, _ = text.partition(": ")

@@ -23,7 +23,7 @@ from chronos.cli.shown import at, exit_of, joined, lasted, short, standing, unti
 from kernel.commands import output
 
 HEADINGS = ("NAME", "WHEN", "NEXT", "STATE", "LAST", "OK", "FAILED", "OWNER")
-RUNS = ("RUN", "STATE", "STARTED", "TOOK", "EXIT", "WHERE")
+RUNS = ("RUN", "STATE", "STARTED", "TOOK", "EXIT", "HOST", "REASON")
 LAST_RUNS = 5
 STANDS_STILL = ("disabled", "paused", "quarantined")
 WAITING = ("waiting", "queued", "launching")
@@ -126,8 +126,8 @@ def _why(scheduler: Scheduler, live: Sequence[dict[str, Any]]) -> dict[str, str]
 
 def _run_row(run: dict[str, Any]) -> tuple[str, ...]:
     took = lasted(run["durationMs"]) if run["ended"] and run["attempts"] else ""
-    where = run["attempts"][-1]["hostname"] if run["attempts"] else short(run["reason"])
-    return run["id"], run["state"], at(run["started"]), took, exit_of(run), where
+    host = run["attempts"][-1]["hostname"] if run["attempts"] else ""
+    return run["id"], run["state"], at(run["started"]), took, exit_of(run), host, short(run["reason"])
 
 
 @click.command("next")

@@ -16,6 +16,7 @@ from chronos import cli as chronos_cli
 from chronos.cli import client, waiting
 from chronos.cli.client import Away, Scheduler
 from kernel import cli
+from kernel.net.client import Refused
 from kernel.wire.task import TaskState
 from tests.chronos.serving import Api
 
@@ -145,6 +146,12 @@ class TestApply:
         assert len(cron.json("list")) == 1
 
 
+@pytest.mark.parametrize(("known", "problem"), [(False, "asks who you are"), (True, "does not know this principal and secret")])
+def test_who_is_not_known_is_told_whether_he_said_who_he_is(known: bool, problem: str) -> None:
+    error = client._explained(Refused("http://x", 401, "Authentication required"), known)
+    assert (error.problem, error.field) == (f"the scheduler of jobs {problem}: Authentication required", "--credential")
+
+
 def test_a_crontab_is_shown_and_then_created(cron: Command, tmp_path: Path) -> None:
     crontab = tmp_path / "etc" / "crontab"
     crontab.parent.mkdir()
@@ -226,6 +233,7 @@ class TestLooking:
         assert (succeeded["state"], succeeded["attempts"][0]["exitStatus"]) == ("succeeded", 0)
         assert succeeded["log"].endswith(f"/runs/{succeeded['id']}/output")
         assert "the job is paused" in cron("history", "a")
+        assert "the job is paused" in cron("show", "a")
         assert cron.json("history", "a", "--state", "skipped") == [skipped]
 
     def test_slots_of_a_child_are_in_the_zone_of_its_root(self, cron: Command, api: Api) -> None:
