@@ -41,8 +41,7 @@ class Command:
 
 
 @pytest.fixture
-def cron(api: Api, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
-    monkeypatch.setattr(cli, "entry_points", lambda group: {"cron": "chronos.cli:cron"} if group == "meseta.commands" else {})
+def cron(api: Api, capsys: pytest.CaptureFixture[str]) -> Command:
     return Command(api, capsys)
 
 
