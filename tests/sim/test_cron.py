@@ -19,10 +19,11 @@ def test_partitions_and_crashes_lose_and_double_no_slot(seed: int) -> None:
     assert cron.run(seed, cron.FULL if SEED else cron.SMALL).fault is None
 
 
+@pytest.mark.parametrize("every", [3, pytest.param(1, marks=pytest.mark.soak)], ids=["some", "all"])
 @pytest.mark.parametrize("victim", ["scheduler", "master", "agent", "launcher"])
-def test_killed_at_each_of_its_acts(victim: str) -> None:
+def test_killed_at_each_of_its_acts(victim: str, every: int) -> None:
     """One job and two that follow it; the victim dies at its first act after the POST, at the second, ..."""
-    for acts in range(1, 1000):
+    for acts in range(1, 1000, every):
         if not cron.run_killed(victim, acts):
             break
     assert acts > 20
