@@ -14,6 +14,8 @@ from tests.cluster import Cluster
 from tests.e2e.docked import cluster_beside
 from tests.zookeeper import Zookeeper, started
 
+LONG = ("tests/e2e/test_docker", "tests/e2e/test_unprivileged", "tests/vm", "tests/sim", "tests/e2e", "tests/bench", "tests/compat")
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:  # A background job of a shell: what the tests start would ignore Ctrl-C, too.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -75,6 +77,11 @@ def docked(docker_engine: docker.DockerEngine, tmp_path_factory: pytest.TempPath
         yield shared
     finally:
         shared.down()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long begins first, so that at the end no worker is left alone with it."""
+    items.sort(key=lambda item: next((at for at, place in enumerate(LONG) if item.nodeid.startswith(place)), len(LONG)))
 
 
 @pytest.hookimpl(optionalhook=True)
