@@ -213,7 +213,7 @@ def test_what_there_is_not_is_named_with_a_hint(cluster: Cluster, command: list[
     assert f"meseta {command[0]} list" in error["hint"]
     done = cluster.meseta(*command, check=False)
     assert (done.returncode, done.stdout) == (1, "")
-    assert done.stderr == f"Error: {error['error']}\n"
+    assert done.stderr == f"Error: {error['error']}; {error['hint']}\n"
 
 
 @pytest.mark.parametrize("command", WRONG, ids=" ".join)
