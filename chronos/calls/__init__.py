@@ -18,6 +18,8 @@ from kernel.errors import KernelError
 
 log = logging.getLogger(__name__)
 
+LEFT = "left alone"  # With this a call is cancelled that goes on without us.
+
 
 class Result(Struct, frozen=True):
     """What a call came to. output: what it had to say, the end of it. lost: nobody knows how it went, or it was never taken."""
@@ -34,7 +36,7 @@ class Caller(Protocol):
 
     async def call(self, effect: inputs.StartCall, began: Callable[[], None]) -> Result:
         """Begin it, say so, follow it to its end. `effect.again`: this process has not begun it; follow it if that can be done.
-        Raises KernelError: it came to nothing. Cancelled where it is to end."""
+        Raises KernelError: it came to nothing. Cancelled where it is to end, or, with the message LEFT, to go on without us."""
 
     async def close(self) -> None: ...
 
@@ -61,7 +63,7 @@ class Calls:
         """Leave them: whoever comes next follows those that can be followed."""
         running, self._running = list(self._running.values()), {}
         for task in running:
-            task.cancel()
+            task.cancel(LEFT)
         if running:
             await asyncio.wait(running)
         for caller in self._callers.values():

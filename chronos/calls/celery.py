@@ -15,7 +15,7 @@ from kombu.exceptions import KombuError
 from msgspec import UNSET
 
 from chronos import inputs
-from chronos.calls import Result
+from chronos.calls import LEFT, Result
 from chronos.extension import CeleryCall
 from chronos.joins import Outcome
 from kernel.errors import KernelError
@@ -59,8 +59,9 @@ class CeleryCaller:
             began()
         try:
             return await self._follow(app, task_id, surely)
-        except asyncio.CancelledError:
-            self._threads.submit(_revoke, app, task_id)
+        except asyncio.CancelledError as cancelled:
+            if LEFT not in cancelled.args:
+                self._threads.submit(_revoke, app, task_id)
             raise
 
     def _app(self, said: CeleryCall) -> Celery:

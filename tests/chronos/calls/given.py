@@ -60,15 +60,19 @@ class World:
 
 def within(folder: Path, make: Callable[[], dict[str, Caller]], work: Callable[[World], Awaitable[T]]) -> T:
     async def run() -> T:
-        history = History(folder / "history.db")
-        world = World(history, make())
-        try:
-            return await work(world)
-        finally:
-            await world.calls.close()
-            await history.close()
+        return await inside(folder, make(), work)
 
     return asyncio.run(run())
+
+
+async def inside(folder: Path, callers: dict[str, Caller], work: Callable[[World], Awaitable[T]]) -> T:
+    history = History(folder / "history.db")
+    world = World(history, callers)
+    try:
+        return await work(world)
+    finally:
+        await world.calls.close()
+        await history.close()
 
 
 @contextmanager

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from chronos import inputs
+from chronos.calls import celery
 from chronos.calls.celery import CeleryCaller
 from chronos.joins import Outcome
 from tests import redis
-from tests.chronos.calls.given import World, start, within, working
+from tests.chronos.calls.given import World, inside, start, within, working
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +29,9 @@ def worker(broker: str) -> Iterator[str]:
         yield broker
 
 
-def sent(folder: Path, broker: str, celery: dict[str, Any], number: int) -> tuple[list[Any], bytes]:
+def sent(folder: Path, broker: str, call: dict[str, Any], number: int) -> tuple[list[Any], bytes]:
     async def work(world: World) -> tuple[list[Any], bytes]:
-        world.calls.start(start({"celery": celery}, number))
+        world.calls.start(start({"celery": call}, number))
         await world.ended()
         output = await world.output()
         return world.told, output.stdout if output is not None else b""
@@ -54,16 +55,54 @@ def test_an_exception_is_a_failure_that_says_what(tmp_path: Path, worker: str) -
     assert b"RuntimeError" in output
 
 
+@pytest.fixture
+def revoked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Ids of the tasks that workers are told to end."""
+    ids: list[str] = []
+    monkeypatch.setattr(celery, "_revoke", lambda app, task_id: ids.append(task_id))
+    return ids
+
+
+def test_a_scheduler_that_stops_leaves_it_alone_whatever_it_waits_for(tmp_path: Path, broker: str, revoked: list[str]) -> None:
+    async def stopped(number: int, looks: int) -> None:
+        caller = CeleryCaller(broker, "")
+
+        async def work(world: World) -> None:
+            world.calls.start(start({"celery": {"task": "tests.add", "queue": "nobody"}}, number))
+            await world.until(inputs.CallBegan)
+            for _ in range(looks):
+                await asyncio.sleep(0)
+
+        await inside(tmp_path, {"celery": caller}, work)
+        caller._threads.shutdown(wait=True)
+
+    for looks in range(20):
+        asyncio.run(stopped(100 + looks, looks))
+    assert revoked == []
+
+
+def test_one_that_is_ended_or_takes_too_long_is_revoked(tmp_path: Path, broker: str, revoked: list[str]) -> None:
+    caller = CeleryCaller(broker, "")
+
+    async def work(world: World) -> None:
+        world.calls.start(start({"celery": {"task": "tests.add", "queue": "nobody"}, "timeout": "1s"}, 7))
+        assert (await world.ended()).message == "it took longer than 1 s"
+
+    within(tmp_path, lambda: {"celery": caller}, work)
+    caller._threads.shutdown(wait=True)
+    assert revoked == ["ct:1:7:j:"]
+
+
 def test_after_a_restart_it_is_followed_again_and_not_sent_again(tmp_path: Path, worker: str) -> None:
     gate = tmp_path / "gate"
-    celery = {"task": "tests.wait", "args": [str(gate)]}
+    call = {"task": "tests.wait", "args": [str(gate)]}
 
     async def begin(world: World) -> None:
-        world.calls.start(start({"celery": celery}, 3))
+        world.calls.start(start({"celery": call}, 3))
         await world.until(inputs.CallBegan)
 
     async def follow(world: World) -> inputs.CallEnded:
-        world.calls.start(start({"celery": celery}, 3, again=True, begun=True))
+        world.calls.start(start({"celery": call}, 3, again=True, begun=True))
         await asyncio.sleep(0)
         gate.touch()
         return await world.ended()
