@@ -44,7 +44,7 @@ test: check
 	tests/setup_docker.sh
 	tests/setup_redis.sh
 	tests/setup_vm.sh
-	$(VENV)/bin/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(ARGS)
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 # The bars in full: takes long.
 soak: $(VENV)/.installed-test $(VENV)/.installed-bench
