@@ -232,7 +232,13 @@ class History:
     async def unsent(self) -> list[Unsent]:
         """What has not arrived, the oldest first."""
         found = await self._read(lambda db: db.execute("SELECT number, since, message FROM outbox ORDER BY number").fetchall())
-        return [Unsent(number, since_ms, _message.decode(message)) for number, since_ms, message in found]
+        unsent: list[Unsent] = []
+        for number, since_ms, message in found:
+            try:
+                unsent.append(Unsent(number, since_ms, _message.decode(message)))
+            except msgspec.MsgspecError as error:
+                log.error("message %d in the outbox of %s is not sent: it cannot be read: %s", number, self.path, error)
+        return unsent
 
     async def without_output(self, now_ms: int, most: int) -> list[Record]:
         """Runs that ended lately, on an agent, the newest first: what they printed may still be there."""

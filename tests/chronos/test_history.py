@@ -222,6 +222,16 @@ def test_what_is_to_be_told_stays_until_it_has_arrived(path: Path) -> None:
     assert [(one.since_ms, one.message) for one in unsent] == [(7, HOOK), (8, MAIL)]
 
 
+def test_a_message_that_cannot_be_read_holds_up_no_other(path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    using(path, lambda history: history.post([MAIL, HOOK], 7))
+    db = sqlite3.connect(path)
+    with db:
+        db.execute("UPDATE outbox SET message = x'c1' WHERE number = 1")
+    db.close()
+    assert [one.message for one in using(path, lambda history: history.unsent())] == [HOOK]
+    assert "message 1 in the outbox" in caplog.text
+
+
 def test_a_run_that_comes_again_is_not_told_again(path: Path) -> None:
     run = record(1)
 
