@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from celery import Celery
@@ -24,11 +25,13 @@ LOOK_FIRST_S = 0.1
 LOOK_MAX_S = 2.0
 SILENT_S = 300.0  # How long a result back end that does not answer is waited for.
 UNKNOWN_S = 30.0  # How long after a restart a task that may never have been sent is looked for.
+REVOKE_S = 5.0  # How long one who stops waits for the broker to take what is still to be revoked.
 THREADS = 8
 OUTPUT_BYTES = 8 * 1024
 READY = frozenset({"SUCCESS", "FAILURE", "REVOKED", "REJECTED", "IGNORED"})
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 
 class CannotSend(KernelError):
@@ -42,8 +45,12 @@ class CeleryCaller:
         self._broker, self._backend, self._unknown_s = broker, backend, unknown_s
         self._apps: dict[str, Celery] = {}
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="celery")
+        self._revoking: set[Future[None]] = set()
 
     async def close(self) -> None:
+        revoking = [asyncio.wrap_future(future) for future in self._revoking.copy()]
+        if revoking:
+            await asyncio.wait(revoking, timeout=REVOKE_S)
         self._threads.shutdown(wait=False, cancel_futures=True)
         for app in self._apps.values():
             app.close()
@@ -61,7 +68,9 @@ class CeleryCaller:
             return await self._follow(app, task_id, surely)
         except asyncio.CancelledError as cancelled:
             if LEFT not in cancelled.args:
-                self._threads.submit(_revoke, app, task_id)
+                revoking = self._threads.submit(_revoke_if_possible, app, task_id)
+                self._revoking.add(revoking)
+                revoking.add_done_callback(self._revoking.discard)
             raise
 
     def _app(self, said: CeleryCall) -> Celery:
@@ -122,6 +131,13 @@ def _look(app: Celery, task_id: str) -> tuple[str, Any]:
 
 def _revoke(app: Celery, task_id: str) -> None:
     app.control.revoke(task_id, terminate=True)
+
+
+def _revoke_if_possible(app: Celery, task_id: str) -> None:
+    try:
+        _revoke(app, task_id)
+    except Exception as error:  # Each transport has errors of its own.
+        log.warning("the Celery task %s could not be revoked: %s", task_id, _shown(error))
 
 
 def _result(state: str, value: Any) -> Result:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,21 @@ def test_one_that_is_ended_or_takes_too_long_is_revoked(tmp_path: Path, broker: 
     within(tmp_path, lambda: {"celery": caller}, work)
     caller._threads.shutdown(wait=True)
     assert revoked == ["ct:1:7:j:"]
+
+
+def test_one_that_is_revoked_as_the_scheduler_stops_is_revoked_all_the_same(tmp_path: Path, broker: str, revoked: list[str]) -> None:
+    caller, gate = CeleryCaller(broker, ""), threading.Event()
+
+    async def work(world: World) -> None:
+        world.calls.start(start({"celery": {"task": "tests.add", "queue": "nobody"}, "timeout": "1s"}, 8))
+        await world.until(inputs.CallBegan)
+        for _ in range(celery.THREADS):
+            caller._threads.submit(gate.wait)
+        await world.ended()
+        asyncio.get_running_loop().call_soon(gate.set)
+
+    within(tmp_path, lambda: {"celery": caller}, work)
+    assert revoked == ["ct:1:8:j:"]
 
 
 def test_after_a_restart_it_is_followed_again_and_not_sent_again(tmp_path: Path, worker: str) -> None:
