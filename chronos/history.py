@@ -2,7 +2,8 @@
 
 Written by one thread, read by another, so neither a slow disk nor a long question holds up the scheduler. A run is forgotten by the
 scheduler only when it is durable here (`inputs.Recorded`); after a crash in between it comes again and takes its own place. What is to be
-told of it goes into the outbox by the same write, and the second time not at all.
+told of it goes into the outbox by the same write, and the second time not at all. Schedulers that stand in for each other take over each
+other's runs (`chronos/feed.py`).
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import os
 import sqlite3
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
@@ -21,10 +22,11 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Struct
 
+from chronos import feed, rows
+from chronos.feed import Feed
 from chronos.joins import Outcome
 from chronos.notify import Message, Unsent
-from chronos.records import Percentiles, Record, outcome_of, percentiles
-from chronos.run import Attempt, RunState
+from chronos.records import Output, Percentiles, Record, outcome_of, percentiles
 from kernel.errors import CallError, StoreError
 
 UNSENT_MAX = 10_000  # Messages in the outbox.
@@ -37,27 +39,10 @@ OUTPUT_AGE_MS = 6 * 3600 * 1000  # For how long after its end the output of a ru
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
-_COLUMNS = Record.__struct_fields__
-_RUNS = f"""
-CREATE TABLE runs (
-    id TEXT PRIMARY KEY, job TEXT NOT NULL, slot INTEGER NOT NULL, last_slot INTEGER NOT NULL, slots INTEGER NOT NULL,
-    identity TEXT NOT NULL, cause TEXT NOT NULL, state TEXT NOT NULL, reason TEXT NOT NULL, due INTEGER NOT NULL, created INTEGER NOT NULL,
-    started INTEGER NOT NULL, ended INTEGER NOT NULL, duration_ms INTEGER NOT NULL, late_ms INTEGER NOT NULL, attempts TEXT NOT NULL,
-    arguments TEXT NOT NULL, parents TEXT NOT NULL, owner TEXT NOT NULL, framework_id TEXT NOT NULL, executor TEXT NOT NULL
-);
-CREATE INDEX runs_of_job ON runs (job, created, id);
-CREATE INDEX runs_of_identity ON runs (identity, created, id);
-CREATE INDEX runs_of_state ON runs (state, created, id);
-CREATE INDEX runs_by_time ON runs (created, id);
-CREATE INDEX runs_by_end ON runs (ended);
-CREATE INDEX successes ON runs (job, ended, due) WHERE state = '{RunState.SUCCEEDED.value}';
-CREATE TABLE outputs (id TEXT PRIMARY KEY, stdout BLOB NOT NULL, stderr BLOB NOT NULL);
-CREATE TABLE progress (task_id TEXT PRIMARY KEY, elements INTEGER NOT NULL);
-"""
 _OUTBOX = """
 CREATE TABLE outbox (number INTEGER PRIMARY KEY AUTOINCREMENT, place TEXT NOT NULL, since INTEGER NOT NULL, message BLOB NOT NULL);
 """
-_SCHEMA = (_RUNS, _OUTBOX)  # What each version has added.
+_SCHEMA = (rows.SCHEMA, _OUTBOX, feed.SCHEMA)  # What each version has added.
 
 
 class Query(Struct, frozen=True):
@@ -81,13 +66,6 @@ class Page(Struct, frozen=True):
     next: str
 
 
-class Output(Struct, frozen=True):
-    """The end of what a run printed."""
-
-    stdout: bytes
-    stderr: bytes
-
-
 class Keep(Struct, frozen=True):
     """For how long. age_ms: since a run's end; per_job: the newest of each job. 0 for ever, and for any number."""
 
@@ -105,6 +83,7 @@ class History:
         self.path, self.keep = path, keep
         self._touched: set[str] = set()  # Jobs that may have more runs than are kept.
         self._unsent: Counter[str] = Counter()  # Messages in the outbox, by place.
+        self.id = ""
         self._broken: StoreError | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -130,6 +109,7 @@ class History:
             raise StoreError(f"{self.path} was written by a newer release (schema {version}, this one knows {len(_SCHEMA)})")
         if version < len(_SCHEMA):
             db.executescript(f"BEGIN; {' '.join(_SCHEMA[version:])} PRAGMA user_version = {len(_SCHEMA)}; COMMIT;")
+        self.id = feed.myself(db)
         self._unsent = Counter(dict(db.execute("SELECT place, count(*) FROM outbox GROUP BY place")))
         self._touched = {job for (job,) in db.execute("SELECT DISTINCT job FROM runs")}
 
@@ -150,10 +130,9 @@ class History:
     def _record(
         self, db: sqlite3.Connection, records: Sequence[Record], told: Mapping[str, Sequence[Message]], now_ms: int
     ) -> list[Unsent]:
-        new = [run_id for run_id in told if db.execute("SELECT 1 FROM runs WHERE id = ?", (run_id,)).fetchone() is None]
-        rows = [_row(record) for record in records]
-        marks = ", ".join("?" * len(_COLUMNS))
-        db.executemany(f"REPLACE INTO runs ({', '.join(_COLUMNS)}) VALUES ({marks})", rows)  # noqa: S608
+        new = [run_id for run_id in told if not feed.is_own(db, run_id)]
+        rows.put(db, records)
+        feed.came(db, [record.id for record in records])
         self._touched.update(record.job for record in records)
         return self._post(db, [message for run_id in new for message in told[run_id]], now_ms)
 
@@ -183,7 +162,11 @@ class History:
         self._unsent -= Counter(one.message.place for one in done)
 
     async def put_output(self, run_id: str, output: Output) -> None:
-        await self._write(lambda db: db.execute("REPLACE INTO outputs VALUES (?, ?, ?)", (run_id, output.stdout, output.stderr)))
+        await self._write(lambda db: self._put_output(db, run_id, output))
+
+    def _put_output(self, db: sqlite3.Connection, run_id: str, output: Output) -> None:
+        db.execute("REPLACE INTO outputs VALUES (?, ?, ?)", (run_id, output.stdout, output.stderr))
+        feed.came_more(db, run_id)
 
     async def add_progress(self, task_id: str, elements: int) -> None:
         """Count elements that a task of a data job has dealt with."""
@@ -210,8 +193,8 @@ class History:
         if ids and db.execute("SELECT 1 FROM progress LIMIT 1").fetchone() is not None:
             for (run_id,) in ids:
                 (attempts,) = db.execute("SELECT attempts FROM runs WHERE id = ?", (run_id,)).fetchone() or ("[]",)
-                db.executemany("DELETE FROM progress WHERE task_id = ?", [(attempt.task_id,) for attempt in _attempts.decode(attempts)])
-        for table in ("runs", "outputs"):
+                db.executemany("DELETE FROM progress WHERE task_id = ?", [(attempt.task_id,) for attempt in rows.attempts_of(attempts)])
+        for table in ("runs", "outputs", "feed"):
             db.executemany(f"DELETE FROM {table} WHERE id = ?", ids)  # noqa: S608
         return len(ids) or (1 if self.keep.per_job and self._touched else 0)
 
@@ -222,7 +205,7 @@ class History:
         return await self._read(lambda db: _page(db, query))
 
     async def run(self, run_id: str) -> Record | None:
-        return await self._read(lambda db: next(_records(db, "SELECT * FROM runs WHERE id = ?", (run_id,)), None))
+        return await self._read(lambda db: next(rows.records(db, "WHERE id = ?", (run_id,)), None))
 
     async def output(self, run_id: str) -> Output | None:
         statement = "SELECT stdout, stderr FROM outputs WHERE id = ?"
@@ -242,11 +225,8 @@ class History:
 
     async def without_output(self, now_ms: int, most: int) -> list[Record]:
         """Runs that ended lately, on an agent, the newest first: what they printed may still be there."""
-        statement = (
-            "SELECT * FROM runs WHERE ended >= ? AND attempts LIKE '%agent_url%' AND id NOT IN (SELECT id FROM outputs) "
-            "ORDER BY ended DESC LIMIT ?"
-        )
-        return await self._read(lambda db: list(_records(db, statement, (now_ms - OUTPUT_AGE_MS, most))))
+        rest = "WHERE ended >= ? AND attempts LIKE '%agent_url%' AND id NOT IN (SELECT id FROM outputs) ORDER BY ended DESC LIMIT ?"
+        return await self._read(lambda db: list(rows.records(db, rest, (now_ms - OUTPUT_AGE_MS, most))))
 
     async def all(self, query: Query) -> AsyncIterator[Record]:
         """Every run that is asked for, the newest first, page by page."""
@@ -260,7 +240,7 @@ class History:
 
     async def percentiles(self, job: str) -> Percentiles:
         """Of the last successful runs of a job."""
-        statement = f"SELECT ended - due FROM runs WHERE job = ? AND {_SUCCEEDED} ORDER BY ended DESC LIMIT ?"  # noqa: S608
+        statement = f"SELECT ended - due FROM runs WHERE job = ? AND {rows.SUCCEEDED} ORDER BY ended DESC LIMIT ?"  # noqa: S608
         return await self._read(lambda db: percentiles([max(0, took) for (took,) in db.execute(statement, (job, SAMPLES_MAX))]))
 
     async def all_percentiles(self) -> dict[str, Percentiles]:
@@ -283,6 +263,25 @@ class History:
         marks = ", ".join("?" * len(task_ids))
         statement = f"SELECT task_id, elements FROM progress WHERE task_id IN ({marks})"  # noqa: S608
         return await self._read(lambda db: dict(db.execute(statement, tuple(task_ids))))
+
+    # ---- With others ------------------------------------------------------------------------------------
+
+    async def feed(self, history: str, number: int) -> Feed:
+        """What came after a number, for those who follow the history that is called so."""
+        return await self._read(lambda db: feed.after(db, history, number))
+
+    async def follows(self, history: str) -> int:
+        """Up to which number of another history this one has taken it over."""
+        return await self._read(lambda db: feed.followed(db, history))
+
+    async def take_over(self, told: Feed) -> int:
+        """Take in what another history has and this one has not; return how many runs. Durable on return."""
+        return await self._write(lambda db: self._take_over(db, told))
+
+    def _take_over(self, db: sqlite3.Connection, told: Feed) -> int:
+        new = feed.take_over(db, told)
+        self._touched.update(record.job for record in new)
+        return len(new)
 
     # ---- Threads ----------------------------------------------------------------------------------------
 
@@ -317,21 +316,7 @@ class History:
         return await asyncio.get_running_loop().run_in_executor(self._reader, read)
 
 
-_SUCCEEDED = f"state = '{RunState.SUCCEEDED.value}'"
-_attempts = msgspec.json.Decoder(tuple[Attempt, ...])
-_parents = msgspec.json.Decoder(dict[str, str])
 _message = msgspec.msgpack.Decoder(Message)
-
-
-def _row(record: Record) -> tuple[Any, ...]:
-    values = [getattr(record, name) for name in _COLUMNS]
-    return tuple(value if isinstance(value, str | int) else msgspec.json.encode(value).decode() for value in values)
-
-
-def _records(db: sqlite3.Connection, statement: str, values: Sequence[Any]) -> Iterator[Record]:
-    for row in db.execute(statement, values):
-        fields = dict(zip(_COLUMNS, row, strict=True))
-        yield Record(**fields | {"attempts": _attempts.decode(fields["attempts"]), "parents": _parents.decode(fields["parents"])})
 
 
 def _page(db: sqlite3.Connection, query: Query) -> Page:
@@ -360,8 +345,7 @@ def _page(db: sqlite3.Connection, query: Query) -> Page:
         values += [int(created), run_id]
     where = f"WHERE {' AND '.join(conditions)} " if conditions else ""
     limit = max(1, min(query.limit, PAGE_MAX))
-    statement = f"SELECT * FROM runs {where}ORDER BY created DESC, id DESC LIMIT ?"  # noqa: S608
-    found: list[Record] = list(_records(db, statement, [*values, limit + 1]))
+    found = list(rows.records(db, f"{where}ORDER BY created DESC, id DESC LIMIT ?", [*values, limit + 1]))
     last = found[limit - 1] if len(found) > limit else None
     return Page(tuple(found[:limit]), f"{last.created}:{last.id}" if last is not None else "")
 
@@ -369,7 +353,7 @@ def _page(db: sqlite3.Connection, query: Query) -> Page:
 def _all_percentiles(db: sqlite3.Connection) -> dict[str, Percentiles]:
     statement = (
         f"SELECT job, ended - due FROM (SELECT job, ended, due, row_number() OVER (PARTITION BY job ORDER BY ended DESC) AS number "  # noqa: S608
-        f"FROM runs WHERE {_SUCCEEDED}) WHERE number <= {SAMPLES_MAX} ORDER BY job"
+        f"FROM runs WHERE {rows.SUCCEEDED}) WHERE number <= {SAMPLES_MAX} ORDER BY job"
     )
     took: dict[str, list[int]] = {}
     for job, took_ms in db.execute(statement):

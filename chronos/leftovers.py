@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from pathlib import Path
 
 from chronos.history import History
 from chronos.notifier import Mail, Notifier
@@ -14,23 +12,13 @@ from kernel.errors import StoreError
 log = logging.getLogger(__name__)
 
 
-async def send_leftovers(path: Path, mail: Mail, authorization: str = "") -> None:
-    """Send what is in the outbox of the history at `path`, if there is one, until cancelled; then nobody has it open."""
+async def send_leftovers(history: History, mail: Mail, authorization: str = "") -> None:
+    """Send what is in the outbox of a history until cancelled."""
     try:
-        history = _opened(path)
-        if history is None:
-            return
-        try:
-            if unsent := await history.unsent():
-                log.info("%d notifications are left from when this scheduler led", len(unsent))
-                notifier = Notifier(mail, history.sent, SystemClock(), authorization)
-                notifier.put(unsent)
-                await notifier.run()
-        finally:
-            await asyncio.shield(history.close())
+        if unsent := await history.unsent():
+            log.info("%d notifications are left from when this scheduler led", len(unsent))
+            notifier = Notifier(mail, history.sent, SystemClock(), authorization)
+            notifier.put(unsent)
+            await notifier.run()
     except StoreError as error:  # It ends this scheduler once it is to lead.
         log.error("what is left to be told stays unsent: %s", error)
-
-
-def _opened(path: Path) -> History | None:
-    return History(path) if path.exists() else None

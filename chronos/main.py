@@ -13,9 +13,9 @@ import logging
 import signal
 import socket
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from chronos import inputs
 from chronos.api.server import REALM, ChronosServer
@@ -24,6 +24,7 @@ from chronos.calls.http import HttpCaller
 from chronos.config import WITHOUT_EFFECT, ChronosConfig
 from chronos.core import ChronosScheduler, chronos_info
 from chronos.edge import Edge
+from chronos.exchange import Exchange
 from chronos.extension import is_http_url
 from chronos.history import History
 from chronos.leadership import Leadership, Working
@@ -35,7 +36,7 @@ from chronos.recording import Recorder
 from frameworks.sdk.framework import Framework, run_framework
 from frameworks.sdk.masters import Masters
 from kernel.clock import SystemClock
-from kernel.election.candidacy import lead
+from kernel.election.candidacy import first, lead
 from kernel.election.election import Contender, Detector, Leader
 from kernel.election.standalone import FixedDetector, StandaloneContender
 from kernel.errors import CallError, ConfigError
@@ -98,6 +99,12 @@ def check(config: ChronosConfig) -> None:
 
 def authenticator(config: ChronosConfig) -> Authenticator | None:
     """Who may call; None: everyone. Raises ConfigError."""
+    known = credentials(config)
+    return Authenticator(known, (REALM,)) if known else None
+
+
+def credentials(config: ChronosConfig) -> list[Credential]:
+    """Of all who may call. Raises ConfigError."""
     known = list(load_credentials(config.credentials)) if config.credentials else []
     said = config.http_credentials
     if said and (said.startswith("/") or ":" not in said):
@@ -107,7 +114,7 @@ def authenticator(config: ChronosConfig) -> Authenticator | None:
         if not user or not password:
             raise ConfigError("--http_credentials: USER:PASSWORD is due, or a file")
         known.append(Credential(user, password))
-    return Authenticator(known, (REALM,)) if known else None
+    return known
 
 
 async def serve(config: ChronosConfig) -> None:
@@ -115,10 +122,20 @@ async def serve(config: ChronosConfig) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    history = History(Path(config.work_dir) / "history.db", config.keep)
+    try:
+        await _serve(config, history, stop)
+    finally:
+        await history.close()
+    log.info("stopped")
+
+
+async def _serve(config: ChronosConfig, history: History, stop: asyncio.Event) -> None:
     leadership = Leadership(Leader(str(uuid.uuid4()), "", "", 0))
     edge = Edge(leadership)
     server = ChronosServer(
         leadership,
+        history,
         authenticator(config),
         ip=config.http_address,
         hostname=config.hostname,
@@ -130,49 +147,59 @@ async def serve(config: ChronosConfig) -> None:
     port = await server.start(config.http_address, config.http_port)
     me = leadership.me = _address(config, leadership.me.id, port)
     log.info("chronos listens on %s port %d", config.http_address, port)
-    contender, detector, open_store = election(config, me)
-    authorization = _basic(config.http_notification_credentials)
-    leftovers = asyncio.create_task(send_leftovers(_history(config), config.mail, authorization))
+    election = elect(config, me)
+    leftovers = asyncio.create_task(send_leftovers(history, config.mail, _basic(config.http_notification_credentials)))
 
     async def work() -> None:
         await _ended(leftovers)
-        await _work(config, leadership, edge, contender, open_store)
+        await _work(config, history, leadership, edge, election)
 
+    parts: list[Awaitable[None]] = [lead(leadership, election.contender, election.detector, work, stop)]
+    if election.others is not None:
+        known = credentials(config)
+        parts.append(Exchange(history, election.others, known[0].header() if known else "").run())
     try:
-        await lead(leadership, contender, detector, work, stop)
+        await first(*parts)
     finally:
         await _ended(leftovers)
         await server.stop()
-    log.info("stopped")
 
 
-def election(config: ChronosConfig, me: Leader) -> tuple[Contender, Detector, Callable[[], Store]]:
-    """How it is decided who leads, and what opens the store once this one does. Raises StoreError when that is called."""
+class Election(NamedTuple):
+    """How it is decided who leads. open_store: what opens the store once this one does, raises StoreError; others: who contends
+    beside it, raises PeerError; None where nobody can."""
+
+    contender: Contender
+    detector: Detector
+    open_store: Callable[[], Store]
+    others: Callable[[], Awaitable[list[Leader]]] | None
+
+
+def elect(config: ChronosConfig, me: Leader) -> Election:
+    """Made in the running event loop: with an ensemble, a session begins."""
     if config.ensemble is None:
-        return StandaloneContender(), FixedDetector(me), lambda: SqliteStore(Path(config.work_dir) / "jobs.db")
+        return Election(StandaloneContender(), FixedDetector(me), lambda: SqliteStore(Path(config.work_dir) / "jobs.db"), None)
     from kernel.election.zookeeper import ZookeeperContender, ZookeeperDetector  # kazoo is only for those who have an ensemble.
     from kernel.store.zookeeper import ZookeeperStore
     from kernel.zookeeper import parse_url
 
     ensemble, session_s, patience_s = parse_url(config.ensemble), config.zk_session_timeout_s, config.store_timeout_s
-    candidates = ensemble.at(CANDIDATES)
-    contender = ZookeeperContender(candidates, _candidate(me), session_s, patience_s)
+    at = ensemble.at(CANDIDATES)
+    contender, detector = ZookeeperContender(at, _candidate(me), session_s, patience_s), ZookeeperDetector(at, session_s)
 
     def open_store() -> Store:
         return ZookeeperStore(ensemble.at(RECORDS), session_s, guard=contender.candidate, patience_s=patience_s)
 
-    return contender, ZookeeperDetector(candidates, session_s), open_store
+    async def others() -> list[Leader]:
+        return [one for one in await detector.candidates() if one.id != me.id]
+
+    return Election(contender, detector, open_store, others)
 
 
-async def _work(config: ChronosConfig, leadership: Leadership, edge: Edge, contender: Contender, open_store: Callable[[], Store]) -> None:
+async def _work(config: ChronosConfig, history: History, leadership: Leadership, edge: Edge, election: Election) -> None:
     """Work until cancelled. Raises KernelError: StoreError, FrameworkStopped."""
     credential = config.principal
-    store = open_store()
-    try:
-        history = History(_history(config), config.keep)
-    except BaseException:
-        await store.close()
-        raise
+    store = election.open_store()
     made: list[ChronosScheduler] = []
 
     def make(kept: dict[str, bytes], fresh_id: str, spread: float) -> ChronosScheduler:
@@ -213,7 +240,7 @@ async def _work(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
             credential=credential,
             perform=edge.perform,
             ready=ready,
-            confirm=contender.confirm if config.ensemble is not None else None,
+            confirm=election.contender.confirm if config.ensemble is not None else None,
         )
     )
     try:
@@ -228,7 +255,6 @@ async def _work(config: ChronosConfig, leadership: Leadership, edge: Edge, conte
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await edge.close()
-        await history.close()
 
 
 class _LateCelery:
@@ -248,10 +274,6 @@ class _LateCelery:
     async def close(self) -> None:
         if self._caller is not None:
             await self._caller.close()
-
-
-def _history(config: ChronosConfig) -> Path:
-    return Path(config.work_dir) / "history.db"
 
 
 async def _ended(task: asyncio.Task[None]) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from chronos.history import History, Output
-from chronos.records import Record
+from chronos.history import History
+from chronos.records import Output, Record
 from chronos.workers import Workers
 from kernel.errors import PeerError
 from kernel.net.auth import Credential

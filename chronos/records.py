@@ -72,6 +72,13 @@ def record_of(run: Run, job: Job | None, framework_id: str) -> Record:
     )
 
 
+class Output(Struct, frozen=True):
+    """The end of what a run printed."""
+
+    stdout: bytes
+    stderr: bytes
+
+
 def outcome_of(state: str) -> Outcome:
     """What a run of this (last) state is to those below it."""
     return OUTCOMES[RunState(state)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
 from chronos.api import answers
@@ -13,10 +14,12 @@ from chronos.api.jobs import JobsApi
 from chronos.api.more import MoreApi
 from chronos.api.runs import RunsApi
 from chronos.api.system import SystemApi
+from chronos.exchange import PATH
+from chronos.history import History
 from chronos.job import Defaults
 from chronos.leadership import Leadership
 from kernel.errors import KernelError, PeerError, Unavailable
-from kernel.net import logging_level
+from kernel.net import logging_level, response
 from kernel.net.auth import Authenticator
 from kernel.net.errors import HttpError
 from kernel.net.logging_level import LoggingLevel
@@ -43,6 +46,7 @@ class ChronosServer:
     def __init__(
         self,
         leadership: Leadership,
+        history: History,
         authenticator: Authenticator | None,
         *,
         ip: str,
@@ -53,7 +57,7 @@ class ChronosServer:
         cors: bool,
     ) -> None:
         """cors: let pages of any site read, also where nobody is asked who he is."""
-        self._leadership = leadership
+        self._leadership, self._history = leadership, history
         self._cors = cors or authenticator is not None
         self._level = LoggingLevel()
         self._http: Session | None = None
@@ -126,6 +130,7 @@ class ChronosServer:
         add(f"{OURS}/pauses", more.pauses, about="whose slots are skipped")
         for name in ("pause", "resume"):
             add(f"{OURS}/{name}", more.pause, ("POST",), 'all jobs, or {"label":"KEY=VALUE"}')
+        routes.add(PATH, self._feed, realm=REALM, methods=READ, about="history as the schedulers tell it each other: ?history= ?after=")
         handler = self._led(self._either(more.calendars, more.calendar))
         routes.add(f"{OURS}/calendars", handler, realm=REALM, methods=BOTH, tree=True, about="calendars; PUT and DELETE NAME")
         return routes
@@ -164,6 +169,11 @@ class ChronosServer:
 
     async def _health(self, request: Request) -> web.StreamResponse:
         return text(200)
+
+    async def _feed(self, request: Request) -> web.StreamResponse:
+        """Of this scheduler, whoever leads."""
+        feed = await self._history.feed(answers.text(request, "history") or "", answers.number(request, "after", 0))
+        return await response.json(request, msgspec.json.encode(feed))
 
     async def _toggle(self, request: Request) -> web.StreamResponse:
         return logging_level.toggle(request, self._level)

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 from msgspec import UNSET, Struct
 
 from chronos import inputs
-from chronos.history import History, Output
+from chronos.history import History
 from chronos.job import Job
 from chronos.joins import Outcome
+from chronos.records import Output
 from chronos.tasks import timeout_ms_of
 from kernel.errors import KernelError
 

@@ -161,7 +161,7 @@ def _none_of(job: dict[str, Any] | None) -> str:
     if job is None:
         return "Nothing has run yet."
     if job["successCount"] or job["errorCount"]:
-        return "It has run, but not in this scheduler's history: that was too long ago, or another scheduler led then."
+        return "It has run, but not in this scheduler's history: that was too long ago, or is not told here yet by another."
     return "It has not run yet."
 
 

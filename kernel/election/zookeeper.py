@@ -22,7 +22,7 @@ from kernel.election.election import Leader
 from kernel.errors import CallError, PeerError, Unavailable
 from kernel.wire import codec
 from kernel.wire.nodes import MasterInfo
-from kernel.zookeeper import AGAIN, AGAIN_S, Ensemble, Session, TransactionFailed, ensure_path, get, new_client
+from kernel.zookeeper import AGAIN, AGAIN_S, Ensemble, Session, TransactionFailed, ensure_path, get, get_children, new_client
 
 log = logging.getLogger(__name__)
 
@@ -164,6 +164,24 @@ class ZookeeperDetector:
     async def close(self) -> None:
         self._watching.cancel()
         await self._session.close()
+
+    async def candidates(self) -> list[Leader]:
+        """All who contend now, the leader too. Raises PeerError: the ensemble does not let us look."""
+        below = self._session.ensemble.below
+        found: list[Leader] = []
+        try:
+            names = await self._session.read(get_children(self._path))
+            for name in names:
+                try:
+                    data, _ = await self._session.read(get(below(name)))
+                    found.append(leader_of(name, data))
+                except (NoNodeError, PeerError):
+                    continue  # It has just gone, or is something else.
+        except NoNodeError:
+            pass
+        except KazooException as error:
+            raise PeerError(f"{self._session.ensemble} does not say who contends: {type(error).__name__}") from error
+        return found
 
     async def _watch(self) -> None:
         while True:

@@ -15,11 +15,11 @@ from typing import Any, TypeVar
 from chronos import inputs
 from chronos.api.server import ChronosServer
 from chronos.core import ChronosScheduler, chronos_info
-from chronos.history import History, Output
+from chronos.history import History
 from chronos.job import Defaults
 from chronos.leadership import Leadership
 from chronos.life import Settings
-from chronos.records import record_of
+from chronos.records import Output, record_of
 from frameworks.sdk.tasks import resources
 from frameworks.sdk.testing import FakeMaster
 from kernel.clock import Now
@@ -143,6 +143,7 @@ def serving(folder: Path, authenticator: Authenticator | None = None, *, cors: b
         leadership.work = work  # type: ignore[assignment]
         server = ChronosServer(
             leadership,
+            history,
             authenticator,
             ip="127.0.0.1",
             hostname=None,

@@ -14,11 +14,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from chronos import history as history_file
-from chronos.history import PAGE_MAX, PLACE_MAX, History, Keep, Output, Query
+from chronos import rows
+from chronos.history import PAGE_MAX, PLACE_MAX, History, Keep, Query
 from chronos.joins import Outcome
 from chronos.notify import Message, Unsent
-from chronos.records import Record, csv_row, percentiles
+from chronos.records import Output, Record, csv_row, percentiles
 from chronos.run import Attempt
 from kernel.errors import CallError, StoreError
 
@@ -194,7 +194,7 @@ def test_a_newer_release_s_file_is_left_alone(path: Path) -> None:
 
 def test_an_older_release_s_file_gets_what_it_lacks(path: Path) -> None:
     db = sqlite3.connect(path)
-    db.executescript(f"{history_file._RUNS} PRAGMA user_version = 1;")
+    db.executescript(f"{rows.SCHEMA} PRAGMA user_version = 1;")
     db.close()
 
     async def work(history: History) -> list[Unsent]:

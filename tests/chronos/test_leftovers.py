@@ -30,25 +30,35 @@ def test_what_is_left_is_sent_and_then_gone(tmp_path: Path) -> None:
         history = History(path)
         messages = [Message("url", f"http://127.0.0.1:{port}/hook", "subject", "text", body, own=True) for body in (b"1", b"2")]
         await history.post(messages, int(SystemClock().now().wall_s * 1000))
-        await history.close()
-        sending = asyncio.create_task(send_leftovers(path, Mail(), "Basic x"))
+        sending = asyncio.create_task(send_leftovers(history, Mail(), "Basic x"))
         with closing(sqlite3.connect(path)) as db:
             await until(lambda: db.execute("SELECT count(*) FROM outbox").fetchone() == (0,))
         sending.cancel()
         await asyncio.gather(sending, return_exceptions=True)
         await http.stop()
+        await history.close()
 
     asyncio.run(run())
     assert hook.came == [("Basic x", b"1"), ("Basic x", b"2")]
 
 
-def test_who_has_never_led_has_no_history(tmp_path: Path) -> None:
-    asyncio.run(send_leftovers(tmp_path / "history.db", Mail()))
-    assert not list(tmp_path.iterdir())
+def test_where_nothing_is_left_it_ends(tmp_path: Path) -> None:
+    async def run() -> None:
+        history = History(tmp_path / "history.db")
+        await send_leftovers(history, Mail())
+        await history.close()
+
+    asyncio.run(run())
 
 
-def test_a_history_that_cannot_be_read_holds_up_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    (tmp_path / "history.db").write_bytes(b"no database" * 1000)
+def test_an_outbox_that_cannot_be_read_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def run() -> None:
+        history = History(tmp_path / "history.db")
+        with closing(sqlite3.connect(history.path)) as db:
+            db.execute("DROP TABLE outbox")
+        await send_leftovers(history, Mail())
+        await history.close()
+
     with caplog.at_level(logging.ERROR):
-        asyncio.run(send_leftovers(tmp_path / "history.db", Mail()))
+        asyncio.run(run())
     assert "stays unsent" in caplog.text

@@ -85,6 +85,8 @@ def test_either_is_asked_and_one_takes_the_other_s_place(two: list[Standby], clu
     eventually(lambda: _runs(second), 60, "it runs")
     (framework_id,) = [found for found, name in frameworks(cluster).items() if name == "standby"]
 
+    ran = {run["id"] for run in _runs(second)}
+
     first.process.send_signal(signal.SIGSTOP)  # It is silent, but lives: another leads, and it acts no more when it wakes up.
     eventually(lambda: second.leads and working(second), 60, "the other leads")
     eventually(lambda: len(_runs(second)) > 2, 60, "its jobs go on")
@@ -93,6 +95,17 @@ def test_either_is_asked_and_one_takes_the_other_s_place(two: list[Standby], clu
     first.process.send_signal(signal.SIGCONT)
     assert first.process.wait(60) == 1, "a stale leader ends"
     assert [found for found, name in frameworks(cluster).items() if name == "standby"] == [framework_id]
+
+    first.start()
+    eventually(lambda: ran <= {run["id"] for run in _runs(second)}, 60, "what ran under the other is known")
+    ran = {run["id"] for run in _runs(second)}
+    second.process.kill()
+    second.process.wait()
+    eventually(lambda: first.leads and working(first), 60, "the first leads again")
+    second.start()
+    eventually(lambda: ran <= {run["id"] for run in _runs(first)}, 60, "and knows what ran meanwhile")
+    slots = sorted(run["slot"] for run in _runs(first))
+    assert slots == list(range(slots[0], slots[-1] + 1000, 1000))
 
 
 def _runs(standby: Standby) -> list[dict[str, Any]]:

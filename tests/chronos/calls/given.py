@@ -13,8 +13,9 @@ from typing import Any, TypeVar
 
 from chronos import inputs
 from chronos.calls import Caller, Calls
-from chronos.history import History, Output
+from chronos.history import History
 from chronos.job import job_of
+from chronos.records import Output
 from chronos.run import Attempt, Cause, Run, RunState
 
 T = TypeVar("T")

@@ -13,8 +13,8 @@ import pytest
 
 from chronos import inputs
 from chronos.calls.http import OUTPUT_BYTES, HttpCaller, expected
-from chronos.history import Output
 from chronos.joins import Outcome
+from chronos.records import Output
 from tests.chronos.calls.given import World, start, within
 
 

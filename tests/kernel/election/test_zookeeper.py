@@ -357,6 +357,26 @@ def test_the_last_leader_stays_while_the_ensemble_is_away(here: Ensemble, link: 
     asyncio.run(run())
 
 
+def test_all_who_contend_are_found_and_nothing_else(here: Ensemble, client: KazooClient) -> None:
+    async def run() -> None:
+        first, second, detector = contender(here, M1), contender(here, M2), ZookeeperDetector(here, SESSION_S)
+        assert await soon(detector.candidates()) == []
+        await soon(first.contend())
+        waiting = asyncio.create_task(second.contend())
+        client.create(here.below("info_0000000007"), b"\x0a\x02m0")
+        client.create(here.below("log"), b"")
+        while len(found := await soon(detector.candidates())) < 2:
+            assert not waiting.done()
+        assert sorted(found, key=lambda one: one.id) == [M1, M2]
+        waiting.cancel()
+        await second.withdraw()
+        assert await soon(detector.candidates()) == [M1]
+        await first.withdraw()
+        await detector.close()
+
+    asyncio.run(run())
+
+
 @pytest.mark.parametrize("path", ["nothing/here", ""])
 def test_where_nobody_ever_led_nobody_does(zookeeper: Zookeeper, path: str) -> None:
     assert look_up(zookeeper.at(path), LIMIT_S) is None

@@ -1,0 +1,90 @@
+"""Schedulers that stand in for each other take over each other's history, so whoever leads knows what ran before."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from http import HTTPStatus
+
+import msgspec
+
+from chronos.feed import Feed
+from chronos.history import History
+from kernel.election.election import Leader
+from kernel.errors import PeerError
+from kernel.net.session import Session, fetch, open_session
+
+log = logging.getLogger(__name__)
+
+PATH = "/v1/meseta/feed"
+LOOK_S = 2.0  # Between two looks at what the others have.
+
+_decoder = msgspec.json.Decoder(Feed)
+
+
+class Exchange:
+    """Follows the histories of all others that can be reached.
+
+    others: finds them, raises PeerError; authorization: a header's value, "" for none.
+    """
+
+    def __init__(self, history: History, others: Callable[[], Awaitable[Sequence[Leader]]], authorization: str) -> None:
+        self._history, self._others = history, others
+        self._headers = {"Authorization": authorization} if authorization else {}
+        self._known: dict[str, str] = {}  # Ids of histories, by address.
+        self._silent: set[str] = set()  # Addresses that do not tell.
+
+    async def run(self) -> None:
+        """Until cancelled. Raises StoreError: nothing can be kept any more."""
+        async with open_session(self._headers) as session:
+            while True:
+                await self.look(session)
+                await asyncio.sleep(LOOK_S)
+
+    async def look(self, session: Session) -> None:
+        """Take over once what the others have."""
+        try:
+            others = await self._others()
+        except PeerError as error:
+            log.warning("%s", error)
+            return
+        for other in others:
+            address = other.address
+            try:
+                count = await self._follow(session, address)
+            except PeerError as error:
+                if address not in self._silent:
+                    log.warning("the history of the scheduler at %s is not told here, still trying: %s", address, error)
+                self._silent.add(address)
+                continue
+            self._silent.discard(address)
+            if count:
+                log.info("%d runs taken over from the scheduler at %s", count, address)
+
+    async def _follow(self, session: Session, address: str) -> int:
+        """Return how many runs are new. Raises PeerError."""
+        count, more = 0, True
+        while more:
+            known = self._known.get(address, "")
+            number = await self._history.follows(known)
+            feed = await self._asked(session, f"http://{address}{PATH}?history={known}&after={number}")
+            if feed.history == self._history.id:
+                raise PeerError("it has a copy of this one's: begin one of the two anew, without its history.db")
+            self._known[address] = feed.history
+            more = feed.more
+            if feed.told:
+                count += await self._history.take_over(feed)
+        return count
+
+    @staticmethod
+    async def _asked(session: Session, url: str) -> Feed:
+        answer = await fetch(session, "GET", url)
+        if answer.status == HTTPStatus.UNAUTHORIZED:
+            raise PeerError("it does not take our credential: all schedulers need the same --credentials")
+        if answer.status != HTTPStatus.OK:
+            raise PeerError(f"it answered {answer.status}")
+        try:
+            return _decoder.decode(answer.body)
+        except msgspec.MsgspecError as error:
+            raise PeerError(f"what it told cannot be read: {error}") from None
