@@ -12,17 +12,14 @@ from collections.abc import Callable
 import pytest
 
 from tests.cluster import MESETA, Cluster, eventually
+from tests.e2e.http import ask
 
 pytestmark = [pytest.mark.e2e, pytest.mark.skipif(os.geteuid() != 0, reason="only root may make control groups")]
 
 
-def groups() -> set[str]:
-    """The control groups of all containers of this machine's agents."""
-    found = set()
-    for folder, names, _ in os.walk("/sys/fs/cgroup"):
-        if os.path.basename(os.path.dirname(folder)) == "meseta":
-            found.update(os.path.join(folder, name) for name in names)
-    return found
+def groups(container: str) -> list[str]:
+    """The control groups of a container of this machine's agents."""
+    return [folder for folder, _, _ in os.walk("/sys/fs/cgroup") if os.path.basename(folder) == container]
 
 
 def test_a_task_beyond_its_memory_is_killed_and_says_so(cluster: Cluster) -> None:
@@ -45,12 +42,13 @@ def test_one_process_beyond_the_memory_ends_its_whole_task(cluster: Cluster) -> 
 def test_nothing_is_left_of_a_task_that_forks_without_end(start_cluster: Callable[..., Cluster]) -> None:
     """It cannot have more processes than it may, the agent answers meanwhile, and a kill ends all of them."""
     cluster = start_cluster(agents=1, only="master,agent", environ={"MESETA_CONTAINER_PIDS_MAX": "60"})
-    before = groups()
     code = "import os, time\nwhile True:\n  try: os.fork() or os.setsid()\n  except OSError: time.sleep(0.1)"
     command = [*MESETA, "run", "--name", "bomb", "--cpus", "0.1", "--mem", "512", "--", sys.executable, "-S", "-E", "-c", code]
     bomb = cluster.spawn(command)
     try:
-        (group,) = eventually(lambda: {path for path in groups() - before if "/pids/" in path or os.path.exists(f"{path}/pids.max")})
+        (held,) = eventually(lambda: ask(cluster.urls["agent-1"], "/containers").json(), what="it is there")
+        container = held["container_id"]
+        (group,) = eventually(lambda: [path for path in groups(container) if os.path.exists(f"{path}/pids.max")])
         eventually(lambda: refused(group), 60, "it has all the processes it may have")
         began_s = time.monotonic()
         urllib.request.urlopen(f"{cluster.urls['agent-1']}/health", timeout=10).close()
@@ -61,7 +59,7 @@ def test_nothing_is_left_of_a_task_that_forks_without_end(start_cluster: Callabl
     finally:
         bomb.kill()
         bomb.communicate()
-    eventually(lambda: not groups() - before, what="its control groups are gone")
+    eventually(lambda: not groups(container), what="its control groups are gone")
 
 
 def refused(group: str) -> bool:
