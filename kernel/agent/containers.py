@@ -110,7 +110,7 @@ class Containers:
             elif isinstance(owner, Task):
                 self.tasks.repeat_signal(owner)
             else:
-                self.executors.repeat_signal(owner)
+                self.executors.repeat(owner)
         if message.told_of >= LAUNCHED:
             self.operators.reconcile(known)
         for container_id in self.checks.commands():

@@ -315,8 +315,10 @@ class Executors:
             self.state.emit(checkpoint.keep_executor(executor))
         self.state.emit(SignalContainer(executor.container_id, signal.SIGKILL))
 
-    def repeat_signal(self, executor: Executor) -> None:
-        """The launcher was away: what was sent to it may be lost."""
+    def repeat(self, executor: Executor) -> None:
+        """What runs it was away: what was to be done to it may be lost."""
+        if executor.pid is not None:
+            self._limit(executor)
         if executor.state is ExecutorState.TERMINATING and executor.due_s is None:
             self.state.emit(SignalContainer(executor.container_id, signal.SIGKILL))
 

@@ -57,6 +57,7 @@ PULLERS = 2
 GUESTS = 2  # What is run beside tasks must not wait behind them, either.
 RETRY_S, RETRY_S_MAX = 0.1, 2.0
 ENDING = frozenset({signal.SIGTERM, signal.SIGKILL})  # Signals that end a container which has not started.
+LIMIT_AGAIN_S = (0.5, 2.0, 8.0, 32.0)  # After each refusal: it may use less by then.
 LOG_S_MAX = 30.0  # How long the rest of the log may take after the end.
 ABANDONED_S = 30.0  # After so long a container that was made and never started is nobody's.
 LEAVE_S = 30.0
@@ -419,7 +420,7 @@ class DockerContainerizer:
 
     async def _limit(self, container: _Container) -> None:
         """One call after the other: the last is to hold."""
-        wanted = None
+        wanted, again_s = None, iter(LIMIT_AGAIN_S)
         while container.limits is not None and container.limits is not wanted:
             wanted = container.limits
             try:
@@ -427,8 +428,11 @@ class DockerContainerizer:
             except EngineAway:
                 wanted = None
                 await self._returned()
-            except EngineError as error:  # It has ended, or keeps the limits it has.
+            except EngineError as error:  # It has ended, or uses more memory than it is to have.
                 log.info("container %s: %s", container.container_id, error)
+                if container.exit is None and (wait_s := next(again_s, None)) is not None:
+                    wanted = None
+                    await asyncio.sleep(wait_s)
         container.limits = None
 
     def _hold(self, name: str, body: docker_options.Body) -> None:

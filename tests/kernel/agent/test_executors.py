@@ -16,6 +16,7 @@ from kernel.agent.effects import (
     KnownContainer,
     LaunchContainer,
     LauncherState,
+    LimitContainer,
     SignalContainer,
     SubscribeExecutor,
     ToExecutor,
@@ -396,6 +397,20 @@ def test_an_executor_comes_back_after_a_restart_of_the_agent() -> None:
     assert desk.acknowledge_all() == [TaskState.TASK_RUNNING, TaskState.TASK_FINISHED]
     report(desk, status("b", TaskState.TASK_RUNNING, 3))
     assert desk.acknowledge_all() == [TaskState.TASK_RUNNING]
+
+
+def test_who_runs_it_is_told_again_what_to_hold_it_to() -> None:
+    """Tasks may have ended while it was away, or while the agent was not told yet what it has."""
+    desk, container = with_executor("a", "b")
+    desk = desk.restart()
+    desk.give(LauncherState((KnownContainer(container, 55),)))
+    both = desk.one(LimitContainer)
+    assert subscribe(desk, updates=(status("a", TaskState.TASK_FINISHED, 1),))[-1] == "SUBSCRIBED"
+    desk.sent.clear()
+    desk.give(LauncherState((KnownContainer(container, 55),)))
+    limited = desk.one(LimitContainer)
+    assert limited.container_id == both.container_id == container
+    assert limited.limits.mem_mib < both.limits.mem_mib
 
 
 @pytest.mark.parametrize("aware", [True, False])
