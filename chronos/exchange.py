@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/v1/meseta/feed"
 LOOK_S = 2.0  # Between two looks at what the others have.
+ANSWER_S = 10.0
 
 _decoder = msgspec.json.Decoder(Feed)
 
@@ -49,37 +50,35 @@ class Exchange:
         except PeerError as error:
             log.warning("%s", error)
             return
-        for other in others:
-            address = other.address
-            try:
-                count = await self._follow(session, address)
-            except PeerError as error:
-                if address not in self._silent:
-                    log.warning("the history of the scheduler at %s is not told here, still trying: %s", address, error)
-                self._silent.add(address)
-                continue
-            self._silent.discard(address)
-            if count:
-                log.info("%d runs taken over from the scheduler at %s", count, address)
+        await asyncio.gather(*(self._take(session, other.address) for other in others))
 
-    async def _follow(self, session: Session, address: str) -> int:
-        """Return how many runs are new. Raises PeerError."""
-        count, more = 0, True
+    async def _take(self, session: Session, address: str) -> None:
+        try:
+            await self._follow(session, address)
+        except PeerError as error:
+            if address not in self._silent:
+                log.warning("the history of the scheduler at %s is not told here, still trying: %s", address, error)
+            self._silent.add(address)
+        else:
+            self._silent.discard(address)
+
+    async def _follow(self, session: Session, address: str) -> None:
+        """Raises PeerError."""
+        more = True
         while more:
-            known = self._known.get(address, "")
-            number = await self._history.follows(known)
-            feed = await self._asked(session, f"http://{address}{PATH}?history={known}&after={number}")
+            known = self._known.get(address)
+            number = await self._history.follows(known) if known else 0
+            feed = await self._asked(session, f"http://{address}{PATH}?history={known or ''}&after={number}")
             if feed.history == self._history.id:
                 raise PeerError("it has a copy of this one's: begin one of the two anew, without its history.db")
             self._known[address] = feed.history
-            more = feed.more
+            more = feed.more and known in (None, feed.history)
             if feed.told:
-                count += await self._history.take_over(feed)
-        return count
+                await self._history.take_over(feed)
 
     @staticmethod
     async def _asked(session: Session, url: str) -> Feed:
-        answer = await fetch(session, "GET", url)
+        answer = await fetch(session, "GET", url, timeout_s=ANSWER_S)
         if answer.status == HTTPStatus.UNAUTHORIZED:
             raise PeerError("it does not take our credential: all schedulers need the same --credentials")
         if answer.status != HTTPStatus.OK:

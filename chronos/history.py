@@ -27,6 +27,7 @@ from chronos.feed import Feed
 from chronos.joins import Outcome
 from chronos.notify import Message, Unsent
 from chronos.records import Output, Percentiles, Record, outcome_of, percentiles
+from kernel.clock import Clock
 from kernel.errors import CallError, StoreError
 
 UNSENT_MAX = 10_000  # Messages in the outbox.
@@ -34,6 +35,7 @@ PLACE_MAX = 1_000  # Of them for one place: one that never answers takes no room
 SAMPLES_MAX = 1000  # Runs of a job that percentiles look at.
 PAGE_MAX = 1000
 SLICE = 500  # Rows that are pruned at once: others are let in between.
+PRUNE_S, PAUSE_S = 60.0, 0.02  # Until more is pruned, and between two slices.
 OUTPUT_AGE_MS = 6 * 3600 * 1000  # For how long after its end the output of a run is still asked for.
 
 log = logging.getLogger(__name__)
@@ -173,6 +175,12 @@ class History:
         statement = "INSERT INTO progress VALUES (?, ?) ON CONFLICT (task_id) DO UPDATE SET elements = elements + excluded.elements"
         await self._write(lambda db: db.execute(statement, (task_id, elements)))
 
+    async def prune_always(self, clock: Clock) -> None:
+        """Forget what is not to be kept, until cancelled. Raises StoreError."""
+        while True:
+            more = await self.prune(int(clock.now().wall_s * 1000))
+            await asyncio.sleep(PAUSE_S if more else PRUNE_S)
+
     async def prune(self, now_ms: int) -> int:
         """Forget one slice of what is not to be kept; return how many runs. None left when it is 0."""
         return await self._write(lambda db: self._prune(db, now_ms))
@@ -274,14 +282,9 @@ class History:
         """Up to which number of another history this one has taken it over."""
         return await self._read(lambda db: feed.followed(db, history))
 
-    async def take_over(self, told: Feed) -> int:
-        """Take in what another history has and this one has not; return how many runs. Durable on return."""
-        return await self._write(lambda db: self._take_over(db, told))
-
-    def _take_over(self, db: sqlite3.Connection, told: Feed) -> int:
-        new = feed.take_over(db, told)
-        self._touched.update(record.job for record in new)
-        return len(new)
+    async def take_over(self, told: Feed) -> None:
+        """Take in what another history has and this one has not; durable on return."""
+        await self._write(lambda db: self._touched.update(record.job for record in feed.take_over(db, told)))
 
     # ---- Threads ----------------------------------------------------------------------------------------
 

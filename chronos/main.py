@@ -154,7 +154,8 @@ async def _serve(config: ChronosConfig, history: History, stop: asyncio.Event) -
         await _ended(leftovers)
         await _work(config, history, leadership, edge, election)
 
-    parts: list[Awaitable[None]] = [lead(leadership, election.contender, election.detector, work, stop)]
+    leading = lead(leadership, election.contender, election.detector, work, stop)
+    parts: list[Awaitable[None]] = [leading, history.prune_always(SystemClock())]
     if election.others is not None:
         known = credentials(config)
         parts.append(Exchange(history, election.others, known[0].header() if known else "").run())

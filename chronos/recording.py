@@ -15,8 +15,6 @@ from kernel.clock import Clock
 log = logging.getLogger(__name__)
 
 BATCH_MAX = 1000
-PRUNE_S = 60.0
-PAUSE_S = 0.02  # Between two slices that are pruned.
 
 
 class Recorder:
@@ -49,33 +47,20 @@ class Recorder:
 
     async def run(self) -> None:
         """Write what comes, for ever. Raises StoreError when something cannot be written: then nothing may go on."""
-        pruning = asyncio.create_task(self._prune())
-        try:
-            while True:
-                waited = asyncio.create_task(self._wake.wait())
-                await asyncio.wait((waited, pruning), return_when=asyncio.FIRST_COMPLETED)
-                if pruning.done():
-                    waited.cancel()
-                    pruning.result()
-                self._wake.clear()
-                if self._others:
-                    others, self._others = self._others, []
-                    self._send(await self._history.post(others, self._now_ms()))
-                while self._waiting:
-                    batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
-                    await self._write(batch)
-        finally:
-            pruning.cancel()
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            if self._others:
+                others, self._others = self._others, []
+                self._send(await self._history.post(others, self._now_ms()))
+            while self._waiting:
+                batch, self._waiting = self._waiting[:BATCH_MAX], self._waiting[BATCH_MAX:]
+                await self._write(batch)
 
     async def _write(self, batch: Sequence[Record]) -> None:
         told = {record.id: messages for record in batch if (messages := self._messages.pop(record.id, ()))}
         self._send(await self._history.record(batch, told, self._now_ms()))
         self._told(inputs.Recorded(tuple(record.id for record in batch)))
-
-    async def _prune(self) -> None:
-        while True:
-            more = await self._history.prune(self._now_ms())
-            await asyncio.sleep(PAUSE_S if more else PRUNE_S)
 
     def _now_ms(self) -> int:
         return int(self._clock.now().wall_s * 1000)

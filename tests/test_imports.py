@@ -83,7 +83,7 @@ HOMES = {
     "re2": r"kernel/wire/constraints\.py",
     "redis": r"kernel/store/redis\.py|frameworks/celery_pool/broker\.py",
     "requests": r"(?!)",  # It comes with docker; we have no use for it.
-    "sqlite3": r"kernel/store/sqlite\.py|chronos/history\.py",
+    "sqlite3": r"kernel/store/sqlite\.py|chronos/(history|feed|rows)\.py",
     "uvloop": r"kernel/net/loop\.py",
     "yaml": r"chronos/importers/yaml\.py",
 }

@@ -167,7 +167,8 @@ def test_a_history_that_was_begun_anew_is_followed_from_its_start(two: list[Memb
         anew = History(tmp_path / "anew.db")
         await anew.record([record(7)])
         was, a.server._history = a.server._history, anew
-        await b.take_over()
+        for _ in range(2):
+            await b.take_over()
         a.server._history = was
         await anew.close()
         assert record(7).id in await b.ids()
