@@ -1,7 +1,8 @@
-"""Two schedulers of jobs on one ZooKeeper: either is asked, one leads, and the other takes its place."""
+"""Two schedulers of jobs on one ZooKeeper: either is asked, one leads, and the other takes its place. Whom they ask wants credentials."""
 
 from __future__ import annotations
 
+import base64
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -18,6 +19,8 @@ from tests.zookeeper import Zookeeper, free_ports
 pytestmark = pytest.mark.e2e
 
 SESSION_S = 4
+USER, SECRET = "ann", "a-secret"
+AUTHORIZATION = "Basic " + base64.b64encode(f"{USER}:{SECRET}".encode()).decode()
 
 
 class Standby:
@@ -27,17 +30,18 @@ class Standby:
         self.url = f"http://127.0.0.1:{port}"
         self._command = [*MESETA, "serve", "chronos", "--master", cluster.urls["master"], "--zk", zk, "--http-port", str(port)]
         self._command += ["--work-dir", str(folder), "--zk-session-timeout", f"{SESSION_S}secs", "--mesos-framework-name", "standby"]
-        self._log = folder.with_suffix(".log")
+        self._command += ["--http-credentials", f"{USER}:{SECRET}"]
+        self.log = folder.with_suffix(".log")
         self._environ = cluster.environ
         self.start()
 
     def start(self) -> None:
-        with self._log.open("ab") as log:
+        with self.log.open("ab") as log:
             self.process = subprocess.Popen(self._command, env=self._environ, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 
     def ask(self, method: str, path: str, body: bytes | None = None) -> Answer | None:
         try:
-            return ask(self.url, path, method, body)
+            return ask(self.url, path, method, body, Authorization=AUTHORIZATION)
         except OSError:
             return None
 
@@ -52,7 +56,7 @@ class Standby:
 
 @pytest.fixture
 def two(cluster: Cluster, zookeeper: Zookeeper, tmp_path: Path) -> Iterator[list[Standby]]:
-    zk = zookeeper.url("standby")
+    zk = zookeeper.url("standby").replace("zk://", f"zk://{USER}:{SECRET}@")
     made = [Standby(cluster, tmp_path / f"chronos-{port}", zk, port) for port in free_ports(2)]
     try:
         yield made
@@ -106,6 +110,7 @@ def test_either_is_asked_and_one_takes_the_other_s_place(two: list[Standby], clu
     eventually(lambda: ran <= {run["id"] for run in _runs(first)}, 60, "and knows what ran meanwhile")
     slots = sorted(run["slot"] for run in _runs(first))
     assert slots == list(range(slots[0], slots[-1] + 1000, 1000))
+    assert not any(SECRET in standby.log.read_text() for standby in two)
 
 
 def _runs(standby: Standby) -> list[dict[str, Any]]:
