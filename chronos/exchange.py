@@ -27,13 +27,13 @@ _decoder = msgspec.json.Decoder(Feed)
 class Exchange:
     """Follows the histories of all others that can be reached.
 
-    others: finds them, raises PeerError; authorization: a header's value, "" for none.
+    candidates: finds them and this one, raises PeerError; me: the address of this one; authorization: a header's value, "" for none.
     """
 
-    def __init__(self, history: History, others: Callable[[], Awaitable[Sequence[Leader]]], authorization: str) -> None:
-        self._history, self._others = history, others
+    def __init__(self, history: History, candidates: Callable[[], Awaitable[Sequence[Leader]]], me: str, authorization: str) -> None:
+        self._history, self._candidates, self._me = history, candidates, me
         self._headers = {"Authorization": authorization} if authorization else {}
-        self._known: dict[str, str] = {}  # Ids of histories, by address.
+        self._known = {me: history.id}  # Ids of histories, by address.
         self._silent: set[str] = set()  # Addresses that do not tell.
 
     async def run(self) -> None:
@@ -46,11 +46,14 @@ class Exchange:
     async def look(self, session: Session) -> None:
         """Take over once what the others have."""
         try:
-            others = await self._others()
+            candidates = await self._candidates()
         except PeerError as error:
             log.warning("%s", error)
             return
-        await asyncio.gather(*(self._take(session, other.address) for other in others))
+        others = {candidate.address for candidate in candidates} - {self._me}  # Who was killed and is back is there twice for a while.
+        self._known = {address: history for address, history in self._known.items() if address in {self._me, *others}}
+        self._silent &= others
+        await asyncio.gather(*(self._take(session, address) for address in others))
 
     async def _take(self, session: Session, address: str) -> None:
         try:
@@ -69,11 +72,13 @@ class Exchange:
             known = self._known.get(address)
             number = await self._history.follows(known) if known else 0
             feed = await self._asked(session, f"http://{address}{PATH}?history={known or ''}&after={number}")
-            if feed.history == self._history.id:
-                raise PeerError("it has a copy of this one's: begin one of the two anew, without its history.db")
+            for other, history in self._known.items():
+                if history == feed.history and other != address:
+                    raise PeerError(f"it has a copy of that of {other}: begin one of the two anew, without its history.db")
             self._known[address] = feed.history
             more = feed.more and known in (None, feed.history)
-            if feed.told:
+            taken_back = feed.history == known and feed.number < number
+            if feed.told or taken_back:
                 await self._history.take_over(feed)
 
     @staticmethod
@@ -81,6 +86,8 @@ class Exchange:
         answer = await fetch(session, "GET", url, timeout_s=ANSWER_S)
         if answer.status == HTTPStatus.UNAUTHORIZED:
             raise PeerError("it does not take our credential: all schedulers need the same --credentials")
+        if answer.status == HTTPStatus.NOT_FOUND:
+            raise PeerError("it is of an older release, or no scheduler of jobs")
         if answer.status != HTTPStatus.OK:
             raise PeerError(f"it answered {answer.status}")
         try:

@@ -15,7 +15,8 @@ from chronos import rows
 from chronos.records import Output, Record
 
 RUNS_MAX = 500  # In one answer.
-BYTES_MAX = 4 * 1024 * 1024  # Of output in one, about.
+BYTES_MAX = 4 * 1024 * 1024  # Of output and of what is told of runs in one, about.
+NUMBER_MAX = 2**63 - 1  # As SQLite counts.
 SCHEMA = """
 CREATE TABLE feed (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, taken INTEGER NOT NULL);
 INSERT INTO feed (id, taken) SELECT id, 0 FROM runs ORDER BY rowid;
@@ -64,9 +65,11 @@ def is_own(db: sqlite3.Connection, run_id: str) -> bool:
 
 
 def after(db: sqlite3.Connection, history: str, number: int) -> Feed:
-    """What came after a number of this history; nothing when `history` is another, as numbers are its own."""
+    """What came after a number of this history. Nothing, to begin at 0, when `history` is another, as numbers are its own, or the
+    number has not come: the file is an older one that was put back."""
     own = myself(db)
-    if history != own:
+    (last,) = db.execute("SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'feed'").fetchone()
+    if history != own or number > last:
         return Feed(own, 0, (), more=True)
     statement = (
         f"SELECT {rows.COLUMNS}, feed.number, outputs.stdout, outputs.stderr FROM feed JOIN runs ON runs.id = feed.id "  # noqa: S608
@@ -79,7 +82,7 @@ def after(db: sqlite3.Connection, history: str, number: int) -> Feed:
             return Feed(own, number, tuple(told), more=True)
         number, stdout, stderr = row[-3:]
         told.append(Told(rows.record_of_row(row), None if stdout is None else Output(stdout, stderr)))
-        size += 0 if stdout is None else len(stdout) + len(stderr)
+        size += sum(len(value) for value in row if isinstance(value, str | bytes))
     return Feed(own, number, tuple(told), more=False)
 
 

@@ -156,9 +156,9 @@ async def _serve(config: ChronosConfig, history: History, stop: asyncio.Event) -
 
     leading = lead(leadership, election.contender, election.detector, work, stop)
     parts: list[Awaitable[None]] = [leading, history.prune_always(SystemClock())]
-    if election.others is not None:
+    if election.candidates is not None:
         known = credentials(config)
-        parts.append(Exchange(history, election.others, known[0].header() if known else "").run())
+        parts.append(Exchange(history, election.candidates, me.address, known[0].header() if known else "").run())
     try:
         await first(*parts)
     finally:
@@ -167,13 +167,13 @@ async def _serve(config: ChronosConfig, history: History, stop: asyncio.Event) -
 
 
 class Election(NamedTuple):
-    """How it is decided who leads. open_store: what opens the store once this one does, raises StoreError; others: who contends
-    beside it, raises PeerError; None where nobody can."""
+    """How it is decided who leads. open_store: what opens the store once this one does, raises StoreError; candidates: all who
+    contend, raises PeerError; None where nobody else can."""
 
     contender: Contender
     detector: Detector
     open_store: Callable[[], Store]
-    others: Callable[[], Awaitable[list[Leader]]] | None
+    candidates: Callable[[], Awaitable[list[Leader]]] | None
 
 
 def elect(config: ChronosConfig, me: Leader) -> Election:
@@ -191,10 +191,7 @@ def elect(config: ChronosConfig, me: Leader) -> Election:
     def open_store() -> Store:
         return ZookeeperStore(ensemble.at(RECORDS), session_s, guard=contender.candidate, patience_s=patience_s)
 
-    async def others() -> list[Leader]:
-        return [one for one in await detector.candidates() if one.id != me.id]
-
-    return Election(contender, detector, open_store, others)
+    return Election(contender, detector, open_store, detector.candidates)
 
 
 async def _work(config: ChronosConfig, history: History, leadership: Leadership, edge: Edge, election: Election) -> None:

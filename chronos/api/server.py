@@ -15,6 +15,7 @@ from chronos.api.more import MoreApi
 from chronos.api.runs import RunsApi
 from chronos.api.system import SystemApi
 from chronos.exchange import PATH
+from chronos.feed import NUMBER_MAX
 from chronos.history import History
 from chronos.job import Defaults
 from chronos.leadership import Leadership
@@ -172,7 +173,7 @@ class ChronosServer:
 
     async def _feed(self, request: Request) -> web.StreamResponse:
         """Of this scheduler, whoever leads."""
-        feed = await self._history.feed(answers.text(request, "history") or "", answers.number(request, "after", 0))
+        feed = await self._history.feed(answers.text(request, "history") or "", answers.number(request, "after", 0, high=NUMBER_MAX))
         return await response.json(request, msgspec.json.encode(feed))
 
     async def _toggle(self, request: Request) -> web.StreamResponse:

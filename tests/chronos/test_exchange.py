@@ -21,6 +21,7 @@ from chronos.job import Defaults
 from chronos.leadership import Leadership
 from chronos.notify import Message
 from chronos.records import Output
+from chronos.run import Attempt
 from kernel.election.election import Leader
 from kernel.net.auth import Authenticator, Credential
 from kernel.net.session import open_session
@@ -38,10 +39,12 @@ class Member:
         self.others: list[Member] = []
         self.leader = Leader("", "", "", 0)
         self._authenticator = authenticator
-        self.exchange = Exchange(self.history, self._found, "")
 
     async def _found(self) -> list[Leader]:
-        return [other.leader for other in self.others]
+        return [member.leader for member in (self, *self.others)]
+
+    def exchange_as(self, authorization: str) -> Exchange:
+        return Exchange(self.history, self._found, self.leader.address, authorization)
 
     async def start(self) -> None:
         options = {"ip": "127.0.0.1", "hostname": None, "defaults": Defaults(user=""), "history_limit": 5, "measured": dict, "cors": False}
@@ -49,14 +52,15 @@ class Member:
         self.server = ChronosServer(nobody_leads, self.history, self._authenticator, **options)  # type: ignore[arg-type]
         port = await self.server.start("127.0.0.1", 0)
         self.leader = Leader(f"at {port}", "127.0.0.1", "127.0.0.1", port)
+        self.exchange = self.exchange_as("")
 
     async def stop(self) -> None:
         await self.server.stop()
         await self.history.close()
 
-    async def take_over(self, exchange: Exchange | None = None) -> None:
+    async def take_over(self) -> None:
         async with open_session({}) as session:
-            await (exchange or self.exchange).look(session)
+            await self.exchange.look(session)
 
     async def ids(self) -> list[str]:
         return [run.id for run in (await self.history.runs(Query())).runs]
@@ -187,7 +191,90 @@ def test_a_copy_of_a_history_is_not_followed(tmp_path: Path, caplog: pytest.LogC
         return await two[1].ids()
 
     assert given(two, work) == []
-    assert "it has a copy of this one's" in caplog.text
+    assert f"it has a copy of that of {two[1].leader.address}: begin one of the two anew" in caplog.text
+
+
+def test_of_two_copies_one_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Their numbers mean different runs."""
+    asyncio.run(History(tmp_path / "a.db").close())
+    shutil.copy(tmp_path / "a.db", tmp_path / "b.db")
+    a, b, c = members = [Member(tmp_path / f"{name}.db") for name in "abc"]
+
+    async def work() -> None:
+        await a.history.record([record(1)])
+        c.others = [a]
+        await c.take_over()
+        await b.history.record([record(2), record(3)])
+        c.others = [a, b]
+        await c.take_over()
+        assert await c.ids() == [record(1).id]
+        assert f"it has a copy of that of {a.leader.address}" in caplog.text
+        c.others = [b]
+        await c.take_over()
+        assert record(3).id in await c.ids()
+
+    given(members, work)
+
+
+def test_its_own_candidate_from_before_it_was_killed_is_no_other(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """It stands in the ensemble until its session ends."""
+    member = Member(tmp_path / "a.db")
+
+    async def work() -> None:
+        member.others = [member]
+        await member.take_over()
+
+    given([member], work)
+    assert caplog.text == ""
+
+
+def test_a_history_that_was_put_back_to_an_older_state_is_followed_from_its_start(tmp_path: Path) -> None:
+    a, b = two = [Member(tmp_path / "a.db"), Member(tmp_path / "b.db")]
+
+    async def work() -> None:
+        await a.history.record([record(1)])
+        with closing(sqlite3.connect(a.history.path)) as now, closing(sqlite3.connect(tmp_path / "old.db")) as old:
+            now.backup(old)
+        await a.history.record([record(number) for number in range(2, 6)])
+        await b.take_over()
+        was, a.server._history = a.server._history, History(tmp_path / "old.db")
+        await a.server._history.record([record(7)])
+        await b.take_over()
+        await a.server._history.close()
+        a.server._history = was
+        assert await b.ids() == [record(number).id for number in (7, 5, 4, 3, 2, 1)]
+
+    given(two, work)
+
+
+def test_runs_of_many_attempts_come_in_answers_that_are_not_too_long(two: list[Member]) -> None:
+    a, b = two
+    attempts = tuple(Attempt(number, f"task {number}", 0, message="x" * 1000) for number in range(1000))
+
+    async def work() -> None:
+        await a.history.record([record(number, attempts=attempts) for number in range(9)])
+        assert [len((await a.history.feed(a.history.id, number)).told) for number in (0, 4)] == [4, 4]
+        await b.take_over()
+        assert len(await b.ids()) == 9
+
+    given(two, work)
+
+
+def test_any_number_may_be_asked_for(two: list[Member]) -> None:
+    a, b = two
+
+    async def work() -> None:
+        with closing(sqlite3.connect(a.history.path)) as db, db:
+            db.execute("INSERT INTO feed VALUES (?, 'gone', 0)", (10**12,))
+        await a.history.record([record(1)])
+        for _ in range(2):
+            await b.take_over()
+        assert await b.history.follows(a.history.id) == 10**12 + 1
+        await a.history.record([record(2)])
+        await b.take_over()
+        assert await b.ids() == [record(2).id, record(1).id]
+
+    given(two, work)
 
 
 def test_who_is_told_must_be_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -198,7 +285,7 @@ def test_who_is_told_must_be_known(tmp_path: Path, caplog: pytest.LogCaptureFixt
         await two[1].take_over()
         assert await two[1].ids() == []
         assert "all schedulers need the same --credentials" in caplog.text
-        exchange = Exchange(two[1].history, two[1]._found, ANN.header())
+        exchange = two[1].exchange_as(ANN.header())
         running = asyncio.create_task(exchange.run())
         while not await two[1].ids():
             assert not running.done()
