@@ -176,6 +176,28 @@ def test_a_custom_executor_runs_its_tasks_and_is_held_to_what_they_have(docked: 
     scheduler.close()
 
 
+@pytest.mark.skipif(not os.path.isdir("/sys/fs/cgroup/memory"), reason="with control groups of version 2 nothing is refused")
+def test_what_uses_more_than_it_is_to_have_is_held_to_it_once_it_uses_less(docked: Cluster, docker_engine: DockerEngine) -> None:
+    scheduler = Scheduler(docked, "executors")
+    scheduler.launch("first", "", command=None, executor={**executor("go"), "framework_id": scheduler.framework_id})
+    scheduler.launch("second", "", command=None, executor={**executor("go"), "framework_id": scheduler.framework_id})
+    scheduler.status("second")
+    (name,) = docker_engine.names()
+    eventually(lambda: inspected(docker_engine)["HostConfig"]["Memory"] == 128 << 20)
+    hold = f"(head -c 70000000 /dev/zero; until test -e {SANDBOX}/less; do sleep 0.1; done) | tail -c 70000000 > /dev/null"
+    docker_engine.docker("exec", "--detach", name, "sh", "-c", hold)
+    used = "exec", name, "cat", "/sys/fs/cgroup/memory/memory.usage_in_bytes"
+    eventually(lambda: int(docker_engine.docker(*used).stdout) > 70_000_000)
+    docker_engine.docker("exec", name, "touch", f"{SANDBOX}/go")
+    assert scheduler.status("first", "TASK_FINISHED")
+    assert scheduler.status("second", "TASK_FINISHED")
+    log = docked.work_dir / "log" / "agent-1.log"
+    eventually(lambda: "unable to set memory limit" in log.read_text(), what="it is refused")
+    docker_engine.docker("exec", name, "touch", f"{SANDBOX}/less")
+    eventually(lambda: inspected(docker_engine)["HostConfig"]["Memory"] == 64 << 20, 60)
+    scheduler.close()
+
+
 # ---- Logs -----------------------------------------------------------------------------------------------
 
 
