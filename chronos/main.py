@@ -10,6 +10,7 @@ import base64
 import gc
 import ipaddress
 import logging
+import re
 import signal
 import socket
 import uuid
@@ -92,6 +93,8 @@ def check(config: ChronosConfig) -> None:
             validate_role(role, "--mesos_role")
         except CallError as error:
             raise ConfigError(str(error)) from None
+    if config.hostname is not None and not re.fullmatch(r"[^\s/?#@\[\]]{1,255}", config.hostname):
+        raise ConfigError(f"--hostname: {config.hostname[:100]!r} is no name or address")
     if config.webui_url and not is_http_url(config.webui_url):
         raise ConfigError("--webui_url: a URL of http or https is due")
     _ = config.settings, config.channels, config.principal

@@ -26,6 +26,7 @@ from kernel.wire.task import FrameworkInfo
 RETRY_MAX_S = 10.0
 SUBSCRIBE_TIMEOUT_S = 15.0
 HEARTBEATS_MISSED_MAX = 3
+OTHER_PRINCIPAL = "Changing framework's principal"  # How Mesos' own error begins.
 HEARTBEAT_DEFAULT_S = 15.0
 SHAPES_MAX = 1_000  # What a REQUEST names at most; the rest of a longer demand is told as this is met.
 COUNT_MAX = 1_000_000
@@ -157,8 +158,15 @@ class Driver:
             # Suppressed until the demand is told: no whole agents are offered to one that asks for pieces.
             self.suppressed, self.refused_offers, self.told = True, False, {}
         if event.type == "ERROR":
-            return self.stop(event.error.message if event.error is not None else "the master gave no reason")
+            return self.stop(self._explained(event.error.message) if event.error is not None else "the master gave no reason")
         return []
+
+    def _explained(self, error: str) -> str:
+        """What a master told, with the way out where it does not say."""
+        if not error.startswith(OTHER_PRINCIPAL):
+            return error
+        name = self.framework_id.value
+        return f"{error} Framework {name} began with another credential: use that one, or end it by `meseta framework teardown {name}`"
 
     def of_current(self, session: int) -> bool:
         """Whether something from this session still counts."""

@@ -166,6 +166,15 @@ def test_another_instance_that_took_over_ends_this_one() -> None:
     assert len(master.calls_of("SUBSCRIBE")) == 1
 
 
+def test_one_that_comes_with_another_credential_is_told_the_way_out() -> None:
+    master = FakeMaster(Plain, {})
+    master.send(Event(type="ERROR", error=Error("Changing framework's principal is not allowed.")))
+    assert master.stopped is not None
+    error = str(master.stopped.error)
+    assert error.startswith("Changing framework's principal is not allowed. Framework ")
+    assert error.endswith(f"use that one, or end it by `meseta framework teardown {core(master).driver.framework_id.value}`"), error
+
+
 def test_a_master_that_refuses_ends_the_framework() -> None:
     scheduler = Plain({}, "f", 0.5)
     from kernel.mainloop import Tick
