@@ -38,30 +38,41 @@ class Exchange:
 
     async def run(self) -> None:
         """Until cancelled. Raises StoreError: nothing can be kept any more."""
+        asked: dict[str, asyncio.Task[None]] = {}  # Each for itself: one that hangs, or has much to tell, delays no other.
         async with open_session(self._headers) as session:
-            while True:
-                await self.look(session)
-                await asyncio.sleep(LOOK_S)
+            try:
+                while True:
+                    for address in await self.others() - asked.keys():
+                        asked[address] = asyncio.create_task(self.take(session, address))
+                    await asyncio.sleep(LOOK_S)
+                    for address in [address for address, task in asked.items() if task.done()]:
+                        asked.pop(address).result()
+            finally:
+                for task in asked.values():
+                    task.cancel()
+                await asyncio.gather(*asked.values(), return_exceptions=True)
 
-    async def look(self, session: Session) -> None:
-        """Take over once what the others have."""
+    async def others(self) -> set[str]:
+        """The addresses of all others there are now."""
         try:
             candidates = await self._candidates()
         except PeerError as error:
             log.warning("%s", error)
-            return
+            return set()
         others = {candidate.address for candidate in candidates} - {self._me}  # Who was killed and is back is there twice for a while.
         self._known = {address: history for address, history in self._known.items() if address in {self._me, *others}}
         self._silent &= others
-        await asyncio.gather(*(self._take(session, address) for address in others))
+        return others
 
-    async def _take(self, session: Session, address: str) -> None:
+    async def take(self, session: Session, address: str) -> None:
+        """Take over once what one has."""
         try:
             await self._follow(session, address)
         except PeerError as error:
             if address not in self._silent:
                 log.warning("the history of the scheduler at %s is not told here, still trying: %s", address, error)
             self._silent.add(address)
+            self._known.pop(address, None)  # It may come back elsewhere.
         else:
             self._silent.discard(address)
 

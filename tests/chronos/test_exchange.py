@@ -13,9 +13,11 @@ from typing import TypeVar
 
 import pytest
 
+from chronos import exchange as exchange_module
 from chronos import feed as feed_module
 from chronos.api.server import REALM, ChronosServer
 from chronos.exchange import Exchange
+from chronos.feed import Feed
 from chronos.history import History, Keep, Query
 from chronos.job import Defaults
 from chronos.leadership import Leadership
@@ -23,6 +25,7 @@ from chronos.notify import Message
 from chronos.records import Output
 from chronos.run import Attempt
 from kernel.election.election import Leader
+from kernel.errors import StoreError
 from kernel.net.auth import Authenticator, Credential
 from kernel.net.session import open_session
 from tests.chronos.test_history import record
@@ -60,7 +63,7 @@ class Member:
 
     async def take_over(self) -> None:
         async with open_session({}) as session:
-            await self.exchange.look(session)
+            await asyncio.gather(*(self.exchange.take(session, address) for address in await self.exchange.others()))
 
     async def ids(self) -> list[str]:
         return [run.id for run in (await self.history.runs(Query())).runs]
@@ -209,9 +212,11 @@ def test_of_two_copies_one_is_followed(tmp_path: Path, caplog: pytest.LogCapture
         await c.take_over()
         assert await c.ids() == [record(1).id]
         assert f"it has a copy of that of {a.leader.address}" in caplog.text
-        c.others = [b]
-        await c.take_over()
+        await a.server.stop()
+        for _ in range(2):
+            await c.take_over()
         assert record(3).id in await c.ids()
+        await a.start()
 
     given(members, work)
 
@@ -258,6 +263,32 @@ def test_runs_of_many_attempts_come_in_answers_that_are_not_too_long(two: list[M
         assert len(await b.ids()) == 9
 
     given(two, work)
+
+
+def test_one_that_hangs_delays_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange_module, "LOOK_S", 0.01)
+    a, b, c = members = [Member(tmp_path / f"{name}.db") for name in "abc"]
+
+    async def work() -> None:
+        asked, told = asyncio.Event(), asyncio.Event()
+
+        async def hang(history: str, number: int) -> Feed:
+            asked.set()
+            await told.wait()
+            raise StoreError("it hung")
+
+        b.history.feed = hang  # type: ignore[method-assign]
+        running = asyncio.create_task(c.exchange.run())
+        await asked.wait()
+        await a.history.record([record(1)])
+        while not await c.ids():
+            assert not running.done()
+            await asyncio.sleep(0.01)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        told.set()
+
+    given(members, work)
 
 
 def test_any_number_may_be_asked_for(two: list[Member]) -> None:
