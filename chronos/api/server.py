@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -28,7 +29,9 @@ from kernel.net.pages import Pages
 from kernel.net.request import Request, read_body
 from kernel.net.response import text
 from kernel.net.server import Handler, HttpServer, Routes, own_names
-from kernel.net.session import Session, fetch, open_session
+from kernel.net.session import Session, listen, open_session, pieces, whole
+
+log = logging.getLogger(__name__)
 
 REALM = "chronos"
 PREFIXES = ("/scheduler", "/v1/scheduler")
@@ -191,8 +194,24 @@ class ChronosServer:
         body = await read_body(request, answers.BODY_BYTES_MAX)
         url = f"http://{leader.address}{request.rel_url.raw_path_qs}"
         try:
-            answer = await fetch(self._http, request.method, url, body=body or None, headers={**headers, PASSED_ON: "1"})
+            async with listen(self._http, url, body or None, {**headers, PASSED_ON: "1"}, method=request.method) as answer:
+                kept = {name: value for name, value in answer.headers.items() if name.lower() not in _OF_ONE_HOP}
+                if answer.content_length is None and request.method != "HEAD":
+                    return await _streamed(request, answer.status, kept, pieces(answer))
+                return web.Response(status=answer.status, body=(await whole(answer)).body, headers=kept)
         except PeerError as error:
             raise HttpError(500, f"passing the request on to the leader failed: {error}") from error
-        kept = {name: value for name, value in answer.headers.items() if name.lower() not in _OF_ONE_HOP}
-        return web.Response(status=answer.status, body=answer.body, headers=kept)
+
+
+async def _streamed(request: Request, status: int, headers: Mapping[str, str], body: AsyncIterator[bytes]) -> web.StreamResponse:
+    """An answer of any length, as it comes; one that breaks off there breaks off here."""
+    stream = web.StreamResponse(status=status, headers=headers)
+    await stream.prepare(request)
+    try:
+        async for piece in body:
+            await stream.write(piece)
+    except PeerError as error:
+        log.warning("passing an answer of the leader on failed: %s", error)
+        if request.transport is not None:
+            request.transport.abort()
+    return stream

@@ -87,15 +87,15 @@ async def fetch(
 
 @asynccontextmanager
 async def listen(
-    session: Session, url: str, body: bytes, headers: Mapping[str, str], timeout_s: float = ANSWER_S
+    session: Session, url: str, body: bytes | None, headers: Mapping[str, str], timeout_s: float = ANSWER_S, method: str = "POST"
 ) -> AsyncIterator[aiohttp.ClientResponse]:
-    """Send one request whose answer has no end; hand out how it begins, to be read by `pieces`, and hang up at the end.
+    """Send one request whose answer has no end, or a long one; hand out how it begins, to be read by `pieces`, and hang up at the end.
 
     Raises PeerError as `post`.
     """
     with _told(url):
         async with asyncio.timeout(timeout_s):
-            response = await session.post(url, data=body, headers=headers, allow_redirects=False)
+            response = await session.request(method, url, data=body, headers=headers, allow_redirects=False)
     try:
         yield response
     finally:
