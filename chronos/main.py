@@ -150,6 +150,8 @@ async def _serve(config: ChronosConfig, history: History, stop: asyncio.Event) -
     port = await server.start(config.http_address, config.http_port)
     me = leadership.me = _address(config, leadership.me.id, port)
     log.info("chronos listens on %s port %d", config.http_address, port)
+    if config.ensemble is not None and config.hostname is None and ipaddress.ip_address(config.http_address).is_loopback:
+        log.warning("schedulers on other machines do not reach this one at %s: they need --http_address", me.address)
     election = elect(config, me)
     leftovers = asyncio.create_task(send_leftovers(history, config.mail, _basic(config.http_notification_credentials)))
 
