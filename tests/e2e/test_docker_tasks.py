@@ -201,6 +201,13 @@ def test_what_uses_more_than_it_is_to_have_is_held_to_it_once_it_uses_less(docke
 # ---- Logs -----------------------------------------------------------------------------------------------
 
 
+def test_a_last_line_without_an_end_is_in_its_output(docked: Cluster) -> None:
+    """The engine tells one in seven of them only to who asks after the end."""
+    for _ in range(2):
+        running = [given(docked, "printf 'first\nlast'") for _ in range(10)]
+        assert [printed(docked, one) for one in running] == ["first\nlast"] * 10
+
+
 def test_a_log_is_rotated_and_followed_over_deaths_of_the_agent_without_loss(docked: Cluster) -> None:
     counts = "for _ in $(seq 100); do i=$((i+1)); echo line $i; done; sleep 0.01"
     script = f"i=0; until test -e $MESOS_SANDBOX/stdout.3; do {counts}; done; echo end $i"

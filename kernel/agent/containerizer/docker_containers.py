@@ -397,7 +397,7 @@ class DockerContainerizer:
     async def _until_end(self, container: _Container) -> None:
         if self._streams is None:
             self._streams = Streams(self._config.docker_socket)
-        copying = asyncio.create_task(copy_log(self._streams, self._disk, container.name, container.output))
+        copying = asyncio.create_task(copy_log(self._streams, self._disk, container.name, container.output, follow=True))
         try:
             await self._streams.end(container.name)
             await asyncio.wait({copying}, timeout=LOG_S_MAX)
@@ -408,6 +408,10 @@ class DockerContainerizer:
         finally:
             copying.cancel()
             await asyncio.gather(copying, return_exceptions=True)
+        # Who follows is not surely told what comes with the end, as a last line without its own (moby/moby#43860).
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LOG_S_MAX):
+                await copy_log(self._streams, self._disk, container.name, container.output, follow=False)
 
     async def _signal(self, container: _Container, number: int) -> None:
         sent = container.stop_signal if number == signal.SIGTERM else number

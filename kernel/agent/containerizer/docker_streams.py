@@ -43,9 +43,9 @@ class Streams:
             if "StatusCode" not in json.loads(await answer.read() or b"{}"):
                 raise EngineAway(f"the Docker engine at {self._path} broke off")
 
-    async def log(self, name: str, since: str) -> AsyncIterator[bytes]:
-        """The log from an instant on, until the container ends. Raises EngineError, EngineAway."""
-        wanted = {"follow": "1", "stdout": "1", "stderr": "1", "timestamps": "1", "since": since}
+    async def log(self, name: str, since: str, follow: bool) -> AsyncIterator[bytes]:
+        """The log from an instant on, what there is or until the container ends. Raises EngineError, EngineAway."""
+        wanted = {"follow": str(int(follow)), "stdout": "1", "stderr": "1", "timestamps": "1", "since": since}
         async with self._asking("GET", f"/containers/{name}/logs", wanted) as answer:
             async for data in answer.content.iter_any():
                 yield data
@@ -139,13 +139,16 @@ def _read(note: Path) -> Marks:
         return Marks()
 
 
-async def copy_log(streams: Streams, disk: Workers, name: str, output: Output) -> None:
-    """Write a container's log into its sandbox until it ends. Raises EngineAway, and NoSuchContainer; what else goes wrong is
-    logged: a log that cannot be had, or not be written, is no reason to lose sight of the container."""
+async def copy_log(streams: Streams, disk: Workers, name: str, output: Output, *, follow: bool) -> None:
+    """Write what the sandbox lacks of a container's log into it: what there is, or until it ends.
+
+    Raises EngineAway, and NoSuchContainer; what else goes wrong is logged: a log that cannot be had, or not be written, is no reason to
+    lose sight of the container.
+    """
     try:
         since = await disk.run(output.open)
         entries = Entries()
-        async for data in streams.log(name, since):
+        async for data in streams.log(name, since, follow):
             if found := list(entries.feed(data)):
                 await disk.run(output.write, found)
         await disk.run(output.note)
