@@ -67,7 +67,7 @@ STATS_AT_ONCE = 8
 
 class _Container(Struct, eq=False):
     """A container from its launch until its end is recorded. signals: those that came before it started; ended: one of them ends it.
-    limits: others that it is to be held to; stop_signal: what it takes for a SIGTERM, as `docker stop` has it."""
+    limits: others that it is to be held to; relimited: set by them; stop_signal: what it takes for a SIGTERM, as `docker stop` has it."""
 
     container_id: str
     output: Output
@@ -77,6 +77,7 @@ class _Container(Struct, eq=False):
     stop_signal: int = signal.SIGTERM
     signals: list[int] = []
     limits: Limits | None = None
+    relimited: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     ended: asyncio.Event = msgspec.field(default_factory=asyncio.Event)
     failure: str | None = None
     exit: effects.Exit | None = None
@@ -132,6 +133,7 @@ class DockerContainerizer:
     def limit(self, effect: effects.LimitContainer) -> None:
         if (container := self._kept.get(effect.container_id)) is not None:
             idle, container.limits = container.limits is None, effect.limits
+            container.relimited.set()
             if container.started and idle:
                 self._begin(self._limit(container))
 
@@ -409,9 +411,11 @@ class DockerContainerizer:
             copying.cancel()
             await asyncio.gather(copying, return_exceptions=True)
         # Who follows is not surely told what comes with the end, as a last line without its own (moby/moby#43860).
-        with contextlib.suppress(TimeoutError):
+        try:
             async with asyncio.timeout(LOG_S_MAX):
                 await copy_log(self._streams, self._disk, container.name, container.output, follow=False)
+        except TimeoutError:
+            log.warning("the engine did not tell the end of the log of container %s", container.container_id)
 
     async def _signal(self, container: _Container, number: int) -> None:
         sent = container.stop_signal if number == signal.SIGTERM else number
@@ -427,6 +431,7 @@ class DockerContainerizer:
         wanted, again_s = None, iter(LIMIT_AGAIN_S)
         while container.limits is not None and container.limits is not wanted:
             wanted = container.limits
+            container.relimited.clear()
             try:
                 await self._controllers.run(self._hold, container.name, docker_options.held_to(wanted))
             except EngineAway:
@@ -436,7 +441,10 @@ class DockerContainerizer:
                 log.info("container %s: %s", container.container_id, error)
                 if container.exit is None and (wait_s := next(again_s, None)) is not None:
                     wanted = None
-                    await asyncio.sleep(wait_s)
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s):
+                            await container.relimited.wait()
+                            again_s = iter(LIMIT_AGAIN_S)
         container.limits = None
 
     def _hold(self, name: str, body: docker_options.Body) -> None:
