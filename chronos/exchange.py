@@ -85,7 +85,7 @@ class Exchange:
             feed = await self._asked(session, f"http://{address}{PATH}?history={known or ''}&after={number}")
             for other, history in self._known.items():
                 if history == feed.history and other != address:
-                    raise PeerError(f"it has a copy of that of {other}: begin one of the two anew, without its history.db")
+                    raise PeerError(f"it has a copy of that of {other}: if both run, begin one of them anew, without its history.db")
             self._known[address] = feed.history
             more = feed.more and known in (None, feed.history)
             taken_back = feed.history == known and feed.number < number

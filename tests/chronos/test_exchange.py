@@ -194,7 +194,7 @@ def test_a_copy_of_a_history_is_not_followed(tmp_path: Path, caplog: pytest.LogC
         return await two[1].ids()
 
     assert given(two, work) == []
-    assert f"it has a copy of that of {two[1].leader.address}: begin one of the two anew" in caplog.text
+    assert f"it has a copy of that of {two[1].leader.address}: if both run, begin one of them anew" in caplog.text
 
 
 def test_of_two_copies_one_is_followed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
